@@ -1,0 +1,108 @@
+# Everything a developer runs. Needs make and a Python >= 3.11; everything else is installed into .venv.
+# Choose the interpreter with PYTHON=…; ACCRETE_… settings may stand in the environment or on make's command line.
+
+.POSIX:
+SHELL = /bin/sh
+
+VENV = .venv
+BIN = $(VENV)/bin
+PYTHON ?=
+ARGS =
+BENCH =
+UPGRADE =
+UV = .venv-lock/bin/uv
+COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pip compile --quiet --universal --python-version 3.11 \
+	--generate-hashes $(UPGRADE) --group build
+INSTALL = $(BIN)/python -m pip --disable-pip-version-check install
+
+.PHONY: help demo serve test check bench lock clean
+
+help:
+	@echo 'make demo    grow a classifier of handwritten digits; DATA=folder [CLASSES_PER_STEP=2] takes your own images'
+	@echo 'make serve   the service with its embedded parts, until Ctrl-C (ACCRETE_PORT, ACCRETE_HOME)'
+	@echo 'make test    every test; ARGS="-k blobs" picks some'
+	@echo 'make check   format, lint, types, import contracts, loading rules, Dockerfile, compose file'
+	@echo 'make bench   the measured comparisons; BENCH=name runs one'
+	@echo 'make lock    renew requirements*.lock from pyproject.toml; UPGRADE=--upgrade takes the newest'
+	@echo 'make clean   remove the environment and caches; the data folder stays'
+
+demo: $(VENV)/runtime.stamp
+	@set --; \
+	if [ -n "$${DATA:-}" ]; then set -- "$$@" --data "$$DATA"; fi; \
+	if [ -n "$${CLASSES_PER_STEP:-}" ]; then set -- "$$@" --classes-per-step "$$CLASSES_PER_STEP"; fi; \
+	exec $(BIN)/python -m api.demo "$$@"
+
+serve: $(VENV)/runtime.stamp
+	@exec $(BIN)/accrete up
+
+test: $(VENV)/dev.stamp
+	@exec $(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/dev.stamp
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/ruff check --quiet --select TID251 --ignore-noqa .
+	$(BIN)/python .ci/unsafe_loads.py
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	@if why=$$(docker compose version 2>&1); then \
+		echo 'docker compose config'; \
+		for profile in default gpu; do \
+			POSTGRES_PASSWORD=unused docker compose --profile "$$profile" config --quiet || exit 1; \
+		done; \
+	else \
+		echo "docker compose config: skipped ($$(printf '%s' "$$why" | head -n 1))"; \
+	fi
+
+bench: $(VENV)/dev.stamp
+	@set -e; for file in benchmarks/$(if $(BENCH),$(BENCH),[a-z]*).py; do \
+		if [ ! -f "$$file" ]; then echo "there is no $$file" >&2; exit 1; fi; \
+		name=$$(basename "$$file" .py); echo "== $$name"; $(BIN)/python -m "benchmarks.$$name"; \
+	done
+
+lock:
+	@$(find_python); "$$python" -m venv .venv-lock
+	.venv-lock/bin/python -m pip --disable-pip-version-check install --quiet --upgrade uv
+	$(COMPILE) --group dev pyproject.toml -o requirements-dev.lock
+	$(COMPILE) -c requirements-dev.lock pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf $(VENV) .venv-lock .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
+	find api trainer losses storage tests benchmarks .ci -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The interpreters whose embedded Redis comes as a wheel go first; each is tried by running it, not by its name alone.
+define find_python
+	python=; for candidate in $(if $(PYTHON),"$(PYTHON)",python3.12 python3.11 python3.14 python3.13 python3 python); do \
+		if "$$candidate" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+			python=$$candidate; break; \
+		fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+		echo 'Accrete needs Python 3.11 or newer with its venv module$(if $(PYTHON), and $(PYTHON) is not that,):' >&2; \
+		echo '  install one (Debian, Ubuntu: apt install python3 python3-venv), or name it: make PYTHON=/path/to/python3' >&2; \
+		exit 1; \
+	fi
+endef
+
+# An environment that runs is kept; one that was left half made, or whose interpreter is gone, is made again.
+define environment
+	@if ! $(BIN)/python -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+		$(find_python); echo "making $(VENV) with $$("$$python" --version)"; "$$python" -m venv --clear $(VENV); \
+	fi
+endef
+
+# A stamp is written when the installation is complete, so an interrupted one is taken up again.
+$(VENV)/runtime.stamp: requirements.lock pyproject.toml
+	$(environment)
+	$(INSTALL) --require-hashes -r requirements.lock
+	$(INSTALL) --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# The development lock file holds every pin of the other one.
+$(VENV)/dev.stamp: requirements-dev.lock requirements.lock pyproject.toml
+	$(environment)
+	$(INSTALL) --require-hashes -r requirements-dev.lock
+	$(INSTALL) --quiet --no-deps --no-build-isolation --editable .
+	@touch $(VENV)/runtime.stamp $@

@@ -1,0 +1,120 @@
+"""From an upload to a queued increment: checked first, stored then, committed last."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection
+
+from api.service import Service
+from api.uploads import Upload
+from storage import archives, batches, increments, models
+from storage.admission import check_classes
+from storage.archives import ArchiveIndex, ArchiveLimits
+from storage.domain import Batch, Increment, KnownClasses, Model, Promotion
+from trainer import recipes
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a request for an increment asks beside its images; None takes the model's default."""
+
+    strategy: str | None = None
+    recipe: Mapping[str, Any] | None = None
+    promote: Promotion = Promotion.AUTO
+    known_classes: KnownClasses = KnownClasses.REFUSE
+    idempotency_key: str | None = None
+
+    def recipe_for(self, model: Model) -> tuple[str, dict[str, Any]]:
+        """Strategy and complete recipe; raises `UnknownStrategy` and `RecipeInvalid`."""
+        strategy = self.strategy or model.strategy
+        return strategy, recipes.resolve(strategy, model.recipe, self.recipe or {}).model_dump(mode="json")
+
+
+def from_archive(service: Service, name: str, upload: Upload, wish: Wish) -> tuple[Increment, bool]:
+    """Queue an increment from an uploaded archive; whether it is new comes beside it.
+
+    Everything that can be refused is refused before the archive is stored, and decided once more, for good, in the
+    transaction that queues it.
+    """
+    with service.database.read() as connection:
+        model = models.get(connection, name)
+        if (earlier := _answered_before(connection, model, wish, fingerprint=upload.sha256)) is not None:
+            return earlier, False
+        wish.recipe_for(model)
+        index = archives.scan(upload.path, limits=ArchiveLimits.of(service.settings))
+        check_classes(
+            batch=index.classes,
+            known=increments.coming_classes(connection, model),
+            policy=wish.known_classes,
+            has_memory=model.memory is not None,
+            duplicate_of=increments.earlier_increment(connection, model, upload.sha256),
+        )
+    store(service, upload)
+    with service.database.write() as connection:
+        model = models.lock(connection, name)
+        if (earlier := _answered_before(connection, model, wish, fingerprint=upload.sha256)) is not None:
+            return earlier, False
+        batch = add_batch(connection, model, upload, index)
+        return _request(connection, model, batch.id, wish), True
+
+
+def from_batch(service: Service, name: str, batch_id: str, wish: Wish) -> tuple[Increment, bool]:
+    """Queue an increment from a batch that was collected before; whether it is new comes beside it."""
+    with service.database.write() as connection:
+        model = models.lock(connection, name)
+        if (earlier := _answered_before(connection, model, wish, batch_id=batch_id)) is not None:
+            return earlier, False
+        batch = batches.get_of_model(connection, model, batch_id)
+        return _request(connection, model, batch.id, wish), True
+
+
+def store(service: Service, upload: Upload) -> None:
+    """Move an upload into the blob store, for good."""
+    service.blobs.put_file(upload.path, sha256=upload.sha256)
+    service.blobs.sync()
+
+
+def add_batch(connection: Connection, model: Model, upload: Upload, index: ArchiveIndex) -> Batch:
+    """Write a closed batch with its archive."""
+    return batches.create(
+        connection,
+        model_id=model.id,
+        archive=upload.sha256,
+        archive_kind=index.kind,
+        classes=index.classes,
+        rejects=index.rejects,
+    )
+
+
+def _answered_before(
+    connection: Connection,
+    model: Model,
+    wish: Wish,
+    *,
+    fingerprint: str | None = None,
+    batch_id: str | None = None,
+) -> Increment | None:
+    if wish.idempotency_key is None:
+        return None
+    return increments.answered_before(
+        connection,
+        model=model,
+        idempotency_key=wish.idempotency_key,
+        fingerprint=fingerprint,
+        batch_id=batch_id,
+    )
+
+
+def _request(connection: Connection, model: Model, batch_id: str, wish: Wish) -> Increment:
+    strategy, recipe = wish.recipe_for(model)
+    return increments.request(
+        connection,
+        model=model,
+        batch_id=batch_id,
+        strategy=strategy,
+        recipe=recipe,
+        promote=wish.promote,
+        known_classes=wish.known_classes,
+        idempotency_key=wish.idempotency_key,
+    )

@@ -1,0 +1,67 @@
+"""The application: built from settings, with everything it needs started and stopped with it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+
+from api import problems
+from api.routes import batches, health, images, increments, models, predictions, strategies, versions
+from api.service import Service
+from api.serving.engine import Engine
+from api.serving.records import Recorder
+from api.serving.registry import Registry
+from api.uploads import BodyLimit
+from storage.blobs import open_blobs
+from storage.broker import celery_app
+from storage.database import Database
+from storage.settings import Settings
+
+
+def build_service(settings: Settings) -> Service:
+    """Everything a request works with; started by the application's lifespan."""
+    database, blobs = Database(settings.database), open_blobs(settings.blobs)
+    registry = Registry(
+        database=database,
+        blobs=blobs,
+        capacity=settings.loaded_versions,
+        watch_seconds=settings.watch_seconds,
+    )
+    return Service(
+        settings=settings,
+        database=database,
+        blobs=blobs,
+        broker=celery_app(settings),
+        engine=Engine(registry, settings),
+        recorder=Recorder(database),
+    )
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The REST service."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        service = build_service(settings)
+        service.clear_uploads()
+        service.engine.registry.start()
+        service.recorder.start()
+        app.state.service = service
+        yield
+        service.recorder.stop()
+        service.engine.registry.stop()
+        service.engine.stop()
+        service.database.close()
+
+    app = FastAPI(
+        title="Accrete",
+        summary="Serves an image classifier and keeps teaching it new classes.",
+        version=version("accrete"),
+        lifespan=lifespan,
+    )
+    app.add_middleware(BodyLimit, settings=settings)
+    problems.install(app)
+    for routes in (models, strategies, batches, images, increments, versions, predictions, health):
+        app.include_router(routes.router)
+    return app

@@ -1,0 +1,52 @@
+"""Small bodies that hold images: raw, multipart or base64 in JSON."""
+
+import base64
+import binascii
+
+from fastapi import Request
+from pydantic import ValidationError
+from starlette.datastructures import UploadFile
+
+from api.schemas import PredictionIn
+from storage.errors import ImageUnreadable, Invalid
+
+MAX_FILES = 1000
+
+
+async def images_of(request: Request) -> list[tuple[str, bytes]]:
+    """File name and bytes of every image in a body, in order; raises `Invalid` when there is none.
+
+    ``application/json`` is ``{"images": [base64, …]}``, ``multipart/form-data`` any number of files, and everything
+    else one image as it is.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "application/json":
+        files = _from_json(await request.body())
+    elif kind == "multipart/form-data":
+        async with request.form(max_files=MAX_FILES, max_fields=0) as form:
+            parts = [part for _, part in form.multi_items() if isinstance(part, UploadFile)]
+            files = [(part.filename or f"image {i}", await part.read()) for i, part in enumerate(parts)]
+    else:
+        data = await request.body()
+        files = [("image", data)] if data else []
+    if not files:
+        raise Invalid(
+            "The request holds no image: send one as the body, several as multipart files, "
+            'or {"images": ["<base64>", …]} as JSON.'
+        )
+    return files
+
+
+def _from_json(body: bytes) -> list[tuple[str, bytes]]:
+    try:
+        encoded = PredictionIn.model_validate_json(body).images
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()[:5])
+        raise Invalid(f'Expected {{"images": ["<base64>", …]}}: {faults}') from error
+    files = []
+    for position, text in enumerate(encoded):
+        try:
+            files.append((f"image {position}", base64.b64decode(text, validate=True)))
+        except (binascii.Error, ValueError) as error:
+            raise ImageUnreadable(f"Image {position} (counted from 0) is no base64: {error}", image=position) from error
+    return files

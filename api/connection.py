@@ -1,0 +1,153 @@
+"""One HTTP connection to the service, and its problem documents as exceptions."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+_CONNECT_SECONDS = 5.0
+
+
+class ClientError(Exception):
+    """Base of everything the client raises; the message is for the person who asked."""
+
+
+class Unreachable(ClientError):
+    """No answer: the service does not run, or the connection broke."""
+
+
+class Problem(ClientError):
+    """The service refused; the message is the problem document's detail."""
+
+    def __init__(self, *, status: int, kind: str, detail: str, extra: Mapping[str, Any]) -> None:
+        """Keep the document's parts: HTTP status, kind such as ``model-not-found``, detail, further members."""
+        super().__init__(detail)
+        self.status, self.kind, self.detail, self.extra = status, kind, detail, extra
+
+
+class NotFound(Problem):
+    """404: something named in the request does not exist."""
+
+
+class Conflict(Problem):
+    """409: the request contradicts the state of things."""
+
+
+class PreconditionFailed(Problem):
+    """412: somebody else changed it first."""
+
+
+class TooLarge(Problem):
+    """413: a limit on size."""
+
+
+class Invalid(Problem):
+    """400 or 422: the request can never succeed as it is."""
+
+
+class Unavailable(Problem):
+    """502, 503 or 504: worth another try later."""
+
+
+_BY_STATUS: dict[int, type[Problem]] = {
+    400: Invalid,
+    404: NotFound,
+    409: Conflict,
+    412: PreconditionFailed,
+    413: TooLarge,
+    422: Invalid,
+    502: Unavailable,
+    503: Unavailable,
+    504: Unavailable,
+}
+
+
+class Connection:
+    """Requests to one service; every answer but success raises a `ClientError`."""
+
+    def __init__(self, url: str, *, timeout_seconds: float) -> None:
+        """Connect lazily; proxies of the environment are for other machines than this one."""
+        self.url = url.rstrip("/")
+        if urlsplit(self.url).scheme not in {"http", "https"} or not urlsplit(self.url).hostname:
+            raise ClientError(f"{url!r} is no address of a service: give one such as {DEFAULT_URL}")
+        self._http = httpx.Client(
+            base_url=self.url,
+            timeout=httpx.Timeout(timeout_seconds, connect=_CONNECT_SECONDS),
+            trust_env=not _is_loopback(urlsplit(self.url).hostname or ""),
+        )
+
+    def close(self) -> None:
+        """Close the sockets."""
+        self._http.close()
+
+    def request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        """Send a request and return its successful answer; parameters that are None are left out."""
+        if (params := arguments.get("params")) is not None:
+            arguments["params"] = {name: value for name, value in params.items() if value is not None}
+        with self._reached():
+            response = self._http.request(method, path, **arguments)
+        _raise_for_problem(response)
+        return response
+
+    def json(self, method: str, path: str, **arguments: Any) -> Any:
+        """The JSON document of the answer."""
+        return self.request(method, path, **arguments).json()
+
+    def pages(self, path: str, **params: Any) -> Iterator[Any]:
+        """Every item of a list, page after page."""
+        cursor: str | None = None
+        while True:
+            page = self.json("GET", path, params={**params, "cursor": cursor})
+            yield from page["items"]
+            if (cursor := page["next_cursor"]) is None:
+                return
+
+    @contextmanager
+    def stream(self, method: str, path: str, **arguments: Any) -> Iterator[httpx.Response]:
+        """An answer whose body is read as it comes."""
+        with self._reached(), self._http.stream(method, path, **arguments) as response:
+            if response.is_error:
+                response.read()
+            _raise_for_problem(response)
+            yield response
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        """Say which service could not be reached instead of which socket call failed."""
+        try:
+            yield
+        except httpx.ConnectError as error:
+            raise Unreachable(
+                f"cannot reach {self.url} ({error}): is the service running? Start it with `accrete up`"
+            ) from error
+        except httpx.TimeoutException as error:
+            raise Unreachable(f"{self.url} did not answer in time") from error
+        except httpx.TransportError as error:
+            raise Unreachable(f"the connection to {self.url} broke: {error}") from error
+
+
+def _raise_for_problem(response: httpx.Response) -> None:
+    """Raise the exception of a problem document, or of any other error page."""
+    if response.is_success:
+        return
+    document: dict[str, Any] = {}
+    if response.headers.get("content-type", "").partition(";")[0] == "application/problem+json":
+        document = response.json()
+    fallback = f"{response.url} answered {response.status_code} {response.reason_phrase}: {response.text[:200].strip()}"
+    raise _BY_STATUS.get(response.status_code, Problem)(
+        status=response.status_code,
+        kind=str(document.get("type", "about:blank")).rpartition(":")[2],
+        detail=str(document.get("detail") or fallback),
+        extra={name: value for name, value in document.items() if name not in {"type", "title", "status", "detail"}},
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:  # a name
+        return host == "localhost"

@@ -1,0 +1,140 @@
+"""The embedded service: a private Redis, one worker and the API beside each other, which is all `accrete up` is.
+
+Order: Redis → migrations → worker and API → ready; it ends the other way round.
+"""
+
+import os
+import socket
+import sys
+from collections.abc import Callable
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from api.privateredis import PrivateRedis, answers
+from api.processes import Part
+from api.supervisor import StartFailed, StopRequested, Supervisor
+from api.workerping import WorkerPing, worker_ping
+from storage.broker import celery_app
+from storage.migrations import upgrade
+from storage.settings import Settings
+
+_READY_SECONDS = 2.0  # patience with one question after readiness
+
+
+def serve(settings: Settings, *, verbose: bool, on_ready: Callable[[str], None]) -> None:
+    """Run the service until a signal ends it; ``on_ready`` gets its URL once it answers.
+
+    Raises HomeInUse, RedisMissing and StartFailed.
+    """
+    home = settings.home.resolve()
+    home.mkdir(parents=True, exist_ok=True)
+    with Supervisor(home, verbose=verbose) as supervisor:
+        port = settings.port or free_port(settings.host)
+        refuse_taken_port(settings.host, port)
+        try:
+            redis_url = settings.redis_url or start_redis(supervisor, home)
+            settings = renewed(settings, home=home, port=port, redis_url=redis_url)
+            if not answers(redis_url):
+                raise StartFailed("the Redis that ACCRETE_REDIS_URL names does not answer")  # the URL may hold a secret
+            upgrade(settings.database)
+            supervisor.check_stop()
+            node = f"accrete-{os.getpid()}@{socket.gethostname()}"
+            ping = worker_ping(celery_app(settings), redis_url, node)
+            supervisor.finally_do(ping.end)
+            supervisor.start([worker_part(settings, node, ping), api_part(settings)])
+            on_ready(service_url(settings))
+            supervisor.watch()
+        except StopRequested:
+            return
+
+
+def start_redis(supervisor: Supervisor, home: Path) -> str:
+    """Start the private Redis and return its URL."""
+    private = PrivateRedis(home / "run")
+    supervisor.finally_do(private.remove)
+    supervisor.start([private.part()])
+    return private.url
+
+
+def worker_part(settings: Settings, node: str, ping: WorkerPing) -> Part:
+    """The Celery worker; threads, for training runs in processes of its own."""
+    command = [sys.executable, "-m", "celery", "-A", "trainer.app", "worker", "--hostname", node]
+    command += ["--pool", "threads", "--concurrency", "2", "--without-gossip", "--without-mingle", "-l", "info"]
+    return Part(
+        name="worker",
+        command=command,
+        environment=environment(settings),
+        ready=ping.answered,
+        started=ping.restarted,
+        failing=ping.failing,
+    )
+
+
+def api_part(settings: Settings) -> Part:
+    """The API under uvicorn."""
+    url = service_url(settings) + "/readyz"
+    return Part(
+        name="api",
+        command=[sys.executable, "-m", "api"],
+        environment=environment(settings),
+        ready=lambda: answers_http(url),
+    )
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """Every setting that has a value, as the variable that `Settings` reads it from."""
+    values: dict[str, Any] = settings.model_dump(mode="json", exclude_none=True)
+    return {f"ACCRETE_{name.upper()}": str(value) for name, value in values.items()}
+
+
+def renewed(settings: Settings, **changes: Any) -> Settings:
+    """The settings with changes, validated again and with nothing derived from the old values."""
+    return Settings(**{**settings.model_dump(), **changes})
+
+
+def service_url(settings: Settings) -> str:
+    """Where to reach the API from this machine."""
+    host = settings.host
+    if host in {"::", str(ip_address(0))}:  # every address, this machine's own among them
+        host = "::1" if host == "::" else "127.0.0.1"
+    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+
+
+def answers_http(url: str) -> bool:
+    """Whether a GET there is answered with 200."""
+    try:
+        return httpx.get(url, timeout=_READY_SECONDS, trust_env=False).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def free_port(host: str) -> int:
+    """A TCP port nobody listens on at the moment."""
+    with _listening(host, 0) as listener:
+        return int(listener.getsockname()[1])
+
+
+def refuse_taken_port(host: str, port: int) -> None:
+    """Raise StartFailed when the API could not listen there."""
+    try:
+        _listening(host, port).close()
+    except OSError as error:
+        reason = f"cannot listen on {host} port {port}: {error.strerror}"
+        raise StartFailed(f"{reason}; choose another with --port or ACCRETE_PORT (0 picks a free one)") from error
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """A listening socket as uvicorn would open it."""
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(1)
+    except OSError:
+        listener.close()
+        raise
+    return listener

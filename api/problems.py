@@ -1,0 +1,130 @@
+"""Errors over HTTP: each domain error becomes one problem document (RFC 9457), mapped here and nowhere else."""
+
+import logging
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict
+from starlette.exceptions import HTTPException
+
+from storage import errors
+from storage.errors import AccreteError
+
+MEDIA_TYPE = "application/problem+json"
+
+# The most specific class wins; what is not named takes the status of its base.
+STATUS: dict[type[AccreteError], HTTPStatus] = {
+    errors.NotFound: HTTPStatus.NOT_FOUND,
+    errors.Conflict: HTTPStatus.CONFLICT,
+    errors.Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.PreconditionFailed: HTTPStatus.PRECONDITION_FAILED,
+    errors.TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.BlobDamaged: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.BlobMissing: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+
+log = logging.getLogger(__name__)
+
+
+def status_of(kind: type[AccreteError]) -> HTTPStatus:
+    """The HTTP status of a domain error."""
+    for base in kind.__mro__:
+        if base in STATUS:
+            return STATUS[base]
+    return HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def problems(*kinds: type[AccreteError]) -> dict[int | str, dict[str, Any]]:
+    """The errors a route can give, as FastAPI's ``responses`` describes them."""
+    by_status: dict[int | str, list[str]] = {}
+    for kind in kinds:
+        by_status.setdefault(status_of(kind).value, []).append(kind.__name__)
+    return {
+        status: {
+            "description": ", ".join(names),
+            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+        for status, names in by_status.items()
+    }
+
+
+class Problem(BaseModel):
+    """An error: ``detail`` says what is wrong and what to do; further members are for programs."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of ``app`` with a problem document, and say so in its OpenAPI description."""
+    describe = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = describe()
+        document["components"]["schemas"]["Problem"] = Problem.model_json_schema()
+        operations = [operation for path in document["paths"].values() for operation in path.values()]
+        for response in (operation["responses"].get("422", {}) for operation in operations):
+            if "application/json" in response.get("content", {}):  # FastAPI's own form of it, which is never sent
+                response["content"] = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
+    app.add_exception_handler(AccreteError, _domain)
+    app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def _kebab(name: str) -> str:
+    return "".join("-" + letter.lower() if letter.isupper() else letter for letter in name).lstrip("-")
+
+
+def _problem(
+    status: int, kind: str, detail: str, *, headers: dict[str, str] | None = None, **extra: Any
+) -> JSONResponse:
+    title = HTTPStatus(status).phrase
+    body = {"type": f"urn:accrete:problem:{kind}", "title": title, "status": status, "detail": detail}
+    return JSONResponse(body | extra, status_code=status, media_type=MEDIA_TYPE, headers=headers)
+
+
+async def _domain(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, AccreteError)
+    status = status_of(type(error))
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.error("%s %s: %s", request.method, request.url.path, error)
+    extra = {name: value for name, value in error.extra.items() if value is not None}
+    return _problem(status, _kebab(type(error).__name__), error.detail, **extra)
+
+
+async def _validation(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    faults = [{"field": _field(fault["loc"]), "message": fault["msg"]} for fault in error.errors()]
+    detail = "; ".join(f"{fault['field']}: {fault['message']}" for fault in faults)
+    return _problem(HTTPStatus.UNPROCESSABLE_ENTITY, "request-invalid", detail, errors=faults)
+
+
+def _field(location: Sequence[int | str]) -> str:
+    named = [str(part) for part in location if part not in {"body", "query", "path", "header"}]
+    return ".".join(named) or str(location[0] if location else "request")
+
+
+async def _http(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    kind = _kebab(HTTPStatus(error.status_code).phrase.title().replace(" ", "").replace("-", ""))
+    headers = dict(error.headers) if error.headers else None
+    return _problem(error.status_code, kind, str(error.detail), headers=headers)
+
+
+async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return _problem(
+        HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "The service failed to answer; the log says why. Try again later."
+    )

@@ -1,0 +1,53 @@
+"""Probes: is the process alive, and can it do its work."""
+
+import asyncio
+
+import redis
+from fastapi import APIRouter, Response
+from fastapi.concurrency import run_in_threadpool
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from api.schemas import HealthOut
+from api.service import Service, ServiceDep
+
+router = APIRouter(tags=["probes"])
+
+CHECK_SECONDS = 5.0
+OK = "ok"
+
+
+@router.get("/livez")
+async def live() -> HealthOut:
+    """Tell that the process answers; asks nobody else."""
+    return HealthOut(status=OK)
+
+
+@router.get("/readyz", responses={503: {"model": HealthOut, "description": "Not ready; checks say why."}})
+async def ready(response: Response, service: ServiceDep) -> HealthOut:
+    """Tell whether requests can be served: database, broker, and the versions in service; no model is needed."""
+    try:
+        checks = await asyncio.wait_for(run_in_threadpool(_check, service), CHECK_SECONDS)
+    except TimeoutError:
+        checks = {"service": f"no answer from database and broker within {CHECK_SECONDS:g} s"}
+    if service.draining.is_set():
+        checks["service"] = "shutting down"
+    is_ready = all(state == OK for name, state in checks.items() if not name.startswith("model "))
+    response.status_code = 200 if is_ready else 503
+    return HealthOut(status=OK if is_ready else "unavailable", checks=checks)
+
+
+def _check(service: Service) -> dict[str, str]:
+    checks = {"database": OK, "broker": OK}
+    try:
+        with service.database.read() as connection:
+            connection.execute(text("SELECT 1"))
+    except SQLAlchemyError as error:
+        checks["database"] = str(error).splitlines()[0]
+    try:
+        with service.broker.connection_for_read() as broker:
+            broker.ensure_connection(max_retries=1, timeout=CHECK_SECONDS / 2)
+    except (redis.RedisError, OSError) as error:
+        checks["broker"] = str(error)
+    # An old version goes on serving where the new one cannot be loaded: visible, and no reason to send nobody here.
+    return checks | {f"model {name}": fault for name, fault in service.engine.registry.faults.items()}

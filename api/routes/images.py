@@ -1,0 +1,58 @@
+"""Stored images, and what the version in service says of them."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from fastapi.responses import Response
+
+from api import views
+from api.problems import problems
+from api.schemas import ImagePredictionOut
+from api.service import ServiceDep
+from storage import images, models
+from storage.errors import ImageNotFound, ModelNotFound, NoVersionYet
+
+router = APIRouter(prefix="/v1", tags=["images"])
+
+# Stored bytes are whatever somebody uploaded: a browser must neither guess their type nor run them.
+_HEADERS = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; sandbox"}
+_SIGNATURES = {
+    b"\xff\xd8\xff": "image/jpeg",
+    b"\x89PNG": "image/png",
+    b"GIF8": "image/gif",
+    b"BM": "image/bmp",
+    b"RIFF": "image/webp",
+}
+
+
+@router.get("/images/{image_id}", response_class=Response, responses=problems(ImageNotFound))
+def get_image(image_id: str, service: ServiceDep) -> Response:
+    """Get a stored image as it was uploaded."""
+    with service.database.read() as connection:
+        image = images.get(connection, image_id)
+    data = service.blobs.get(image.digest)
+    kind = next((kind for start, kind in _SIGNATURES.items() if data.startswith(start)), "application/octet-stream")
+    return Response(data, media_type=kind, headers={**_HEADERS, "ETag": f'"{image.digest}"'})
+
+
+@router.get(
+    "/models/{name}/images/{image_id}/prediction",
+    responses=problems(ModelNotFound, ImageNotFound, NoVersionYet),
+)
+def predict_image(
+    name: str, image_id: str, service: ServiceDep, top_k: Annotated[int, Query(ge=1, le=1000)] = 5
+) -> ImagePredictionOut:
+    """Predict a stored image of this model by its current version."""
+    with service.database.read() as connection:
+        model = models.get(connection, name)
+        image = images.get(connection, image_id)
+        if images.model_of(connection, image_id) != model.id:
+            raise ImageNotFound(f"Image {image_id!r} was not uploaded for model {name!r}.")
+    answer = service.engine.predict(model, [service.blobs.get(image.digest)], top_k=top_k)
+    return ImagePredictionOut(
+        image=image.id,
+        label=image.label,
+        model=name,
+        version=answer.version,
+        predictions=views.ranked(answer.predictions[0]),
+    )

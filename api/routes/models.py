@@ -1,0 +1,88 @@
+"""Models: named classifiers and their defaults."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
+
+from api import views
+from api.problems import problems
+from api.schemas import ModelChange, ModelIn, ModelOut, PageOut
+from api.service import ServiceDep
+from storage import models
+from storage.errors import (
+    ModelBusy,
+    ModelExists,
+    ModelNotFound,
+    RecipeInvalid,
+    UnknownNetwork,
+    UnknownStrategy,
+)
+from trainer import recipes
+from trainer.networks import check as check_network
+
+router = APIRouter(prefix="/v1/models", tags=["models"])
+Limit = Annotated[int, Query(ge=1, le=1000)]
+Cursor = Annotated[str | None, Query(description="next_cursor of the page before.")]
+
+
+@router.post("", status_code=201, responses=problems(ModelExists, UnknownStrategy, UnknownNetwork, RecipeInvalid))
+def create_model(body: ModelIn, response: Response, service: ServiceDep) -> ModelOut:
+    """Create a model; its first version comes with its first increment."""
+    recipes.resolve(body.strategy, body.recipe)
+    try:
+        check_network(body.network, channels=body.channels, image_size=body.image_size)
+    except ValueError as error:
+        raise UnknownNetwork(str(error)) from error
+    with service.database.write() as connection:
+        created = models.create(
+            connection,
+            name=body.name,
+            network=body.network,
+            image_size=body.image_size,
+            channels=body.channels,
+            strategy=body.strategy,
+            recipe=body.recipe,
+            memory=body.memory.record() if body.memory is not None else None,
+            retention=body.retention,
+        )
+        response.headers["Location"] = f"/v1/models/{created.name}"
+        return views.model(connection, created)
+
+
+@router.get("")
+def list_models(service: ServiceDep, limit: Limit = 100, cursor: Cursor = None) -> PageOut[ModelOut]:
+    """List models by name."""
+    with service.database.read() as connection:
+        page = models.page(connection, limit=limit, cursor=cursor)
+        return PageOut(items=[views.model(connection, item) for item in page.items], next_cursor=page.next_cursor)
+
+
+@router.get("/{name}", responses=problems(ModelNotFound))
+def get_model(name: str, service: ServiceDep) -> ModelOut:
+    """Look at one model."""
+    with service.database.read() as connection:
+        return views.model(connection, models.get(connection, name))
+
+
+@router.patch("/{name}", responses=problems(ModelNotFound, UnknownStrategy, RecipeInvalid))
+def change_model(name: str, body: ModelChange, service: ServiceDep) -> ModelOut:
+    """Set new defaults for coming increments."""
+    values: dict[str, Any] = body.model_dump(exclude_unset=True)
+    for required in ("strategy", "recipe", "retention"):
+        if values.get(required, ...) is None:
+            del values[required]
+    if body.memory is not None:
+        values["memory"] = body.memory.model_dump()
+    with service.database.write() as connection:
+        model = models.lock(connection, name)
+        recipes.resolve(values.get("strategy", model.strategy), values.get("recipe", model.recipe))
+        return views.model(connection, models.change(connection, name, values))
+
+
+@router.delete("/{name}", status_code=204, responses=problems(ModelNotFound, ModelBusy))
+def delete_model(name: str, service: ServiceDep) -> None:
+    """Delete a model with its versions, metrics and records; refused while an increment of it is not finished."""
+    with service.database.write() as connection:
+        model = models.get(connection, name)
+        models.delete_model(connection, name)
+    service.engine.registry.forget(model.id)

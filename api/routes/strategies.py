@@ -1,0 +1,25 @@
+"""Strategies: the ways to learn new classes without losing the old ones."""
+
+from fastapi import APIRouter
+
+from api.schemas import PageOut, StrategyOut
+from losses import strategies
+from trainer import recipes
+
+router = APIRouter(prefix="/v1/strategies", tags=["strategies"])
+
+
+@router.get("")
+def list_strategies() -> PageOut[StrategyOut]:
+    """List every strategy with its explanation, its source and the schema of its recipe."""
+    items = [
+        StrategyOut(
+            name=strategy.name,
+            title=strategy.title,
+            explanation=strategy.explanation,
+            source=strategy.source,
+            recipe_schema=recipes.schema(strategy.name),
+        )
+        for strategy in strategies.STRATEGIES
+    ]
+    return PageOut(items=items, next_cursor=None)

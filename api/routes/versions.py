@@ -1,0 +1,165 @@
+"""Versions, their metrics and files, and which one is in service."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query
+from fastapi.responses import Response
+
+from api import pictures, views
+from api.problems import problems
+from api.routes.models import Cursor, Limit
+from api.schemas import (
+    CurrentIn,
+    CurrentOut,
+    ModelMetricsOut,
+    PageOut,
+    VersionMetricsOut,
+    VersionOut,
+)
+from api.service import Service, ServiceDep
+from storage import metrics, models, versions
+from storage.curves import curves
+from storage.domain import Model
+from storage.errors import (
+    Invalid,
+    ModelNotFound,
+    NotFound,
+    NoVersionYet,
+    PreconditionFailed,
+    VersionInUse,
+    VersionNotFound,
+)
+
+router = APIRouter(prefix="/v1/models/{name}", tags=["versions"])
+OfVersion = Annotated[int | None, Query(ge=1, description="Version whose ancestors to follow; default: the head.")]
+
+
+@router.get("/versions", responses=problems(ModelNotFound))
+def list_versions(name: str, service: ServiceDep, limit: Limit = 100, cursor: Cursor = None) -> PageOut[VersionOut]:
+    """List a model's versions."""
+    with service.database.read() as connection:
+        model = models.get(connection, name)
+        page = versions.page(connection, model, limit=limit, cursor=cursor)
+        return PageOut(items=views.version_list(connection, model, page.items), next_cursor=page.next_cursor)
+
+
+@router.get("/versions/{number}", responses=problems(ModelNotFound, VersionNotFound))
+def get_version(name: str, number: int, service: ServiceDep) -> VersionOut:
+    """Look at one version: lineage, recipe, data digest, checksums."""
+    with service.database.read() as connection:
+        model = models.get(connection, name)
+        return views.version_list(connection, model, [versions.get(connection, model, number)])[0]
+
+
+@router.delete("/versions/{number}", status_code=204, responses=problems(ModelNotFound, VersionNotFound, VersionInUse))
+def delete_version(name: str, number: int, service: ServiceDep) -> None:
+    """Delete a version that is neither current nor head; its row of the accuracy matrix stays."""
+    with service.database.write() as connection:
+        model = models.lock(connection, name)
+        deleted = versions.remove(connection, model, number)
+        needed = versions.files_in_use(connection)
+    service.engine.registry.forget(model.id, number)
+    for file in deleted.files.values():
+        if file.sha256 not in needed:
+            service.blobs.delete(file.sha256)
+
+
+@router.get(
+    "/versions/{number}/files/{file}",
+    response_class=Response,
+    responses=problems(ModelNotFound, VersionNotFound, NotFound),
+)
+def get_version_file(name: str, number: int, file: str, service: ServiceDep) -> Response:
+    """Get a file of a version; both together are all one needs to predict."""
+    with service.database.read() as connection:
+        version = versions.get(connection, models.get(connection, name), number)
+    if file not in version.files:
+        raise NotFound(f"Version {number} has no file {file!r}; it has {', '.join(version.files)}.")
+    stored = version.files[file]
+    kind = "application/json" if file.endswith(".json") else "application/octet-stream"
+    return Response(service.blobs.get(stored.sha256), media_type=kind, headers={"ETag": f'"{stored.sha256}"'})
+
+
+@router.get("/versions/{number}/metrics", responses=problems(ModelNotFound, VersionNotFound))
+def get_version_metrics(name: str, number: int, service: ServiceDep) -> VersionMetricsOut:
+    """Get every metric of a version, task-agnostic and task-aware."""
+    with service.database.read() as connection:
+        model = models.get(connection, name)
+        version = versions.get(connection, model, number)
+        document = metrics.of_versions(connection, [version])[0]
+    return VersionMetricsOut(
+        model=name,
+        version=number,
+        classes=list(version.classes),
+        tasks=[list(task) for task in version.tasks],
+        **document,
+    )
+
+
+@router.get("/metrics", responses=problems(ModelNotFound, VersionNotFound, NoVersionYet))
+def get_model_metrics(name: str, service: ServiceDep, version: OfVersion = None) -> ModelMetricsOut:
+    """Get the accuracy matrix and every curve along a version's line of ancestors."""
+    return _history(service, name, version)
+
+
+@router.get(
+    "/metrics.png", response_class=Response, responses=problems(ModelNotFound, VersionNotFound, NoVersionYet)
+)
+def get_model_metrics_picture(name: str, service: ServiceDep, version: OfVersion = None) -> Response:
+    """Get the same as a picture."""
+    return Response(pictures.history(_history(service, name, version)), media_type="image/png")
+
+
+@router.get("/current", responses=problems(ModelNotFound))
+def get_current(name: str, response: Response, service: ServiceDep) -> CurrentOut:
+    """See which version is in service; the ETag names this state of things."""
+    with service.database.read() as connection:
+        model = models.get(connection, name)
+    response.headers["ETag"] = _etag(model)
+    return views.current(model)
+
+
+@router.put("/current", responses=problems(ModelNotFound, VersionNotFound, PreconditionFailed))
+def promote(
+    name: str,
+    body: CurrentIn,
+    response: Response,
+    service: ServiceDep,
+    if_match: Annotated[str | None, Header(description="ETag of the state this was decided on.")] = None,
+) -> CurrentOut:
+    """Put a version into service, a newer or an older one; increments go on from there."""
+    expected = _revision(if_match) if if_match not in {None, "*"} else None
+    with service.database.write() as connection:
+        model = models.promote(connection, name, version=body.version, expected_revision=expected)
+    service.engine.registry.refresh()  # in this process at once; the others notice within a second
+    response.headers["ETag"] = _etag(model)
+    return views.current(model)
+
+
+def _history(service: Service, name: str, number: int | None) -> ModelMetricsOut:
+    with service.database.read() as connection:
+        model = models.get(connection, name)
+        wanted = number if number is not None else model.head
+        if wanted is None:
+            raise NoVersionYet(f"Model {name!r} has no version yet, so there is nothing to measure.")
+        versions.get(connection, model, wanted)
+        line = versions.lineage(connection, model, wanted)
+        drawn = curves(metrics.of_versions(connection, line))
+    return ModelMetricsOut(
+        model=name,
+        version=wanted,
+        versions=[version.number for version in line],
+        tasks=[list(task) for task in line[-1].tasks],
+        **drawn,
+    )
+
+
+def _etag(model: Model) -> str:
+    return f'"{model.current_revision}"'
+
+
+def _revision(etag: str | None) -> int:
+    text = (etag or "").removeprefix("W/").strip('"')
+    if not text.isdecimal():
+        raise Invalid(f"If-Match {etag!r} is none of ours: send the ETag that GET …/current gave.")
+    return int(text)

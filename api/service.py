@@ -1,0 +1,66 @@
+"""What a request works with: settings, storage, the serving engine and the line to the workers."""
+
+import asyncio
+import logging
+import os
+import shutil
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from celery import Celery
+from fastapi import Depends, Request
+from kombu.exceptions import OperationalError as BrokerUnreachable
+
+from api.serving.engine import Engine
+from api.serving.records import Recorder
+from storage.blobs import BlobStore
+from storage.broker import wake_worker
+from storage.database import Database
+from storage.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Service:
+    """Built once per process by `api.app`."""
+
+    settings: Settings
+    database: Database
+    blobs: BlobStore
+    broker: Celery
+    engine: Engine
+    recorder: Recorder
+    draining: asyncio.Event = field(default_factory=asyncio.Event)  # set when the process was asked to end
+
+    def wake_worker(self, increment_id: str) -> None:
+        """Tell the workers about an increment whose row is committed; without Redis their sweep will find it."""
+        try:
+            wake_worker(self.broker, increment_id)
+        except BrokerUnreachable as error:
+            log.warning("increment %s waits for the sweep, Redis cannot be reached: %s", increment_id, error)
+
+    def clear_uploads(self) -> None:
+        """Remove what processes that are gone have left of unfinished uploads."""
+        for folder in self.settings.scratch.glob("uploads-*"):
+            pid = int(folder.name.removeprefix("uploads-"))
+            if pid == os.getpid() or not _alive(pid):
+                shutil.rmtree(folder)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+ServiceDep = Annotated[Service, Depends(_service)]

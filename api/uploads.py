@@ -1,0 +1,198 @@
+"""Bodies on their way to disk: streamed, bounded, gone again when anything goes wrong."""
+
+import asyncio
+import hashlib
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from email.message import Message
+from pathlib import Path
+from typing import BinaryIO
+from uuid import uuid4
+
+from fastapi import Request
+from python_multipart.exceptions import MultipartParseError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message as AsgiMessage, Receive, Scope, Send
+
+from storage.errors import BatchInvalid, TooLarge
+from storage.settings import Settings
+
+CHUNK = 1 << 20  # bytes gathered before a write is handed to a thread
+MAX_FIELD_BYTES = 1 << 20  # of one form field that is not the archive
+MAX_FIELDS = 32
+
+
+@dataclass
+class Upload:
+    """A body on disk, or a file part of it with the fields that came along."""
+
+    path: Path
+    sha256: str
+    size: int
+    fields: dict[str, str] = field(default_factory=dict)
+
+
+@asynccontextmanager
+async def received(request: Request, settings: Settings) -> AsyncIterator[Upload]:
+    """Stream the body, or its multipart part ``data``, into a file that is removed at the end unless it was moved.
+
+    Raises `BatchInvalid` for a form without that part, and `TooLarge` from the limit around the application.
+    """
+    folder = settings.scratch / f"uploads-{os.getpid()}"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / uuid4().hex
+    try:
+        with path.open("wb") as file:
+            sink = _Sink(file)
+            kind, options = parse_options_header(request.headers.get("content-type", ""))
+            fields: dict[str, str] = {}
+            if kind == b"multipart/form-data":
+                fields = await _read_form(request, options.get(b"boundary", b""), sink)
+            else:
+                async for chunk in request.stream():
+                    await sink.write(chunk)
+            await sink.flush()
+        yield Upload(path=path, sha256=sink.digest.hexdigest(), size=sink.size, fields=fields)
+    finally:
+        path.unlink(missing_ok=True)
+
+
+class _Sink:
+    """Gathers small chunks; hashes and writes large ones off the event loop."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.digest = hashlib.sha256()
+        self.size = 0
+        self._file = file
+        self._gathered = bytearray()
+
+    async def write(self, chunk: bytes) -> None:
+        self._gathered += chunk
+        if len(self._gathered) >= CHUNK:
+            await self.flush()
+
+    async def flush(self) -> None:
+        gathered, self._gathered = bytes(self._gathered), bytearray()
+        self.size += len(gathered)
+        await asyncio.to_thread(self._store, gathered)
+
+    def _store(self, data: bytes) -> None:
+        self.digest.update(data)
+        self._file.write(data)
+
+
+async def _read_form(request: Request, boundary: bytes, sink: _Sink) -> dict[str, str]:
+    """Send the part ``data`` to the sink and return the other parts, which must be small."""
+    form = _Form()
+    try:
+        parser = MultipartParser(boundary, form.callbacks())
+        async for chunk in request.stream():
+            parser.write(chunk)
+            for piece in form.take_file_bytes():
+                await sink.write(piece)
+        parser.finalize()
+    except MultipartParseError as error:
+        raise BatchInvalid(f"The multipart body cannot be read: {error}. Send it with a boundary, as curl -F does.") from error
+    if not form.has_file:
+        raise BatchInvalid("The form has no part named 'data': put the zip or tar archive there, as in -F data=@batch.zip.")
+    return form.fields
+
+
+class _Form:
+    """Follows a multipart parser's callbacks from part to part."""
+
+    def __init__(self) -> None:
+        self.fields: dict[str, str] = {}
+        self.has_file = False
+        self._pieces: list[bytes] = []
+        self._name = ""
+        self._value = bytearray()
+        self._header_name = b""
+        self._header_value = b""
+        self._headers = Message()
+
+    def callbacks(self) -> dict[str, Callable[..., None]]:
+        return {
+            "on_part_begin": self._begin_part,
+            "on_header_field": self._on_header_field,
+            "on_header_value": self._on_header_value,
+            "on_header_end": self._end_header,
+            "on_headers_finished": self._end_headers,
+            "on_part_data": self._on_data,
+            "on_part_end": self._end_part,
+        }
+
+    def take_file_bytes(self) -> list[bytes]:
+        pieces, self._pieces = self._pieces, []
+        return pieces
+
+    def _begin_part(self) -> None:
+        self._headers = Message()
+        self._value.clear()
+
+    def _on_header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header_name += data[start:end]
+
+    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._header_value += data[start:end]
+
+    def _end_header(self) -> None:
+        self._headers[self._header_name.decode("latin-1")] = self._header_value.decode("latin-1")
+        self._header_name = self._header_value = b""
+
+    def _end_headers(self) -> None:
+        _, options = parse_options_header(self._headers.get("content-disposition", ""))
+        self._name = options.get(b"name", b"").decode(errors="replace")
+        if self._name == "data":
+            if self.has_file:
+                raise BatchInvalid("The form has two parts named 'data': send one archive a request.")
+            self.has_file = True
+
+    def _on_data(self, data: bytes, start: int, end: int) -> None:
+        if self._name == "data":
+            self._pieces.append(data[start:end])
+            return
+        self._value += data[start:end]
+        if len(self._value) > MAX_FIELD_BYTES:
+            raise TooLarge(f"Form field {self._name!r} is larger than {MAX_FIELD_BYTES:,} bytes.")
+
+    def _end_part(self) -> None:
+        if self._name != "data":
+            self.fields[self._name] = self._value.decode(errors="replace")
+            if len(self.fields) > MAX_FIELDS:
+                raise TooLarge(f"The form has more than {MAX_FIELDS} fields.")
+
+
+class BodyLimit:
+    """ASGI middleware: no request may send more bytes than its route is meant for."""
+
+    def __init__(self, app: ASGIApp, *, settings: Settings) -> None:
+        """Guard ``app`` by the limits of ``settings``."""
+        self._app = app
+        self._settings = settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Count what is received; the byte that crosses the limit ends the request with `TooLarge`."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        limit = self._limit(scope["method"], scope["path"])
+        declared = Headers(scope=scope).get("content-length", "")
+        count = 0
+
+        async def counted() -> AsgiMessage:
+            nonlocal count
+            message = await receive()
+            count += len(message.get("body", b""))
+            if count > limit or (declared.isdecimal() and int(declared) > limit):
+                raise TooLarge(f"The body is larger than the {limit:,} bytes allowed here.", limit=limit)
+            return message
+
+        await self._app(scope, counted, send)
+
+    def _limit(self, method: str, path: str) -> int:
+        takes_batches = method == "POST" and path.endswith(("/increments", "/batches"))
+        return self._settings.max_upload_bytes if takes_batches else self._settings.max_request_bytes

@@ -1,0 +1,130 @@
+"""From the records of `storage.domain` to the answers of `api.schemas`."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection
+
+from api.schemas import (
+    AttemptOut,
+    BatchOut,
+    ClassCountOut,
+    CurrentOut,
+    FileOut,
+    IncrementOut,
+    ModelOut,
+    PredictionRecordOut,
+    ProgressOut,
+    RankedOut,
+    RejectOut,
+    Summary,
+    VersionOut,
+)
+from storage import batches, increments, metrics, models, versions
+from storage.domain import Batch, Increment, Model, Prediction, Version
+
+
+def model(connection: Connection, record: Model) -> ModelOut:
+    """A model with the classes of its head."""
+    head = versions.get(connection, record, record.head) if record.head is not None else None
+    memory = record.memory
+    shown = (
+        {"per_class": memory.per_class}
+        if memory is not None and memory.per_class is not None
+        else {"total": memory.total}
+        if memory is not None
+        else None
+    )
+    return ModelOut.model_validate(
+        _fields(record) | {"memory": shown, "classes": list(head.classes) if head is not None else []}
+    )
+
+
+def batch(connection: Connection, record: Batch) -> BatchOut:
+    """What is in a batch."""
+    return BatchOut(
+        id=record.id,
+        model=models.by_id(connection, record.model_id).name,
+        status=record.status,
+        classes=[ClassCountOut.model_validate(count) for count in record.classes],
+        images=sum(count.images for count in record.classes),
+        rejects=[RejectOut.model_validate(reject) for reject in record.rejects],
+        digest=record.digest,
+        created_at=record.created_at,
+    )
+
+
+def increment(connection: Connection, record: Increment) -> IncrementOut:
+    """An increment with its attempts, and what its batch lost on the way."""
+    model_of_it = models.by_id(connection, record.model_id)
+    made = versions.find(connection, record.model_id, record.version) if record.version is not None else None
+    return IncrementOut.model_validate(
+        _fields(record)
+        | {
+            "model": model_of_it.name,
+            "progress": ProgressOut(**record.progress) if record.progress is not None else None,
+            "rejects": [
+                RejectOut.model_validate(reject) for reject in batches.get(connection, record.batch_id).rejects
+            ],
+            "attempts": [
+                AttemptOut.model_validate(attempt) for attempt in increments.attempts_of(connection, record.id)
+            ],
+            "seconds": dict(made.seconds) if made is not None else {},
+        }
+    )
+
+
+def version_list(connection: Connection, of: Model, records: Sequence[Version]) -> list[VersionOut]:
+    """Versions with the headline of their metrics."""
+    documents = metrics.of_versions(connection, records)
+    return [_version(of, record, document) for record, document in zip(records, documents, strict=True)]
+
+
+def current(record: Model) -> CurrentOut:
+    """What is in service."""
+    return CurrentOut(model=record.name, version=record.current, previous=record.previous)
+
+
+def prediction(record: Prediction, model_name: str) -> PredictionRecordOut:
+    """A prediction record."""
+    return PredictionRecordOut(
+        id=record.id,
+        model=model_name,
+        version=record.version,
+        predictions=[ranked(one) for one in record.predictions],
+        created_at=record.created_at,
+    )
+
+
+def ranked(pairs: Iterable[tuple[str, float]]) -> list[RankedOut]:
+    """Labels and probabilities, best first."""
+    return [RankedOut(label=label, probability=probability) for label, probability in pairs]
+
+
+def _version(of: Model, record: Version, document: Mapping[str, Any]) -> VersionOut:
+    return VersionOut(
+        **{
+            name: value
+            for name, value in _fields(record).items()
+            if name not in {"model_id", "number", "deleted_at", "files", "tasks", "seconds"}
+        },
+        model=of.name,
+        version=record.number,
+        task=record.task,
+        classes=list(record.classes),
+        tasks=[list(task) for task in record.tasks],
+        files={name: FileOut.model_validate(file) for name, file in record.files.items()},
+        seconds=dict(record.seconds),
+        current=of.current == record.number,
+        head=of.head == record.number,
+        summary={
+            form: Summary(
+                average_accuracy=document[form]["average_accuracy"], forgetting=document[form]["forgetting"]
+            )
+            for form in ("tag", "taw")
+        },
+    )
+
+
+def _fields(record: Any) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in record.__dataclass_fields__}

@@ -1,0 +1,53 @@
+"""Whether a batch can become an increment of a model: decided on POST, and again when the increment is claimed."""
+
+from collections.abc import Collection, Sequence
+
+from storage.domain import ClassCount, KnownClasses
+from storage.errors import BatchInvalid, ClassesAlreadyKnown, NothingToLearn
+
+_SHOWN = 20  # names in a message; all of them go into the document
+
+
+def check_classes(
+    *,
+    batch: Sequence[ClassCount],
+    known: Collection[str],
+    policy: KnownClasses,
+    has_memory: bool,
+    duplicate_of: str | None = None,
+) -> None:
+    """Pass, or raise the reason why the batch cannot be learned (DESIGN, Batches).
+
+    ``known`` are the classes the model will have when the increment starts: the head's and those still queued.
+    """
+    labels = {count.label for count in batch}
+    overlap = sorted(labels & set(known))
+    new = sorted(labels - set(known))
+    if overlap and policy is KnownClasses.REFUSE:
+        raise ClassesAlreadyKnown(
+            f"The model already knows, or is about to learn, {_names(overlap)}: leave these classes out, "
+            "or pass known_classes=rehearse to train on them too.",
+            classes=overlap,
+            duplicate_of=duplicate_of,
+        )
+    if not new:
+        raise NothingToLearn("The batch brings no new class: an increment needs at least one the model has never seen.")
+    few = sorted(count.label for count in batch if count.images < 2)
+    if few:
+        raise BatchInvalid(f"A class needs at least two distinct images; {_names(few)} has fewer.", classes=few)
+    rehearses = bool(known) and (has_memory or bool(overlap))
+    if len(new) == 1 and not rehearses:
+        way_out = (
+            "send a second new class with it"
+            if not known
+            else "send a second new class with it, or give the model a memory: rehearsal sets old classes beside it"
+        )
+        raise NothingToLearn(
+            f"{new[0]!r} alone cannot be learned: cross-entropy over a single class is constant; {way_out}.",
+            classes=new,
+        )
+
+
+def _names(labels: Sequence[str]) -> str:
+    shown = ", ".join(repr(label) for label in labels[:_SHOWN])
+    return shown if len(labels) <= _SHOWN else f"{shown} and {len(labels) - _SHOWN} more"

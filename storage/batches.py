@@ -1,0 +1,123 @@
+"""The batches: uploaded labelled images, from the first byte to their decoded, split and counted state."""
+
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from storage import rows
+from storage.domain import Batch, BatchStatus, ClassCount, Image, Model, Reject, Split, new_id, now
+from storage.errors import BatchClosed, BatchNotFound
+from storage.tables import batches, images, increments
+
+
+def create(
+    connection: Connection,
+    *,
+    model_id: str,
+    archive: str | None = None,
+    archive_kind: str | None = None,
+    classes: Sequence[ClassCount] = (),
+    rejects: Sequence[Reject] = (),
+) -> Batch:
+    """Add a batch: closed with its archive, or open and empty to be filled image by image."""
+    batch_id = new_id()
+    connection.execute(
+        insert(batches).values(
+            id=batch_id,
+            model_id=model_id,
+            status=BatchStatus.CLOSED if archive is not None else BatchStatus.OPEN,
+            archive=archive,
+            archive_kind=archive_kind,
+            fingerprint=archive,
+            classes=rows.as_json(classes),
+            rejects=rows.as_json(rejects),
+            created_at=now(),
+        )
+    )
+    return get(connection, batch_id)
+
+
+def get(connection: Connection, batch_id: str) -> Batch:
+    """The batch of that id; raises `BatchNotFound`."""
+    row = connection.execute(select(batches).where(batches.c.id == batch_id)).mappings().one_or_none()
+    if row is None:
+        raise BatchNotFound(f"There is no batch {batch_id!r}.")
+    return rows.batch(row)
+
+
+def get_of_model(connection: Connection, model: Model, batch_id: str) -> Batch:
+    """The batch of that id, if it was collected for this model; raises `BatchNotFound`."""
+    batch = get(connection, batch_id)
+    if batch.model_id != model.id:
+        raise BatchNotFound(f"Batch {batch_id!r} was not collected for model {model.name!r}.")
+    return batch
+
+
+def add_images(connection: Connection, batch_id: str, added: Sequence[Image]) -> Batch:
+    """Put images into an open batch and bring its counts up to date; raises `BatchClosed`."""
+    batch = _lock(connection, batch_id)
+    if batch.status is not BatchStatus.OPEN:
+        raise BatchClosed(f"Batch {batch_id} is {batch.status}: start a new one with POST /v1/models/…/batches.")
+    _insert(connection, added)
+    connection.execute(
+        update(batches).where(batches.c.id == batch_id).values(classes=rows.as_json(_count(connection, batch_id)))
+    )
+    return get(connection, batch_id)
+
+
+def close(connection: Connection, batch_id: str) -> Batch:
+    """Take no more images: the batch goes to an increment; raises `BatchClosed` if it belongs to one already."""
+    batch = _lock(connection, batch_id)
+    owner = connection.scalar(select(increments.c.id).where(increments.c.batch_id == batch_id))
+    if owner is not None:
+        raise BatchClosed(
+            f"Batch {batch_id} belongs to increment {owner}: retry that one, or upload the images again.",
+            increment=owner,
+        )
+    if batch.status is BatchStatus.OPEN:
+        connection.execute(update(batches).where(batches.c.id == batch_id).values(status=BatchStatus.CLOSED))
+    return get(connection, batch_id)
+
+
+def record_ingestion(
+    connection: Connection, batch_id: str, *, ingested: Sequence[Image], rejects: Sequence[Reject], digest: str
+) -> Batch:
+    """Write what decoding found, in place of whatever an earlier attempt left; the archive is no longer referred to."""
+    connection.execute(delete(images).where(images.c.batch_id == batch_id))
+    _insert(connection, ingested)
+    connection.execute(
+        update(batches)
+        .where(batches.c.id == batch_id)
+        .values(
+            status=BatchStatus.INGESTED,
+            archive=None,
+            classes=rows.as_json(_count(connection, batch_id)),
+            rejects=rows.as_json(rejects),
+            digest=digest,
+        )
+    )
+    return get(connection, batch_id)
+
+
+def archive_in_use(connection: Connection, digest: str) -> bool:
+    """Whether a batch still waits to be ingested from this archive."""
+    return connection.scalar(select(batches.c.id).where(batches.c.archive == digest).limit(1)) is not None
+
+
+def _lock(connection: Connection, batch_id: str) -> Batch:
+    row = connection.execute(select(batches).where(batches.c.id == batch_id).with_for_update()).mappings().one_or_none()
+    return rows.batch(row) if row is not None else get(connection, batch_id)
+
+
+def _insert(connection: Connection, added: Iterable[Image]) -> None:
+    if values := rows.as_json(list(added)):
+        connection.execute(insert(images), values)
+
+
+def _count(connection: Connection, batch_id: str) -> list[ClassCount]:
+    test = func.count().filter(images.c.split == Split.TEST)
+    query = select(images.c.label, func.count(), test).where(images.c.batch_id == batch_id).group_by(images.c.label)
+    counts = [
+        ClassCount(label=label, train=total - tested, test=tested) for label, total, tested in connection.execute(query)
+    ]
+    return sorted(counts, key=lambda count: count.label)

@@ -1,0 +1,258 @@
+"""Bytes stored under their SHA-256, in a folder or an S3-compatible store; checked whenever they are read.
+
+A blob never changes, so writing it twice is writing it once, and no reader ever sees half of one.
+"""
+
+import errno
+import hashlib
+import os
+import re
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import parse_qs, urlsplit
+from uuid import uuid4
+
+from storage.errors import BlobDamaged, BlobMissing
+
+CHUNK = 1 << 20  # bytes read or written at a time
+DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class BlobStore(Protocol):
+    """Where bytes live. Digests are SHA-256 in 64 lower-case hexadecimal digits; anything else is a ValueError."""
+
+    def put(self, data: bytes) -> str:
+        """Store bytes and return their digest; storing them again changes nothing, or repairs a damaged copy."""
+        ...
+
+    def put_file(self, path: Path, *, sha256: str | None = None) -> str:
+        """Store a file and return its digest; the store takes the file over: it is gone from ``path`` afterwards.
+
+        A ``sha256`` that is given (by whoever wrote the file) is believed and saves one reading of it.
+        """
+        ...
+
+    def get(self, sha256: str) -> bytes:
+        """The stored bytes, checked: BlobMissing, BlobDamaged."""
+        ...
+
+    def fetch(self, sha256: str, target: Path) -> None:
+        """Copy a blob to ``target`` in bounded memory; the file appears whole and checked, or not at all."""
+        ...
+
+    def exists(self, sha256: str) -> bool:
+        """Whether a blob of that digest is stored; its content is not looked at."""
+        ...
+
+    def delete(self, sha256: str) -> None:
+        """Remove a blob; one that is not there is removed already."""
+        ...
+
+    def digests(self) -> Iterator[str]:
+        """Digest of every stored blob, in no order."""
+        ...
+
+    def sync(self) -> None:
+        """Return once everything put through this object before survives a power cut; call it before a commit."""
+        ...
+
+
+def open_blobs(url: str) -> BlobStore:
+    """The store at a folder path or at ``s3://bucket/prefix[?endpoint_url=…&region=…]``."""
+    parts = urlsplit(url)
+    if "://" not in url:
+        return DirectoryBlobs(Path(url))
+    if parts.scheme != "s3" or not parts.netloc:
+        raise ValueError(f"blob store {url!r} is neither a folder nor s3://bucket/prefix")
+    from storage.s3 import S3Blobs  # boto3 takes a third of a second to import, and few need it
+
+    options = parse_qs(parts.query, strict_parsing=bool(parts.query))
+    if unknown := sorted(set(options) - {"endpoint_url", "region"}):
+        raise ValueError(f"blob store {url!r}: unknown options {unknown}, known are endpoint_url and region")
+    return S3Blobs(
+        parts.netloc,
+        parts.path.strip("/"),
+        endpoint_url=options.get("endpoint_url", [None])[-1],
+        region=options.get("region", [None])[-1],
+    )
+
+
+def checked_digest(sha256: str) -> str:
+    """The digest itself; ValueError for anything else, so that no name ever leads out of the store."""
+    if not DIGEST.fullmatch(sha256):
+        raise ValueError(f"a blob is named by 64 lower-case hexadecimal digits, got {sha256[:80]!r}")
+    return sha256
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, read in bounded memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def missing(sha256: str) -> BlobMissing:
+    """What to say when a blob is not there."""
+    return BlobMissing(f"blob {sha256} is not in the store: restore it from a backup", sha256=sha256)
+
+
+def damaged(sha256: str, found: str) -> BlobDamaged:
+    """What to say when stored bytes are not the ones that were put."""
+    detail = f"blob {sha256} is damaged (its bytes hash to {found}): upload it again or restore it from a backup"
+    return BlobDamaged(detail, sha256=sha256)
+
+
+@contextmanager
+def arriving(target: Path) -> Iterator[Path]:
+    """A name beside ``target`` to write to; renamed to it at the end, removed if anything went wrong before."""
+    unfinished = target.with_name(f".{target.name[:80]}-{uuid4().hex}")
+    try:
+        yield unfinished
+        unfinished.replace(target)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+class DirectoryBlobs:
+    """Blobs as files ``root/aa/aabb…``, written under a temporary name in the same root and renamed."""
+
+    PENDING = 4096  # blobs put and not yet synced, at most: bounds memory and the length of a sync
+    ABANDONED = 24 * 3600.0  # seconds without a write after which an unfinished file has no owner any more
+
+    def __init__(self, root: Path) -> None:
+        """Make the folder if need be, and clear what a killed process left unfinished in it a day ago."""
+        self.root = root.resolve()
+        self._unfinished = self.root / "unfinished"
+        self._unfinished.mkdir(parents=True, exist_ok=True)
+        self._pending: set[str] = set()
+        self._lock = threading.Lock()  # of the set
+        self._syncing = threading.Lock()  # a sync returns only after one that took blobs over before it
+        for left in self._unfinished.iterdir():
+            if left.stat().st_mtime < time.time() - self.ABANDONED:
+                left.unlink(missing_ok=True)
+
+    def put(self, data: bytes) -> str:
+        """Store bytes; see BlobStore."""
+        digest = hashlib.sha256(data).hexdigest()
+        if not self._holds(digest, len(data)):
+            with self._landing(digest) as unfinished:
+                unfinished.write_bytes(data)
+        self._remember(digest)
+        return digest
+
+    def put_file(self, path: Path, *, sha256: str | None = None) -> str:
+        """Store a file by moving it, or by copying it when it is on another device; see BlobStore."""
+        digest = checked_digest(sha256) if sha256 is not None else file_digest(path)
+        if not self._holds(digest, path.stat().st_size):
+            try:
+                self._folder(digest)
+                path.replace(self._path(digest))
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                with self._landing(digest) as unfinished:
+                    shutil.copyfile(path, unfinished)
+        path.unlink(missing_ok=True)
+        self._remember(digest)
+        return digest
+
+    def get(self, sha256: str) -> bytes:
+        """The stored bytes; see BlobStore."""
+        try:
+            data = self._path(sha256).read_bytes()
+        except FileNotFoundError:
+            raise missing(sha256) from None
+        if (found := hashlib.sha256(data).hexdigest()) != sha256:
+            raise damaged(sha256, found)
+        return data
+
+    def fetch(self, sha256: str, target: Path) -> None:
+        """Copy a blob to a file; see BlobStore."""
+        with arriving(target) as unfinished:
+            try:
+                shutil.copyfile(self._path(sha256), unfinished)
+            except FileNotFoundError:
+                if self.exists(sha256):
+                    raise  # the folder of the target is what is not there
+                raise missing(sha256) from None
+            if (found := file_digest(unfinished)) != sha256:
+                raise damaged(sha256, found)
+
+    def exists(self, sha256: str) -> bool:
+        """Whether the file is there; see BlobStore."""
+        return self._path(sha256).exists()
+
+    def delete(self, sha256: str) -> None:
+        """Remove the file; see BlobStore."""
+        self._path(sha256).unlink(missing_ok=True)
+
+    def digests(self) -> Iterator[str]:
+        """Walk the folder, one of its 256 parts in memory at a time; see BlobStore."""
+        for number in range(256):
+            folder = self.root / f"{number:02x}"
+            names = [path.name for path in folder.iterdir()] if folder.exists() else []
+            yield from (name for name in names if DIGEST.fullmatch(name))
+
+    def sync(self) -> None:
+        """Flush files, then the folders that name them; see BlobStore."""
+        with self._syncing:
+            with self._lock:
+                batch, self._pending = self._pending, set()
+            if not batch:
+                return
+            try:
+                # Parallel fsyncs share the file system's journal commits: many times faster than one by one.
+                with ThreadPoolExecutor(16) as pool:
+                    list(pool.map(flush, map(self._path, batch)))
+                    list(pool.map(flush, {self._path(digest).parent for digest in batch}))
+                flush(self.root)
+            except BaseException:
+                with self._lock:
+                    self._pending |= batch
+                raise
+
+    def _path(self, sha256: str) -> Path:
+        return self.root / checked_digest(sha256)[:2] / sha256
+
+    def _folder(self, sha256: str) -> None:
+        self._path(sha256).parent.mkdir(exist_ok=True)
+
+    def _holds(self, sha256: str, size: int) -> bool:
+        """Whether an undamaged copy is stored; after a power cut a file may be there and empty."""
+        path = self._path(sha256)
+        return path.exists() and path.stat().st_size == size and file_digest(path) == sha256
+
+    @contextmanager
+    def _landing(self, sha256: str) -> Iterator[Path]:
+        """A temporary name in the root, renamed to the blob's at the end."""
+        unfinished = self._unfinished / uuid4().hex
+        try:
+            yield unfinished
+            self._folder(sha256)
+            unfinished.replace(self._path(sha256))
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+    def _remember(self, sha256: str) -> None:
+        with self._lock:
+            self._pending.add(sha256)
+            crowded = len(self._pending) >= self.PENDING
+        if crowded:
+            self.sync()
+
+
+def flush(path: Path) -> None:
+    """Write a file's content, or a folder's names, through to the disk; one deleted meanwhile needs none."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,59 @@
+"""One way into the database, SQLite or PostgreSQL: a connection to read, and a connection to write."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, create_engine, event, make_url
+
+BUSY_TIMEOUT_SECONDS = 30
+
+
+class Database:
+    """An engine and the two transactions it gives; only routes and tasks open them.
+
+    A SQLite transaction that begins by reading cannot be promoted to writing once another process has written, and
+    fails at once however long the busy timeout is. So a writer says that it will write, and queues at its beginning.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Prepare an engine; no connection is made yet."""
+        self.url = url
+        if make_url(url).get_backend_name() == "sqlite":
+            self.engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
+            event.listen(self.engine, "connect", _set_up_sqlite)
+            event.listen(self.engine, "begin", _begin_sqlite)
+        else:
+            # A connection that died with a restarted server is noticed and replaced before it is handed out.
+            self.engine = create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=30)
+        self._writing = self.engine.execution_options(accrete_writes=True)
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """One consistent view; whatever is written through it by mistake is rolled back."""
+        with self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One transaction, committed at the end, rolled back on any error."""
+        with self._writing.begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Give every connection back."""
+        self.engine.dispose()
+
+
+def _set_up_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # the driver's own idea of when to BEGIN would hide ours
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = FULL")  # WAL's NORMAL may lose the last commits in a power cut
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("accrete_writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -1,0 +1,137 @@
+"""What can be wrong with a request, in the words of the domain; `api.problems` maps each to HTTP once.
+
+Every message names what is wrong and what to do about it: it is shown to the person who sent the request.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class AccreteError(Exception):
+    """Base of all errors a caller can act on; ``extra`` goes into the problem document beside the detail."""
+
+    def __init__(self, detail: str, **extra: Any) -> None:
+        """Keep the detail and what else a program may want to read."""
+        super().__init__(detail)
+        self.detail = detail
+        self.extra: Mapping[str, Any] = extra
+
+
+class NotFound(AccreteError):
+    """Something named in the request does not exist."""
+
+
+class ModelNotFound(NotFound):
+    """No model of that name."""
+
+
+class BatchNotFound(NotFound):
+    """No batch of that id."""
+
+
+class ImageNotFound(NotFound):
+    """No image of that id."""
+
+
+class IncrementNotFound(NotFound):
+    """No increment of that id."""
+
+
+class VersionNotFound(NotFound):
+    """The model has no version of that number."""
+
+
+class PredictionNotFound(NotFound):
+    """No prediction record of that id."""
+
+
+class Conflict(AccreteError):
+    """The request contradicts the state of things."""
+
+
+class ModelExists(Conflict):
+    """The name is taken."""
+
+
+class ModelBusy(Conflict):
+    """The model has increments that are not finished."""
+
+
+class ClassesAlreadyKnown(Conflict):
+    """The batch holds classes the head, or a queued increment, already has."""
+
+
+class IncrementNotCancellable(Conflict):
+    """The increment is finished."""
+
+
+class IncrementNotRetryable(Conflict):
+    """Only failed and cancelled increments can be tried again."""
+
+
+class NoVersionYet(Conflict):
+    """The model has nothing to predict with."""
+
+
+class VersionInUse(Conflict):
+    """The version is current or head."""
+
+
+class BatchClosed(Conflict):
+    """The batch takes no more images, or belongs to an increment already."""
+
+
+class PreconditionFailed(AccreteError):
+    """``If-Match`` names a state that is no longer so."""
+
+
+class Invalid(AccreteError):
+    """The request can never succeed as it is."""
+
+
+class UnknownStrategy(Invalid):
+    """No strategy of that name."""
+
+
+class UnknownNetwork(Invalid):
+    """No network of that name."""
+
+
+class RecipeInvalid(Invalid):
+    """A hyper-parameter is unknown or out of range."""
+
+
+class NothingToLearn(Invalid):
+    """No new class, or a single one that cannot be told from anything."""
+
+
+class BatchInvalid(Invalid):
+    """The images cannot make an increment: too few, too many, badly labelled, too many unreadable."""
+
+
+class ArchiveUnreadable(Invalid):
+    """The upload is no zip or tar archive, or a damaged one."""
+
+
+class ArchiveUnsafe(Invalid):
+    """The archive holds a member that could do harm; all of it is refused."""
+
+
+class ImageUnreadable(Invalid):
+    """The bytes are no image this service reads."""
+
+
+class IdempotencyMismatch(Invalid):
+    """The idempotency key was used with another request."""
+
+
+class TooLarge(AccreteError):
+    """A body, archive or image crosses a limit."""
+
+
+class BlobDamaged(AccreteError):
+    """Stored bytes do not match their checksum."""
+
+
+class BlobMissing(AccreteError):
+    """Stored bytes are not there."""

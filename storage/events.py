@@ -1,0 +1,40 @@
+"""The durable steps of an increment's life, numbered, so that a reader who was cut off can go on where it was."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select
+
+from storage import rows
+from storage.domain import Event, IncrementStatus, now
+from storage.tables import events
+
+
+def add(connection: Connection, increment_id: str, *, kind: str, data: Mapping[str, Any]) -> None:
+    """Append a step; an increment's steps are written by one transaction at a time, its holder's."""
+    following = (
+        select(func.coalesce(func.max(events.c.sequence), 0) + 1)
+        .where(events.c.increment_id == increment_id)
+        .scalar_subquery()
+    )
+    connection.execute(
+        insert(events).values(
+            increment_id=increment_id, sequence=following, kind=kind, data=dict(data), created_at=now()
+        )
+    )
+
+
+def add_status(connection: Connection, increment_id: str, status: IncrementStatus, **more: Any) -> None:
+    """Append a change of status."""
+    add(connection, increment_id, kind="status", data={"status": status, **more})
+
+
+def after(connection: Connection, increment_id: str, sequence: int) -> tuple[Event, ...]:
+    """Every step later than ``sequence``, in order."""
+    query = (
+        select(events)
+        .where(events.c.increment_id == increment_id)
+        .where(events.c.sequence > sequence)
+        .order_by(events.c.sequence)
+    )
+    return tuple(rows.event(row) for row in connection.execute(query).mappings())

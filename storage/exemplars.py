@@ -1,0 +1,32 @@
+"""The exemplars: references to old images that a version keeps for rehearsal, ranked within their class."""
+
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import Connection, insert, select
+
+from storage import rows
+from storage.domain import Image
+from storage.tables import exemplars, images
+
+
+def add(connection: Connection, *, model_id: str, version: int, chosen: Mapping[str, Sequence[str]]) -> None:
+    """Write a version's set: image ids by label, most wanted first."""
+    values = [
+        {"model_id": model_id, "version": version, "image_id": image_id, "rank": rank}
+        for ids in chosen.values()
+        for rank, image_id in enumerate(ids)
+    ]
+    if values:
+        connection.execute(insert(exemplars), values)
+
+
+def of_version(connection: Connection, *, model_id: str, version: int) -> tuple[Image, ...]:
+    """A version's set by label and rank; an image that was erased meanwhile is simply not there any more."""
+    query = (
+        select(images)
+        .join(exemplars, exemplars.c.image_id == images.c.id)
+        .where(exemplars.c.model_id == model_id)
+        .where(exemplars.c.version == version)
+        .order_by(images.c.label, exemplars.c.rank)
+    )
+    return tuple(rows.image(row) for row in connection.execute(query).mappings())

@@ -1,0 +1,195 @@
+"""The increments as a person sees them: asked for, looked at, cancelled, tried again.
+
+What a worker does with them – claim, renew, end – is in `storage.leases`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+
+from storage import batches, events, rows, versions
+from storage.admission import check_classes
+from storage.domain import Attempt, Increment, IncrementStatus, KnownClasses, Model, Page, Promotion, new_id, now
+from storage.errors import (
+    IdempotencyMismatch,
+    IncrementNotCancellable,
+    IncrementNotFound,
+    IncrementNotRetryable,
+)
+from storage.tables import attempts, increments
+from storage.tables import batches as batches_table
+
+UNFINISHED = (IncrementStatus.QUEUED, IncrementStatus.RUNNING)
+
+
+def request(
+    connection: Connection,
+    *,
+    model: Model,
+    batch_id: str,
+    strategy: str,
+    recipe: Mapping[str, Any],
+    promote: Promotion,
+    known_classes: KnownClasses,
+    idempotency_key: str | None = None,
+) -> Increment:
+    """Queue one update of a model from a closed batch.
+
+    ``model`` is locked by the caller (`models.lock`), so that its order of arrival is the order of the commits and no
+    two requests bring the same class. Raises what `check_classes` raises, and `BatchClosed`.
+    """
+    batch = batches.close(connection, batch_id)
+    check_classes(
+        batch=batch.classes,
+        known=coming_classes(connection, model),
+        policy=known_classes,
+        has_memory=model.memory is not None,
+        duplicate_of=earlier_increment(connection, model, batch.fingerprint),
+    )
+    increment_id = new_id()
+    connection.execute(
+        insert(increments).values(
+            id=increment_id,
+            model_id=model.id,
+            batch_id=batch_id,
+            status=IncrementStatus.QUEUED,
+            strategy=strategy,
+            recipe=dict(recipe),
+            promote=promote,
+            known_classes=known_classes,
+            idempotency_key=idempotency_key,
+            created_at=now(),
+        )
+    )
+    events.add_status(connection, increment_id, IncrementStatus.QUEUED)
+    return get(connection, increment_id)
+
+
+def answered_before(
+    connection: Connection, *, model: Model, idempotency_key: str, fingerprint: str | None, batch_id: str | None
+) -> Increment | None:
+    """The increment an earlier request with this key made, if any; raises `IdempotencyMismatch` for another body."""
+    query = (
+        select(increments)
+        .where(increments.c.model_id == model.id)
+        .where(increments.c.idempotency_key == idempotency_key)
+    )
+    row = connection.execute(query).mappings().one_or_none()
+    if row is None:
+        return None
+    increment = rows.increment(row)
+    same = (
+        increment.batch_id == batch_id
+        if batch_id is not None
+        else batches.get(connection, increment.batch_id).fingerprint == fingerprint
+    )
+    if not same:
+        raise IdempotencyMismatch(
+            f"Idempotency-Key {idempotency_key!r} was used with another body: use a fresh key for a new request.",
+            increment=increment.id,
+        )
+    return increment
+
+
+def get(connection: Connection, increment_id: str) -> Increment:
+    """The increment of that id; raises `IncrementNotFound`."""
+    row = connection.execute(select(increments).where(increments.c.id == increment_id)).mappings().one_or_none()
+    if row is None:
+        raise IncrementNotFound(f"There is no increment {increment_id!r}.")
+    return rows.increment(row)
+
+
+def page(connection: Connection, model: Model, *, limit: int, cursor: str | None) -> Page[Increment]:
+    """Increments of a model, latest arrival first."""
+    query = select(increments).where(increments.c.model_id == model.id)
+    key = increments.c.arrival
+    return rows.page(connection, query, key=key, read=rows.increment, limit=limit, cursor=cursor, descending=True)
+
+
+def attempts_of(connection: Connection, increment_id: str) -> tuple[Attempt, ...]:
+    """Every try at an increment, first to last."""
+    query = select(attempts).where(attempts.c.increment_id == increment_id).order_by(attempts.c.attempt)
+    return tuple(rows.attempt(row) for row in connection.execute(query).mappings())
+
+
+def cancel(connection: Connection, increment_id: str) -> Increment:
+    """Stop an increment: at once if it is queued, within seconds if it runs; raises `IncrementNotCancellable`."""
+    stopped = connection.execute(
+        update(increments)
+        .where(increments.c.id == increment_id)
+        .where(increments.c.status == IncrementStatus.QUEUED)
+        .values(status=IncrementStatus.CANCELLED, cancel_requested=True, finished_at=now())
+    )
+    if stopped.rowcount == 1:
+        events.add_status(connection, increment_id, IncrementStatus.CANCELLED)
+        return get(connection, increment_id)
+    asked = connection.execute(
+        update(increments)
+        .where(increments.c.id == increment_id)
+        .where(increments.c.status == IncrementStatus.RUNNING)
+        .values(cancel_requested=True)
+    )
+    increment = get(connection, increment_id)
+    if asked.rowcount == 0:
+        raise IncrementNotCancellable(f"Increment {increment_id} has {increment.status} already.")
+    return increment
+
+
+def retry(connection: Connection, increment_id: str, *, model: Model) -> Increment:
+    """Queue a failed or cancelled increment once more, in its old place; raises `IncrementNotRetryable`."""
+    increment = get(connection, increment_id)
+    if increment.status not in {IncrementStatus.FAILED, IncrementStatus.CANCELLED}:
+        raise IncrementNotRetryable(
+            f"Increment {increment_id} is {increment.status}; only failed and cancelled ones can be tried again."
+        )
+    check_classes(
+        batch=batches.get(connection, increment.batch_id).classes,
+        known=coming_classes(connection, model),
+        policy=increment.known_classes,
+        has_memory=model.memory is not None,
+    )
+    connection.execute(
+        update(increments)
+        .where(increments.c.id == increment_id)
+        .values(
+            status=IncrementStatus.QUEUED,
+            crashes=0,
+            cancel_requested=False,
+            error=None,
+            progress=None,
+            finished_at=None,
+        )
+    )
+    events.add_status(connection, increment_id, IncrementStatus.QUEUED)
+    return get(connection, increment_id)
+
+
+def coming_classes(connection: Connection, model: Model) -> frozenset[str]:
+    """The classes a new increment will find: those of the head, and those of increments that are not finished."""
+    known = set(versions.get(connection, model, model.head).classes) if model.head is not None else set()
+    pending = (
+        select(batches_table.c.classes)
+        .join(increments, increments.c.batch_id == batches_table.c.id)
+        .where(increments.c.model_id == model.id)
+        .where(increments.c.status.in_(UNFINISHED))
+    )
+    for classes in connection.scalars(pending):
+        known.update(count["label"] for count in classes)
+    return frozenset(known)
+
+
+def earlier_increment(connection: Connection, model: Model, fingerprint: str | None) -> str | None:
+    """Id of the first increment the same archive was sent for, if any."""
+    if fingerprint is None:
+        return None
+    query = (
+        select(increments.c.id)
+        .join(batches_table, increments.c.batch_id == batches_table.c.id)
+        .where(batches_table.c.model_id == model.id)
+        .where(batches_table.c.fingerprint == fingerprint)
+        .order_by(increments.c.arrival)
+        .limit(1)
+    )
+    found = connection.scalar(query)
+    return str(found) if found is not None else None

@@ -1,0 +1,179 @@
+"""Who may work on an increment: claimed by a conditional UPDATE, held by a lease, fenced by the attempt's number.
+
+The row is the truth and a message only a wake-up (DESIGN, Life of an increment). Every statement a worker sends about
+its increment names the attempt it believes to hold; if another one has claimed it since, no row matches and the
+worker learns that it is too late.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, exists, insert, or_, select, update
+
+from storage import events, rows
+from storage.domain import Increment, IncrementStatus, now
+from storage.increments import UNFINISHED
+from storage.tables import attempts, increments
+
+LEASE_LOST = "the worker stopped renewing its lease: it was killed, or cut off from the database"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to work on an increment until the lease runs out unrenewed."""
+
+    increment_id: str
+    attempt: int
+
+    @property
+    def row(self) -> ColumnElement[bool]:
+        """The increment's row, as long as this claim holds."""
+        return and_(
+            increments.c.id == self.increment_id,
+            increments.c.attempt == self.attempt,
+            increments.c.status == IncrementStatus.RUNNING,
+        )
+
+
+def runnable(connection: Connection, *, limit: int = 100) -> tuple[Increment, ...]:
+    """Increments that could be worked on now, in order of arrival.
+
+    One of each model at most: the oldest unfinished one, if it is queued or nobody renews its lease any more.
+    """
+    earlier = increments.alias("earlier")
+    waits_for_another = exists().where(
+        earlier.c.model_id == increments.c.model_id,
+        earlier.c.arrival < increments.c.arrival,
+        earlier.c.status.in_(UNFINISHED),
+    )
+    abandoned = and_(increments.c.status == IncrementStatus.RUNNING, increments.c.lease_expires_at < now())
+    query = (
+        select(increments)
+        .where(or_(increments.c.status == IncrementStatus.QUEUED, abandoned))
+        .where(~waits_for_another)
+        .order_by(increments.c.arrival)
+        .limit(limit)
+    )
+    return tuple(rows.increment(row) for row in connection.execute(query).mappings())
+
+
+def claim(connection: Connection, *, worker: str, lease_seconds: float, max_crashes: int) -> Claim | None:
+    """Take the oldest runnable increment, or None when there is none.
+
+    An increment whose last holder vanished counts one crash; after ``max_crashes`` in a row it has failed.
+    """
+    for increment in runnable(connection):
+        crashes = increment.crashes
+        if increment.status is IncrementStatus.RUNNING:
+            crashes += 1
+            _close_attempt(connection, increment.id, increment.attempt, outcome="crashed", reason=LEASE_LOST)
+        taken = connection.execute(
+            update(increments)
+            .where(increments.c.id == increment.id)
+            .where(increments.c.attempt == increment.attempt)
+            .where(increments.c.status == increment.status)
+            .values(
+                status=IncrementStatus.RUNNING,
+                attempt=increment.attempt + 1,
+                crashes=crashes,
+                worker=worker,
+                lease_expires_at=_lease(lease_seconds),
+                started_at=increment.started_at or now(),
+                progress=None,
+            )
+        )
+        if taken.rowcount == 0:
+            continue  # another worker was faster
+        won = Claim(increment.id, increment.attempt + 1)
+        connection.execute(
+            insert(attempts).values(increment_id=increment.id, attempt=won.attempt, worker=worker, started_at=now())
+        )
+        if increment.cancel_requested:
+            end(connection, won, IncrementStatus.CANCELLED)
+        elif crashes >= max_crashes:
+            end(
+                connection, won, IncrementStatus.FAILED, reason=f"{crashes} attempts in a row ended early: {LEASE_LOST}"
+            )
+        else:
+            events.add_status(connection, increment.id, IncrementStatus.RUNNING, attempt=won.attempt)
+            return won
+    return None
+
+
+def renew(
+    connection: Connection, held: Claim, *, lease_seconds: float, progress: Mapping[str, Any] | None = None
+) -> bool | None:
+    """Extend the lease and write progress; whether a cancellation was asked for, or None when the claim is lost."""
+    values: dict[str, Any] = {"lease_expires_at": _lease(lease_seconds)}
+    if progress is not None:
+        values["progress"] = dict(progress)
+    query = update(increments).where(held.row).values(values).returning(increments.c.cancel_requested)
+    answer = connection.execute(query).scalar_one_or_none()
+    return None if answer is None else bool(answer)
+
+
+def holds(connection: Connection, held: Claim) -> bool:
+    """Whether the claim still stands; the row stays locked until the transaction ends, so what follows is covered."""
+    query = select(increments.c.id).where(held.row).with_for_update()
+    return connection.scalar(query) is not None
+
+
+def end(connection: Connection, held: Claim, status: IncrementStatus, *, reason: str | None = None) -> bool:
+    """Finish the increment as failed or cancelled; False when the claim is lost."""
+    ended = connection.execute(
+        update(increments).where(held.row).values(status=status, error=reason, lease_expires_at=None, finished_at=now())
+    )
+    if ended.rowcount == 0:
+        return False
+    _close_attempt(connection, held.increment_id, held.attempt, outcome=str(status), reason=reason)
+    events.add_status(connection, held.increment_id, status, attempt=held.attempt, error=reason)
+    return True
+
+
+def give_back(
+    connection: Connection, held: Claim, *, reason: str, crashed: bool, max_crashes: int
+) -> IncrementStatus | None:
+    """Put the increment back into the queue after an attempt without a result; the status it has then.
+
+    A crash counts, and the one too many is the end; a worker that shuts down in order does not count. None when the
+    claim is lost.
+    """
+    row = connection.execute(select(increments.c.crashes).where(held.row).with_for_update()).one_or_none()
+    if row is None:
+        return None
+    crashes = row.crashes + 1 if crashed else row.crashes
+    if crashes >= max_crashes:
+        connection.execute(update(increments).where(held.row).values(crashes=crashes))
+        end(
+            connection,
+            held,
+            IncrementStatus.FAILED,
+            reason=f"attempt {held.attempt}, the {crashes}th crash in a row: {reason}",
+        )
+        return IncrementStatus.FAILED
+    connection.execute(
+        update(increments)
+        .where(held.row)
+        .values(status=IncrementStatus.QUEUED, crashes=crashes, lease_expires_at=None, worker=None, progress=None)
+    )
+    outcome = "crashed" if crashed else "released"
+    _close_attempt(connection, held.increment_id, held.attempt, outcome=outcome, reason=reason)
+    events.add_status(connection, held.increment_id, IncrementStatus.QUEUED, attempt=held.attempt, reason=reason)
+    return IncrementStatus.QUEUED
+
+
+def _close_attempt(
+    connection: Connection, increment_id: str, attempt: int, *, outcome: str, reason: str | None
+) -> None:
+    connection.execute(
+        update(attempts)
+        .where(attempts.c.increment_id == increment_id)
+        .where(attempts.c.attempt == attempt)
+        .values(outcome=outcome, reason=reason, finished_at=now())
+    )
+
+
+def _lease(seconds: float) -> datetime:
+    return now() + timedelta(seconds=seconds)

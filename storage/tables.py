@@ -1,0 +1,216 @@
+"""The tables, in SQLAlchemy Core; `storage.migrations` brings a database to them."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite numbers rows by itself only in a column of its own INTEGER type.
+Sequence = BigInteger().with_variant(Integer, "sqlite")
+Identifier = String(32)
+Digest = String(64)
+Name = String(200)
+
+
+class Moment(TypeDecorator[datetime]):
+    """A moment in UTC; SQLite keeps no time zone, so it is put back on the way out."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Convert to UTC; a moment without a zone is a mistake of the caller."""
+        if value is not None and value.tzinfo is None:
+            raise ValueError(f"{value!r} has no time zone")
+        return value.astimezone(UTC) if value is not None else None
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
+        """Attach UTC where the database lost it."""
+        if not isinstance(value, datetime):
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _model() -> Column[str]:
+    return Column("model_id", Identifier, ForeignKey("models.id", ondelete="CASCADE"), nullable=False)
+
+
+models = Table(
+    "models",
+    metadata,
+    Column("id", Identifier, primary_key=True),
+    Column("name", Name, nullable=False, unique=True),
+    Column("network", String(100), nullable=False),
+    Column("image_size", Integer, nullable=False),
+    Column("channels", Integer, nullable=False),
+    Column("strategy", String(100), nullable=False),
+    Column("recipe", JSON, nullable=False),
+    Column("memory", JSON(none_as_null=True)),
+    Column("retention", String(20), nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("head", Integer),
+    Column("current", Integer),
+    Column("previous", Integer),
+    Column("current_revision", Integer, nullable=False, default=0),
+    Column("last_version", Integer, nullable=False, default=0),
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", Identifier, primary_key=True),
+    _model(),
+    Column("status", String(20), nullable=False),
+    Column("archive", Digest),
+    Column("archive_kind", String(10)),
+    Column("fingerprint", Digest),
+    Column("classes", JSON, nullable=False),
+    Column("rejects", JSON, nullable=False),
+    Column("digest", Digest),
+    Column("created_at", Moment, nullable=False),
+    Index(None, "model_id", "fingerprint"),
+)
+
+images = Table(
+    "images",
+    metadata,
+    Column("id", Identifier, primary_key=True),
+    Column("batch_id", Identifier, ForeignKey("batches.id", ondelete="CASCADE"), nullable=False),
+    Column("label", Name, nullable=False),
+    Column("filename", Text, nullable=False),
+    Column("digest", Digest, nullable=False, index=True),
+    Column("size", BigInteger, nullable=False),
+    Column("split", String(10)),
+    Index(None, "batch_id", "label"),
+)
+
+increments = Table(
+    "increments",
+    metadata,
+    Column("arrival", Sequence, primary_key=True, autoincrement=True),
+    Column("id", Identifier, nullable=False, unique=True),
+    _model(),
+    Column("batch_id", Identifier, ForeignKey("batches.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("status", String(20), nullable=False, index=True),
+    Column("strategy", String(100), nullable=False),
+    Column("recipe", JSON, nullable=False),
+    Column("promote", String(20), nullable=False),
+    Column("known_classes", String(20), nullable=False),
+    Column("idempotency_key", Name),
+    Column("attempt", Integer, nullable=False, default=0),
+    Column("crashes", Integer, nullable=False, default=0),
+    Column("lease_expires_at", Moment),
+    Column("worker", Name),
+    Column("cancel_requested", Boolean, nullable=False, default=False),
+    Column("parent", Integer),
+    Column("version", Integer),
+    Column("promoted", Boolean),
+    Column("note", Text),
+    Column("progress", JSON(none_as_null=True)),
+    Column("error", Text),
+    Column("created_at", Moment, nullable=False),
+    Column("started_at", Moment),
+    Column("finished_at", Moment),
+    UniqueConstraint("model_id", "idempotency_key"),
+    sqlite_autoincrement=True,
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("increment_id", Identifier, ForeignKey("increments.id", ondelete="CASCADE"), primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("worker", Name, nullable=False),
+    Column("started_at", Moment, nullable=False),
+    Column("finished_at", Moment),
+    Column("outcome", String(20)),
+    Column("reason", Text),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("increment_id", Identifier, ForeignKey("increments.id", ondelete="CASCADE"), primary_key=True),
+    Column("sequence", Integer, primary_key=True),
+    Column("kind", String(20), nullable=False),
+    Column("data", JSON, nullable=False),
+    Column("created_at", Moment, nullable=False),
+)
+
+versions = Table(
+    "versions",
+    metadata,
+    Column("model_id", Identifier, ForeignKey("models.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("parent", Integer),
+    Column("increment_id", Identifier, nullable=False),
+    Column("tasks", JSON, nullable=False),
+    Column("strategy", String(100), nullable=False),
+    Column("recipe", JSON, nullable=False),
+    Column("files", JSON, nullable=False),
+    Column("data_digest", Digest, nullable=False),
+    Column("code_version", String(100), nullable=False),
+    Column("seconds", JSON, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("deleted_at", Moment),
+)
+
+_version = ("versions.model_id", "versions.number")
+
+metrics = Table(
+    "metrics",
+    metadata,
+    Column("model_id", Identifier, primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("document", JSON, nullable=False),
+    ForeignKeyConstraint(["model_id", "version"], _version, ondelete="CASCADE"),
+)
+
+exemplars = Table(
+    "exemplars",
+    metadata,
+    Column("model_id", Identifier, primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("image_id", Identifier, ForeignKey("images.id", ondelete="CASCADE"), primary_key=True, index=True),
+    Column("rank", Integer, nullable=False),  # within its class, from 0, most wanted first
+    ForeignKeyConstraint(["model_id", "version"], _version, ondelete="CASCADE"),
+)
+
+predictions = Table(
+    "predictions",
+    metadata,
+    Column("number", Sequence, primary_key=True, autoincrement=True),
+    Column("id", Identifier, nullable=False, unique=True),
+    _model(),
+    Column("version", Integer, nullable=False),
+    Column("predictions", JSON, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Index(None, "model_id", "number"),
+    sqlite_autoincrement=True,
+)

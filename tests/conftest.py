@@ -1,0 +1,103 @@
+"""The real servers that tests use, each started once, when the first test asks for it."""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.postgresql import PostgreSQL
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """A running PostgreSQL."""
+    server = PostgreSQL()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture(scope="session")
+def migrated_postgresql(postgresql: PostgreSQL) -> str:
+    """Name of a database with all tables and no rows, to be copied from."""
+    from storage.migrations import upgrade
+
+    name = postgresql.create()
+    upgrade(postgresql.url(name))
+    return name
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite file with all tables and no rows, to be copied from."""
+    from storage.migrations import upgrade
+
+    path = tmp_path_factory.mktemp("sqlite") / "migrated.db"
+    upgrade(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> str:
+    """The kinds of database that every storage test runs on."""
+    return str(request.param)
+
+
+@pytest.fixture
+def database_url(request: pytest.FixtureRequest, database: str, tmp_path: Path) -> Iterator[str]:
+    """SQLAlchemy URL of a fresh database with all tables, for this test alone; once with SQLite, once PostgreSQL."""
+    if database == "sqlite":
+        path = tmp_path / "accrete.db"
+        copy_sqlite(request.getfixturevalue("migrated_sqlite"), path)
+        yield f"sqlite:///{path}"
+    else:
+        yield from temporary(request.getfixturevalue("postgresql"), request.getfixturevalue("migrated_postgresql"))
+
+
+@pytest.fixture
+def empty_database_url(request: pytest.FixtureRequest, database: str, tmp_path: Path) -> Iterator[str]:
+    """The same without a table, for tests of the migrations themselves."""
+    if database == "sqlite":
+        yield f"sqlite:///{tmp_path / 'empty.db'}"
+    else:
+        yield from temporary(request.getfixturevalue("postgresql"), "template0")
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """Address of an S3 server on this machine, with the credentials for it in the environment."""
+    from moto.server import ThreadedMotoServer  # takes a second, and few tests need it
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ACCESS_KEY_ID", "test")
+        environment.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        for variable in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
+            environment.delenv(variable, raising=False)
+        for variable in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+            environment.setenv(variable, os.devnull)
+        environment.setenv("NO_PROXY", "127.0.0.1")
+        host, port = server.get_host_and_port()
+        yield f"http://{host}:{port}"
+    server.stop()
+
+
+def temporary(server: PostgreSQL, template: str) -> Iterator[str]:
+    """URL of a copy of a database, dropped afterwards."""
+    name = server.create(template=template)
+    try:
+        yield server.url(name)
+    finally:
+        server.drop(name)
+
+
+def copy_sqlite(source: Path, target: Path) -> None:
+    """Copy a database page by page: what is still in its write-ahead log comes along."""
+    with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(target)) as new:
+        old.backup(new)

@@ -1,0 +1,30 @@
+"""The Celery application of the worker: `celery -A trainer.app worker --pool threads --concurrency 2`.
+
+Two threads: one increment at a time takes one of them for as long as it runs, the other always answers the canary.
+"""
+
+from celery.signals import celeryd_after_setup, worker_ready, worker_shutting_down
+
+from storage.broker import celery_app
+from storage.settings import Settings
+from trainer.worker import Worker
+
+settings = Settings()
+app = celery_app(settings)
+app.conf.imports = ("trainer.tasks",)
+worker = Worker(settings, app)
+
+
+@celeryd_after_setup.connect  # type: ignore[untyped-decorator]
+def _remember_name(sender: str, **_: object) -> None:
+    worker.name = sender
+
+
+@worker_ready.connect  # type: ignore[untyped-decorator]
+def _begin(**_: object) -> None:
+    worker.start()
+
+
+@worker_shutting_down.connect  # type: ignore[untyped-decorator]
+def _stop(**_: object) -> None:
+    worker.stop()

@@ -1,0 +1,133 @@
+"""From an uploaded archive to stored images: decoded once to see that they are images, split, counted, digested."""
+
+import hashlib
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+from storage.archives import ArchiveLimits, read, scan
+from storage.blobs import BlobStore
+from storage.domain import Batch, Image, Reject, Split, new_id
+from storage.errors import BatchInvalid
+from storage.settings import Settings
+from trainer.networks.transforms import ImageRejected, decode
+
+TEST_SHARE = 0.2  # of the range of the content hash (DESIGN, Evaluation images)
+_HASH_RANGE = 1 << 256
+_IN_FLIGHT = 64  # images decoded ahead; bounds memory whatever the archive holds
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """What decoding a batch found."""
+
+    images: tuple[Image, ...]
+    rejects: tuple[Reject, ...]
+    digest: str
+
+
+def ingest_archive(
+    batch: Batch, *, blobs: BlobStore, settings: Settings, folder: Path, advanced: Callable[[int, int], None]
+) -> Ingested:
+    """Decode and store the images of a batch's archive; the archive itself stays where it is.
+
+    Raises `BatchInvalid` when too many files are no images, and what `storage.archives` raises.
+    """
+    assert batch.archive is not None
+    path = folder / "archive"
+    blobs.fetch(batch.archive, path)
+    index = scan(path, limits=ArchiveLimits.of(settings))
+    stored: list[Image] = []
+    rejects = list(index.rejects)
+
+    def examine(label: str, name: str, split: Split | None, data: bytes) -> Image | Reject:
+        try:
+            decode(data, channels=3, max_pixels=settings.max_image_pixels)
+        except ImageRejected as rejected:
+            return Reject(name, str(rejected))
+        digest = blobs.put(data)
+        return Image(
+            id=new_id(), batch_id=batch.id, label=label, filename=name, digest=digest, size=len(data), split=split
+        )
+
+    with ThreadPoolExecutor(settings.threads or 2) as pool:
+        calls = (
+            pool.submit(examine, member.label, member.name, member.split, data) for member, data in read(path, index)
+        )
+        for done, result in enumerate(_in_order(calls), start=1):
+            if isinstance(result, Reject):
+                rejects.append(result)
+            else:
+                stored.append(result)
+            advanced(done, len(index.members))
+    path.unlink()
+    return settle(stored, rejects, max_bad_share=settings.max_bad_share)
+
+
+def settle(stored: Sequence[Image], rejects: Sequence[Reject], *, max_bad_share: float) -> Ingested:
+    """Drop duplicates, put each image on its side, and digest the whole; raises `BatchInvalid`."""
+    if len(rejects) > max_bad_share * (len(rejects) + len(stored)):
+        shown = "; ".join(f"{reject.file}: {reject.reason}" for reject in rejects[:5])
+        raise BatchInvalid(
+            f"{len(rejects)} of {len(rejects) + len(stored)} files are not usable, more than the share of "
+            f"{max_bad_share:g} that a batch may have: {shown}"
+        )
+    unique, repeated = _without_repetition(stored)
+    images = _split(unique)
+    few = sorted(label for label, members in _by_label(images).items() if len(members) < 2)
+    if few:
+        raise BatchInvalid(f"A class needs at least two distinct images; {', '.join(few)} has fewer.", classes=few)
+    return Ingested(images=images, rejects=(*rejects, *repeated), digest=data_digest(images))
+
+
+def data_digest(images: Iterable[Image]) -> str:
+    """SHA-256 over label, side and content of each image, in an order that depends on nothing else."""
+    lines = sorted(f"{image.label}\0{image.split}\0{image.digest}\n" for image in images)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _in_order(calls: Iterator[Future[Image | Reject]]) -> Iterator[Image | Reject]:
+    """Results in the order of the calls, with a bounded number of them under way."""
+    waiting = deque(islice(calls, _IN_FLIGHT))
+    while waiting:
+        yield waiting.popleft().result()
+        waiting.extend(islice(calls, 1))
+
+
+def _without_repetition(stored: Sequence[Image]) -> tuple[list[Image], list[Reject]]:
+    """One image of each content: the test side keeps it if both have it, and two labels for it are one too many."""
+    kept: dict[str, Image] = {}
+    repeated: list[Reject] = []
+    for image in sorted(stored, key=lambda image: (image.digest, image.split is not Split.TEST, image.filename)):
+        first = kept.setdefault(image.digest, image)
+        if first is not image:
+            same = "the same image as" if first.label == image.label else "another label for the same image as"
+            repeated.append(Reject(image.filename, f"{same} {first.filename}"))
+    return list(kept.values()), repeated
+
+
+def _split(images: Sequence[Image]) -> tuple[Image, ...]:
+    """Give every class an evaluation side: the one it came with, or by content hash – never none, never all."""
+    settled: list[Image] = []
+    for members in _by_label(images).values():
+        if any(image.split is Split.TEST for image in members):
+            settled.extend(replace(image, split=image.split or Split.TRAIN) for image in members)
+            continue
+        ranked = sorted(members, key=lambda image: image.digest)
+        under = sum(int(image.digest, 16) < TEST_SHARE * _HASH_RANGE for image in ranked)
+        tested = min(max(under, 1), len(ranked) - 1)
+        settled.extend(
+            replace(image, split=Split.TEST if position < tested else Split.TRAIN)
+            for position, image in enumerate(ranked)
+        )
+    return tuple(settled)
+
+
+def _by_label(images: Iterable[Image]) -> dict[str, list[Image]]:
+    by_label: dict[str, list[Image]] = defaultdict(list)
+    for image in images:
+        by_label[image.label].append(image)
+    return by_label

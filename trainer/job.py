@@ -1,0 +1,57 @@
+"""What an attempt works on: everything the database says about an increment when the attempt begins."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from storage import batches, exemplars, increments, metrics, models, versions
+from storage.database import Database
+from storage.domain import Batch, Image, Increment, Model, Version
+from storage.leases import Claim
+
+
+@dataclass(frozen=True)
+class Job:
+    """An increment with its model, its batch and its parent."""
+
+    claim: Claim
+    increment: Increment
+    model: Model
+    batch: Batch
+    line: tuple[Version, ...]  # the parent's line of ancestors, the parent last
+    documents: tuple[Mapping[str, Any], ...]  # their metrics
+    test_batches: tuple[str, ...]  # batch that fixed the evaluation set of each old task
+    exemplars: tuple[Image, ...]  # of the parent
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """Classes of the parent, in the order of its logits."""
+        return self.line[-1].classes if self.line else ()
+
+    @property
+    def parent(self) -> Version | None:
+        """The version to start from; None for a model's first increment."""
+        return self.line[-1] if self.line else None
+
+
+def read_job(database: Database, claim: Claim) -> Job:
+    """Read it in one consistent view; the parent is the head as it is now."""
+    with database.read() as connection:
+        increment = increments.get(connection, claim.increment_id)
+        model = models.by_id(connection, increment.model_id)
+        line = versions.lineage(connection, model, model.head)
+        kept = (
+            exemplars.of_version(connection, model_id=model.id, version=line[-1].number)
+            if line and model.memory is not None
+            else ()
+        )
+        return Job(
+            claim=claim,
+            increment=increment,
+            model=model,
+            batch=batches.get(connection, increment.batch_id),
+            line=line,
+            documents=metrics.of_versions(connection, line),
+            test_batches=tuple(increments.get(connection, ancestor.increment_id).batch_id for ancestor in line),
+            exemplars=kept,
+        )

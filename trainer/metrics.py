@@ -1,0 +1,230 @@
+"""What a version can do and what it forgot: every metric of a version, from the logits of its held-out images.
+
+``a[t, u]`` is the accuracy on the held-out images of task u after task t, along a version's line of ancestors from
+t = 0. None is what was not measured: a mean over a None is None, a maximum skips Nones. Everything comes task-agnostic
+(``tag``: argmax over all classes) and task-aware (``taw``: argmax within the true task's classes).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
+Row = list[float | None]  # a[t, 0 … t]
+
+CALIBRATION_BINS = 15  # Guo et al., arXiv:1706.04599 §4
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """One form of prediction, task-agnostic or task-aware, held against the labels."""
+
+    accuracy: Row  # by task, in 0 … 1
+    confusion: NDArray[np.int64]  # [true class, predicted class] images
+    calibration_error: float | None  # over all measured images
+
+
+@dataclass(frozen=True, slots=True)
+class Imbalance:
+    """Levels of each task's logits and head rows; drifting apart, they favour some tasks over others."""
+
+    mean_logit_on_others: Row  # on held-out images of other tasks
+    weight_norm: Row  # mean Euclidean norm of the head's rows
+    bias: Row  # mean
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One version on its held-out images."""
+
+    test_images: list[int | None]  # by task; None: not measured
+    tag: Scores
+    taw: Scores
+    imbalance: Imbalance | None  # None at t = 0
+
+
+def measure(
+    *,
+    logits: NDArray[Any],
+    targets: NDArray[Any],
+    task_sizes: Sequence[int],
+    weight_norms: Sequence[float] | None = None,
+    biases: Sequence[float] | None = None,
+) -> Measurement:
+    """Measure ``logits`` [n, classes] of held-out images against ``targets`` [n], indices among all classes.
+
+    A task without any image among the targets counts as not measured. ``weight_norms`` [classes] and ``biases``
+    [classes] are of the heads' rows, in the order of the logits; None where the head has none.
+    """
+    classes = sum(task_sizes)
+    logits = np.asarray(logits, dtype=np.float64)
+    targets = np.asarray(targets, dtype=np.int64)
+    if logits.shape != (len(targets), classes):
+        raise ValueError(f"logits: expected [{len(targets)}, {classes}], got {list(logits.shape)}")
+    if not np.isfinite(logits).all():
+        raise ValueError("logits: expected finite values, got NaN or infinity")
+    if len(targets) and not (targets.min() >= 0 and targets.max() < classes):
+        raise ValueError(f"targets: expected 0 … {classes - 1}, got {targets.min()} … {targets.max()}")
+    task_of_class = np.repeat(np.arange(len(task_sizes)), task_sizes)
+    task_of_image = task_of_class[targets]
+    within_true_task = np.where(task_of_class == task_of_image[:, None], logits, -np.inf)
+    images = np.bincount(task_of_image, minlength=len(task_sizes))
+    return Measurement(
+        test_images=[int(count) if count else None for count in images],
+        tag=_scores(logits, targets, task_of_image, images),
+        taw=_scores(within_true_task, targets, task_of_image, images),
+        imbalance=_imbalance(logits, task_of_image, task_of_class, weight_norms, biases)
+        if len(task_sizes) > 1
+        else None,
+    )
+
+
+def document(ancestors: Sequence[Mapping[str, Any]], measurement: Measurement, labels: Sequence[str]) -> dict[str, Any]:
+    """The JSON document stored with a version; ``ancestors`` are those of versions t = 0 … t − 1, oldest first."""
+    t = len(measurement.test_images) - 1
+    if len(ancestors) != t:
+        raise ValueError(f"task {t} has {t} ancestors, got the metrics of {len(ancestors)}")
+    if len(labels) != len(measurement.tag.confusion):
+        raise ValueError(f"expected {len(measurement.tag.confusion)} labels, got {len(labels)}")
+    return {
+        "test_images": measurement.test_images,
+        **{
+            form: _summary(
+                [*(list(ancestor[form]["accuracy"]) for ancestor in ancestors), scores.accuracy],
+                scores,
+                test_images=measurement.test_images,
+                labels=labels,
+            )
+            for form, scores in (("tag", measurement.tag), ("taw", measurement.taw))
+        },
+        "imbalance": None if measurement.imbalance is None else _levels(measurement.imbalance),
+    }
+
+
+def expected_calibration_error(confidence: Floats, correct: NDArray[np.bool_]) -> float | None:
+    """Σ over 15 equal bins (l, u] of confidence: share of images × |accuracy − mean confidence|.
+
+    ``confidence`` [n] in 0 … 1; None without images.
+    """
+    if len(confidence) == 0:
+        return None
+    edges = np.linspace(0, 1, CALIBRATION_BINS + 1)[1:-1]
+    bins = np.digitize(confidence, edges, right=True)
+    surplus = np.bincount(bins, weights=confidence - correct, minlength=CALIBRATION_BINS)
+    return float(np.abs(surplus).sum() / len(confidence))
+
+
+def forgetting_by_task(matrix: Sequence[Row]) -> Row:
+    """f[t, u] = max over u ≤ l < t of a[l, u], minus a[t, u], for u < t (Chaudhry et al., arXiv:1801.10112 §3)."""
+    *earlier, last = matrix
+    forgetting: Row = []
+    for u, now in enumerate(last[:-1]):
+        before = [accuracy for row in earlier[u:] if (accuracy := row[u]) is not None]
+        forgetting.append(max(before) - now if before and now is not None else None)
+    return forgetting
+
+
+def _scores(logits: Floats, targets: Indices, task_of_image: Indices, images: Indices) -> Scores:
+    """Hold the argmax of ``logits`` against ``targets``; −∞ excludes a class."""
+    predicted = logits.argmax(axis=1)
+    correct = predicted == targets
+    right = np.bincount(task_of_image, weights=correct, minlength=len(images))
+    confusion = np.zeros((logits.shape[1],) * 2, dtype=np.int64)
+    np.add.at(confusion, (targets, predicted), 1)
+    best = logits.max(axis=1, keepdims=True)
+    confidence = 1 / np.exp(logits - best).sum(axis=1)  # softmax of the largest logit
+    return Scores(
+        accuracy=[float(hits / count) if count else None for hits, count in zip(right, images, strict=True)],
+        confusion=confusion,
+        calibration_error=expected_calibration_error(confidence, correct),
+    )
+
+
+def _imbalance(
+    logits: Floats,
+    task_of_image: Indices,
+    task_of_class: Indices,
+    weight_norms: Sequence[float] | None,
+    biases: Sequence[float] | None,
+) -> Imbalance:
+    tasks = range(int(task_of_class[-1]) + 1)
+    for name, rows in (("weight_norms", weight_norms), ("biases", biases)):
+        if rows is not None and len(rows) != len(task_of_class):
+            raise ValueError(f"{name}: expected one for each of {len(task_of_class)} classes, got {len(rows)}")
+    others = [logits[np.ix_(task_of_image != task, task_of_class == task)] for task in tasks]
+    return Imbalance(
+        mean_logit_on_others=[float(values.mean()) if values.size else None for values in others],
+        weight_norm=_mean_by_task(weight_norms, task_of_class),
+        bias=_mean_by_task(biases, task_of_class),
+    )
+
+
+def _mean_by_task(rows: Sequence[float] | None, task_of_class: Indices) -> Row:
+    tasks = range(int(task_of_class[-1]) + 1)
+    if rows is None:
+        return [None for _ in tasks]
+    values = np.asarray(rows, dtype=np.float64)
+    return [float(values[task_of_class == task].mean()) for task in tasks]
+
+
+def _summary(
+    matrix: Sequence[Row], scores: Scores, *, test_images: Sequence[int | None], labels: Sequence[str]
+) -> dict[str, Any]:
+    """One form's part of the document; ``matrix`` holds the rows a[0] … a[t]."""
+    last, old = matrix[-1], len(matrix) - 1
+    forgotten = [forgetting_by_task(matrix[: s + 1]) for s in range(len(matrix))]
+    learned: Row = [row[-1] for row in matrix]  # a[u, u]
+    transfer: Row = [
+        None if now is None or then is None else now - then for now, then in zip(last[:old], learned[:old], strict=True)
+    ]
+    return {
+        "accuracy": last,
+        "average_accuracy": _mean(last),
+        "micro_accuracy": _weighted_mean(last, test_images),
+        "average_incremental_accuracy": _mean([_mean(row) for row in matrix]),
+        "forgetting": _mean(forgotten[-1]),
+        "forgetting_by_task": forgotten[-1],
+        "backward_transfer": _mean(transfer),
+        "triangle_accuracy": _mean([accuracy for row in matrix for accuracy in row]),
+        "triangle_forgetting": _mean([None if f is None else max(f, 0.0) for row in forgotten for f in row]),
+        "per_class": {label: _of_class(scores.confusion, index) for index, label in enumerate(labels)},
+        "confusion": [
+            [int(true), int(predicted), int(scores.confusion[true, predicted])]
+            for true, predicted in np.argwhere(scores.confusion)
+        ],
+        "calibration_error": scores.calibration_error,
+    }
+
+
+def _of_class(confusion: NDArray[np.int64], index: int) -> dict[str, Any]:
+    """Support, precision, recall and F1; None where nothing was measured, or never predicted."""
+    hits, support, predicted = confusion[index, index], confusion[index].sum(), confusion[:, index].sum()
+    return {
+        "support": int(support),
+        "precision": float(hits / predicted) if support and predicted else None,
+        "recall": float(hits / support) if support else None,
+        "f1": float(2 * hits / (support + predicted)) if support else None,
+    }
+
+
+def _levels(imbalance: Imbalance) -> dict[str, Any]:
+    columns = {name: getattr(imbalance, name) for name in ("mean_logit_on_others", "weight_norm", "bias")}
+    return {
+        "tasks": [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)],
+        "spread": {name: None if None in values else float(np.std(values)) for name, values in columns.items()},
+    }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """None for no values at all, too: at t = 0 nothing can have been forgotten."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known and len(known) == len(values) else None
+
+
+def _weighted_mean(values: Sequence[float | None], weights: Sequence[int | None]) -> float | None:
+    weighted = [value * weight for value, weight in zip(values, weights, strict=True) if value is not None and weight]
+    return sum(weighted) / sum(filter(None, weights)) if weighted and len(weighted) == len(values) else None

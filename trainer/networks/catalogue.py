@@ -1,0 +1,122 @@
+"""Networks by name: ResNet-32 for small images, and every classifier torchvision has."""
+
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import torch
+from torch import nn
+
+from trainer.networks.incremental import IncrementalNetwork
+from trainer.networks.resnet32 import ResNet32
+
+TORCHVISION_CLASSES = 1000  # what torchvision builds by default; marks the layer to cut off
+
+
+def names() -> tuple[str, ...]:
+    """Every name that `build` knows, the default first."""
+    import torchvision  # loaded only when asked for: it costs a second, and ResNet-32 does without
+
+    return ("resnet32", *torchvision.models.list_models(module=torchvision.models))
+
+
+def build(name: str, *, channels: int, image_size: int, task_sizes: Sequence[int] = ()) -> IncrementalNetwork:
+    """A freshly initialised network in training mode, with a head for each of ``task_sizes``.
+
+    Draws from torch's global generator: seed it first. Raises ValueError for an unknown name, and for a network
+    that cannot take such images.
+    """
+    network = _probed(name, channels=channels, image_size=image_size)
+    for classes in task_sizes:
+        network.add_task(classes)
+    return network.train()
+
+
+def check(name: str, *, channels: int, image_size: int) -> None:
+    """Raise what `build` would, without the cost of its weights wherever the network can be made without them."""
+    try:
+        with torch.device("meta"):
+            _probed(name, channels=channels, image_size=image_size)
+    except NotImplementedError:  # RegNet computes its widths with tensors, which the meta device cannot
+        _probed(name, channels=channels, image_size=image_size)
+
+
+def _probed(name: str, *, channels: int, image_size: int) -> IncrementalNetwork:
+    """The network without heads; a dry pass of one image shows that it works, and how many features it gives."""
+    if channels not in {1, 3}:
+        raise ValueError(f"a network takes 1 channel (grey) or 3 (colour), got {channels}")
+    if image_size < 1:
+        raise ValueError(f"the image size is a positive number of pixels, got {image_size}")
+    if name != "resnet32" and name not in names():
+        close = ", ".join(get_close_matches(name, names())) or "none is close"
+        raise ValueError(f"no network {name!r} (similar: {close}); known are {', '.join(names())}")
+    try:
+        backbone, classifier = _resnet32(channels) if name == "resnet32" else _torchvision(name, channels, image_size)
+        with torch.no_grad():
+            features = backbone.eval()(torch.zeros(1, channels, image_size, image_size))
+    except NotImplementedError:
+        raise
+    except (RuntimeError, ValueError, AssertionError) as error:  # each family complains in its own way
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"network {name!r} cannot take {image_size} × {image_size} images: {reason}") from error
+    if not isinstance(features, torch.Tensor) or features.ndim != 2:
+        raise ValueError(f"network {name!r} does not give one feature vector an image and cannot be used")
+    return IncrementalNetwork(
+        backbone, name=name, channels=channels, image_size=image_size, dim=features.shape[1], classifier=classifier
+    )
+
+
+def _resnet32(channels: int) -> tuple[nn.Module, str]:
+    return ResNet32(channels=channels), "fc"
+
+
+def _torchvision(name: str, channels: int, image_size: int) -> tuple[nn.Module, str]:
+    """The named network without its last layer, and the path of that layer."""
+    import torchvision
+
+    network: nn.Module = torchvision.models.get_model(name, weights=None, **_options(name, image_size))
+    if channels != 3:
+        path, conv = _find(network, nn.Conv2d, lambda conv: conv.in_channels == 3, last=False)
+        network.set_submodule(path, _with_channels(conv, channels))
+    # a linear layer everywhere but in SqueezeNet, which classifies with a 1 × 1 convolution before pooling
+    path, _ = _find(network, (nn.Linear, nn.Conv2d), lambda layer: _outputs(layer) == TORCHVISION_CLASSES, last=True)
+    network.set_submodule(path, nn.Identity())
+    return network, path
+
+
+def _options(name: str, image_size: int) -> dict[str, Any]:
+    """What a family must be told at construction: its image size, or to leave its auxiliary classifiers out."""
+    if name.startswith("vit_"):
+        return {"image_size": image_size}
+    if name == "maxvit_t":
+        return {"input_size": (image_size, image_size)}
+    if name in {"googlenet", "inception_v3"}:
+        return {"aux_logits": False, "init_weights": True}
+    return {}
+
+
+def _find(network: nn.Module, kind: Any, fits: Callable[[Any], bool], *, last: bool) -> tuple[str, Any]:
+    """Path and module of the first or last layer of a kind that fits."""
+    found = [(path, layer) for path, layer in network.named_modules() if isinstance(layer, kind) and fits(layer)]
+    if not found:
+        raise ValueError("its layers are not those of a known classifier")
+    return found[-1 if last else 0]
+
+
+def _outputs(layer: nn.Linear | nn.Conv2d) -> int:
+    return layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
+
+
+def _with_channels(conv: nn.Conv2d, channels: int) -> nn.Conv2d:
+    """A first convolution like ``conv`` for another number of channels, initialised after He et al. 2015."""
+    new = nn.Conv2d(
+        channels,
+        conv.out_channels,
+        conv.kernel_size,  # type: ignore[arg-type]
+        stride=conv.stride,  # type: ignore[arg-type]
+        padding=conv.padding,  # type: ignore[arg-type]
+        dilation=conv.dilation,  # type: ignore[arg-type]
+        bias=conv.bias is not None,
+    )
+    nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
+    return new

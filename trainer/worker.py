@@ -1,0 +1,116 @@
+"""One worker process: one increment at a time, a sweep for what no message announced, and a canary."""
+
+import logging
+import os
+import threading
+import time
+
+from celery import Celery
+from celery.utils.nodenames import worker_direct
+from kombu.exceptions import OperationalError as BrokerUnreachable
+from sqlalchemy.exc import OperationalError as DatabaseUnreachable
+
+from storage import leases
+from storage.blobs import open_blobs
+from storage.broker import wake_worker
+from storage.database import Database
+from storage.settings import Settings
+from trainer.attempt import run_attempt
+
+CANARY = "worker.canary"
+CANARY_SECONDS = 10.0
+SILENCE_SECONDS = 45.0  # a canary that takes longer will not come
+EXIT_SILENT = 70  # EX_SOFTWARE: whoever supervises starts a fresh worker
+
+log = logging.getLogger(__name__)
+
+
+class Worker:
+    """What the Celery tasks act on; built once per process."""
+
+    def __init__(self, settings: Settings, app: Celery) -> None:
+        """Prepare; nothing is connected before `start`."""
+        self.settings = settings
+        self.app = app
+        self.name = "worker"
+        self.stopping = threading.Event()
+        self._busy = threading.Lock()
+        self._database = Database(settings.database)
+        self._canary_sent: float | None = None  # time.monotonic() of the oldest unanswered one
+
+    def start(self) -> None:
+        """Begin to sweep; called when Celery is ready to take messages."""
+        self._blobs = open_blobs(self.settings.blobs)
+        threading.Thread(target=self._sweep_forever, name="sweep", daemon=True).start()
+
+    def stop(self) -> None:
+        """Let the running increment go back to the queue; called when Celery begins to shut down."""
+        self.stopping.set()
+
+    def work(self, *, asked_for: str) -> None:
+        """Take runnable increments one after another until there is none; at once if this worker is busy."""
+        if not self._busy.acquire(blocking=False):
+            return
+        try:
+            while not self.stopping.is_set() and (claim := self._claim()) is not None:
+                log.info("increment %s: attempt %d begins", claim.increment_id, claim.attempt)
+                run_attempt(
+                    claim,
+                    settings=self.settings,
+                    database=self._database,
+                    blobs=self._blobs,
+                    stopping=self.stopping,
+                )
+        except Exception:
+            log.exception("working on increments, woken for %s, failed; the sweep will try again", asked_for)
+            raise
+        finally:
+            self._busy.release()
+
+    def canary_returned(self) -> None:
+        """Note that the last canary came back."""
+        self._canary_sent = None
+
+    def _claim(self) -> leases.Claim | None:
+        with self._database.write() as connection:
+            return leases.claim(
+                connection,
+                worker=self.name,
+                lease_seconds=self.settings.lease_seconds,
+                max_crashes=self.settings.max_crashes,
+            )
+
+    def _sweep_forever(self) -> None:
+        """Wake this worker for what is runnable, and end the process if wake-ups no longer arrive.
+
+        Only an idle worker sweeps: a busy one could not take the increment, and will look by itself when it is done.
+        """
+        next_canary = 0.0
+        while not self.stopping.wait(self.settings.sweep_seconds):
+            try:
+                if not self._busy.locked():
+                    self._sweep()
+                if time.monotonic() >= next_canary:
+                    next_canary = time.monotonic() + CANARY_SECONDS
+                    self._send_canary()
+            except (BrokerUnreachable, DatabaseUnreachable) as error:
+                self._canary_sent = None  # nothing was lost on the way: it could not set out
+                log.warning("sweep: %s", error)
+            silent = self._canary_sent is not None and time.monotonic() - self._canary_sent > SILENCE_SECONDS
+            if silent and not self._busy.locked():
+                log.error(
+                    "no message has arrived for %.0f s though Redis takes them: ending this worker", SILENCE_SECONDS
+                )
+                logging.shutdown()
+                os._exit(EXIT_SILENT)
+
+    def _sweep(self) -> None:
+        with self._database.read() as connection:
+            waiting = leases.runnable(connection, limit=1)
+        for increment in waiting:
+            wake_worker(self.app, increment.id)
+
+    def _send_canary(self) -> None:
+        if self._canary_sent is None:
+            self.app.send_task(CANARY, queue=worker_direct(self.name), expires=SILENCE_SECONDS)
+            self._canary_sent = time.monotonic()
