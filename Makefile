@@ -1,5 +1,6 @@
 # Everything a developer runs. Needs make and a Python >= 3.11; everything else is installed into .venv.
-# Choose the interpreter with PYTHON=…; ACCRETE_… settings may stand in the environment or on make's command line.
+# Choose the interpreter with PYTHON=…. make hands what stands on its command line (DATA=…, ACCRETE_PORT=…) to the
+# programs in their environment, where the settings are read.
 
 .POSIX:
 SHELL = /bin/sh
@@ -27,10 +28,7 @@ help:
 	@echo 'make clean   remove the environment and caches; the data folder stays'
 
 demo: $(VENV)/runtime.stamp
-	@set --; \
-	if [ -n "$${DATA:-}" ]; then set -- "$$@" --data "$$DATA"; fi; \
-	if [ -n "$${CLASSES_PER_STEP:-}" ]; then set -- "$$@" --classes-per-step "$$CLASSES_PER_STEP"; fi; \
-	exec $(BIN)/python -m api.demo "$$@"
+	@exec $(BIN)/python -m api.demo
 
 serve: $(VENV)/runtime.stamp
 	@exec $(BIN)/accrete up
@@ -70,7 +68,7 @@ lock:
 
 clean:
 	rm -rf $(VENV) .venv-lock .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
-	find api trainer losses storage tests benchmarks .ci -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . -path ./data -prune -o -path ./.git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The interpreters whose embedded Redis comes as a wheel go first; each is tried by running it, not by its name alone.
 define find_python

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from api.client import Client
     from api.documents import Curves, Memory, ModelMetrics, Version
 
-DEFAULT_URL = "http://127.0.0.1:8000"
 _FILES_PER_REQUEST = 16  # well below what a request may hold, in images and in bytes
 
 app = typer.Typer(
@@ -29,7 +28,10 @@ app = typer.Typer(
 models = typer.Typer(help="List the models; create and delete them.", invoke_without_command=True)
 app.add_typer(models, name="models")
 
-Url = Annotated[str, typer.Option("--url", envvar="ACCRETE_URL", help="Address of the service.")]
+Url = Annotated[
+    str | None,
+    typer.Option("--url", envvar="ACCRETE_URL", help="Address of the service; default: this machine, port 8000."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Model = Annotated[str, typer.Argument(help="Name of the model.")]
 Recipe = Annotated[str | None, typer.Option(help="Hyper-parameters as JSON, such as '{\"epochs\": 10}'.")]
@@ -41,10 +43,12 @@ def up(
     host: Annotated[str | None, typer.Option(help="Address to listen on (ACCRETE_HOST).")] = None,
     port: Annotated[int | None, typer.Option(help="Port, 0 for a free one (ACCRETE_PORT).")] = None,
     home: Annotated[Path | None, typer.Option(help="Folder for everything it writes (ACCRETE_HOME).")] = None,
-    verbose: Annotated[bool, typer.Option(help="Show all output of all processes, not only warnings.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Show all output of all processes, not only warnings.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run the whole service until Ctrl-C: Redis, one worker, the API."""
+    """Run the whole service until Ctrl-C: Redis, one worker, the API (settings: ACCRETE_*)."""
     from pydantic import ValidationError
 
     from api.embedded import serve
@@ -68,7 +72,7 @@ def up(
 
 
 @models.callback()
-def list_models(context: typer.Context, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
+def list_models(context: typer.Context, url: Url = None, as_json: AsJson = False) -> None:
     """List the models; create and delete them."""
     if context.invoked_subcommand is not None:
         return
@@ -94,6 +98,7 @@ def list_models(context: typer.Context, url: Url = DEFAULT_URL, as_json: AsJson 
 @models.command("create")
 def create_model(
     name: Annotated[str, typer.Argument(help="Letters, digits, '.', '_' and '-'.")],
+    *,
     network: Annotated[str | None, typer.Option(help="resnet32, or a classifier of torchvision by its name.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Height and width in pixels.")] = None,
     channels: Annotated[int | None, typer.Option(help="1 (grey) or 3 (colour).")] = None,
@@ -103,7 +108,7 @@ def create_model(
     memory_total: Annotated[int | None, typer.Option(help="Exemplars to keep in all.")] = None,
     no_memory: Annotated[bool, typer.Option("--no-memory", help="Keep none: no rehearsal.")] = False,
     retention: Annotated[str | None, typer.Option(help="Images to keep: all, exemplars or none.")] = None,
-    url: Url = DEFAULT_URL,
+    url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Create a model; what is left out is the service's default."""
@@ -126,7 +131,7 @@ def create_model(
 def delete_model(
     name: Model,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    url: Url = DEFAULT_URL,
+    url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Delete a model with all its versions."""
@@ -141,6 +146,7 @@ def delete_model(
 def push(
     model: Model,
     source: Annotated[Path, typer.Argument(help="Folder of class folders, or a zip or tar of one.")],
+    *,
     create: Annotated[
         bool, typer.Option("--create", help="Create the model, with defaults, if there is none.")
     ] = False,
@@ -149,7 +155,7 @@ def push(
     promote: Annotated[str | None, typer.Option(help="auto or manual.")] = None,
     known_classes: Annotated[str | None, typer.Option(help="refuse, or rehearse to train on them again.")] = None,
     wait: Annotated[bool, typer.Option(help="Follow the increment to its end.")] = True,
-    url: Url = DEFAULT_URL,
+    url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Upload images of new classes and train the next version on them."""
@@ -182,7 +188,7 @@ def push(
 @app.command()
 def watch(
     increment: Annotated[str, typer.Argument(help="Id of the increment.")],
-    url: Url = DEFAULT_URL,
+    url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Follow an increment to its end."""
@@ -191,7 +197,7 @@ def watch(
 
 
 @app.command()
-def versions(model: Model, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
+def versions(model: Model, url: Url = None, as_json: AsJson = False) -> None:
     """List a model's versions: what each learned, how well, and what it forgot."""
     with _service(url) as client:
         items = list(client.versions(model))
@@ -205,7 +211,7 @@ def metrics(
     version: Annotated[
         int | None, typer.Option(help="The version whose ancestors to follow (default: current).")
     ] = None,
-    url: Url = DEFAULT_URL,
+    url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the accuracy matrix and the curves, task-agnostic (TAg) and task-aware (TAw)."""
@@ -218,9 +224,10 @@ def metrics(
 def predict(
     model: Model,
     files: Annotated[list[Path], typer.Argument(help="Images.", exists=True, dir_okay=False)],
+    *,
     top_k: Annotated[int, typer.Option(min=1, help="Classes to name for each image.")] = 3,
     version: Annotated[int | None, typer.Option(help="Another version than the current one.")] = None,
-    url: Url = DEFAULT_URL,
+    url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Classify images."""
@@ -244,7 +251,7 @@ def predict(
 def promote(
     model: Model,
     version: Annotated[int, typer.Argument(help="Number of the version.")],
-    url: Url = DEFAULT_URL,
+    url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Put a version into service."""
@@ -254,7 +261,7 @@ def promote(
 
 
 @app.command()
-def rollback(model: Model, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
+def rollback(model: Model, url: Url = None, as_json: AsJson = False) -> None:
     """Put the previous version back into service."""
     with _service(url) as client:
         current = client.rollback(model)
@@ -273,7 +280,7 @@ def versions_table(items: "list[Version]") -> str:
             share(version["summary"]["taw"]["average_accuracy"]),
             share(version["summary"]["tag"]["forgetting"]),
             seconds(sum(version["seconds"].values())),
-            " ".join(word for word in ("current", "head") if version[word]),  # type: ignore[literal-required]
+            " ".join(word for word in ("current", "head") if version[word]),
         ]
         for version in items
     ]
@@ -319,13 +326,13 @@ def _follow(client: "Client", increment_id: str, *, as_json: bool) -> None:
 
 
 @contextmanager
-def _service(url: str) -> "Iterator[Client]":
+def _service(url: str | None) -> "Iterator[Client]":
     """A client whose errors become one line and exit code 1."""
     from api.client import Client
-    from api.connection import ClientError
+    from api.connection import DEFAULT_URL, ClientError
 
     try:
-        with Client(url) as client:
+        with Client(url or DEFAULT_URL) as client:
             yield client
     except ClientError as error:
         raise _failure(str(error)) from error

@@ -69,12 +69,11 @@ class Objective:
         """
         slices = task_slices(task_sizes)
         _check_shapes(student_logits, teacher_logits, targets, slices, teacher_needed=self.weights.distils)
-        with torch.autocast(student_logits.device.type, enabled=False):
-            student = _at_least_float32(student_logits)
-            parts = self._learned(student, targets, slices, rehearsal=rehearsal)
-            if len(slices) > 1 and self.weights.distils and teacher_logits is not None:
-                teacher = _at_least_float32(teacher_logits.detach())
-                parts |= self._kept(student[:, : teacher.shape[1]], teacher, slices[:-1])
+        student = _at_least_float32(student_logits)  # no term has an operation that autocast would take back down
+        parts = self._learned(student, targets, slices, rehearsal=rehearsal)
+        if len(slices) > 1 and self.weights.distils and teacher_logits is not None:
+            teacher = _at_least_float32(teacher_logits.detach())
+            parts |= self._kept(student[:, : teacher.shape[1]], teacher, slices[:-1])
         return Loss(parts)
 
     def _learned(self, student: Tensor, targets: Tensor, slices: TaskSlices, *, rehearsal: bool) -> dict[str, Tensor]:

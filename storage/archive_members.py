@@ -31,18 +31,17 @@ class Files:
         self.names: list[bytes] = []  # UTF-8; as text, one rare character makes all of a name four times as large
         self.sizes, self.positions = array("Q"), array("Q")
 
-    def add(self, name: str, size: int, position: int) -> None:
+    def add(self, name: bytes, size: int, position: int) -> None:
         """Append one."""
-        self.names.append(name.encode())
+        self.names.append(name)
         self.sizes.append(size)
         self.positions.append(position)
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def __iter__(self) -> Iterator[tuple[str, int, int]]:
-        for name, size, position in zip(self.names, self.sizes, self.positions, strict=True):
-            yield name.decode(), size, position
+    def __iter__(self) -> Iterator[tuple[bytes, int, int]]:
+        return zip(self.names, self.sizes, self.positions, strict=True)
 
 
 class Members(Sequence[Member]):
@@ -62,13 +61,13 @@ class Members(Sequence[Member]):
     def __getitem__(self, index: int | slice) -> Member | list[Member]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        name = self._files.names[index].decode()
-        return self._member(name, self._files.sizes[index], self._files.positions[index])
+        return self._member(self._files.names[index], self._files.sizes[index], self._files.positions[index])
 
     def __iter__(self) -> Iterator[Member]:
         return (self._member(*file) for file in self._files)
 
-    def _member(self, name: str, size: int, position: int) -> Member:
+    def _member(self, raw: bytes, size: int, position: int) -> Member:
+        name = raw.decode()
         place = self._layout.place(name)
         if place is None:
             raise LookupError(f"{name!r} has no place in {self._layout.pattern}")

@@ -62,7 +62,8 @@ def scan(path: Path, *, limits: ArchiveLimits) -> ArchiveIndex:
     images, rejects = _files(path, kind, limits)
     layout = Layout(images.names)
     chosen, count = Files(), {split: Counter[str]() for split in (None, *Split)}
-    for name, size, position in images:
+    for raw, size, position in images:
+        name = raw.decode()
         place = layout.place(name)
         if place is None:
             rejects.append(Reject(name, f"not where an image is expected: {layout.pattern}"))
@@ -72,7 +73,7 @@ def scan(path: Path, *, limits: ArchiveLimits) -> ArchiveIndex:
             raise unsafe(name, fault)
         if size > limits.image_bytes:
             raise unsafe(name, f"is an image of {size:,} bytes, {limits.image_bytes:,} at most are allowed")
-        chosen.add(name, size, position)
+        chosen.add(raw, size, position)
         count[split][label] += 1
         if len(count[split]) > limits.classes:
             raise BatchInvalid(f"the archive has more than {limits.classes:,} classes: send fewer at a time")
@@ -124,7 +125,7 @@ def _files(path: Path, kind: str, limits: ArchiveLimits) -> tuple[Files, list[Re
         if not name:
             raise unsafe(entry.name, "has no name")
         if archive_names.is_image(name):
-            images.add(name, entry.size, entry.position)
+            images.add(name.encode(), entry.size, entry.position)
         else:
             rejects.append(Reject(name, NO_IMAGE))
     _refuse_twins(images)

@@ -150,7 +150,7 @@ def give_back(
             connection,
             held,
             IncrementStatus.FAILED,
-            reason=f"attempt {held.attempt}, the {crashes}th crash in a row: {reason}",
+            reason=f"{crashes} attempts in a row ended without a result; the last: {reason}",
         )
         return IncrementStatus.FAILED
     connection.execute(

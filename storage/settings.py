@@ -29,7 +29,7 @@ class Settings(BaseSettings):
     device: str = Field("auto", description="Where training runs: auto, cpu, cuda, cuda:1, …")
     threads: Annotated[int, Field(ge=1)] | None = Field(None, description="Threads of a training process.")
     niceness: Annotated[int, Field(ge=0, le=19)] = Field(
-        5, description="How far a training process yields the processor to serving (nice(2))."
+        10, description="How far a training process yields the processor to serving (nice(2))."
     )
     weights: Path | None = Field(None, description="Folder of initial weight files; default: home/weights.")
 

@@ -125,9 +125,12 @@ class PostgreSQL:
         try:
             subprocess.run([installed / "postgres", "--version"], check=True, capture_output=True, **self._account)
         except (PermissionError, subprocess.CalledProcessError):
-            copy = self.folder / "installed"
-            shutil.copytree(installed.parent, copy, ignore=shutil.ignore_patterns("include"))
-            return copy / "bin"
+            wheel, copy = installed.parent.parent, self.folder / "installed"
+            shutil.copytree(installed.parent, copy / wheel.name / installed.parent.name)
+            libraries = f"{wheel.name}.libs"  # beside the package, where the binaries look for them
+            if (wheel.parent / libraries).exists():
+                shutil.copytree(wheel.parent / libraries, copy / libraries)
+            return copy / wheel.name / installed.parent.name / "bin"
         return installed
 
     def _initialise(self) -> None:

@@ -140,7 +140,7 @@ def test_compose_starts_the_gpu_worker_on_demand_only(compose: Any) -> None:
 @pytest.fixture
 def make_on_a_fake_environment(tmp_path: Path) -> Any:
     """Run make with programs that write down how they were called in place of the installed ones."""
-    recorder = '#!/bin/sh\nfor word in "$0" "$@"; do echo "word:$word"; done\nenv | grep "^ACCRETE_"\nexit 0\n'
+    recorder = '#!/bin/sh\nfor word in "$0" "$@"; do echo "word:$word"; done\nenv\n'
     folder = tmp_path / "environment"
     (folder / "bin").mkdir(parents=True)
     for program in ("python", "accrete"):
@@ -167,9 +167,9 @@ def words(outcome: subprocess.CompletedProcess[str]) -> list[str]:
 
 
 def test_make_demo_passes_the_folder_on(make_on_a_fake_environment: Any) -> None:
-    assert words(make_on_a_fake_environment("demo")) == ["-m", "api.demo"]
     outcome = make_on_a_fake_environment("demo", "DATA=/some where/it's", "CLASSES_PER_STEP=3")
-    assert words(outcome) == ["-m", "api.demo", "--data", "/some where/it's", "--classes-per-step", "3"]
+    assert words(outcome) == ["-m", "api.demo"]
+    assert {"DATA=/some where/it's", "CLASSES_PER_STEP=3"} <= set(outcome.stdout.splitlines())
 
 
 def test_make_serve_passes_settings_on_from_either_side(make_on_a_fake_environment: Any) -> None:

@@ -195,7 +195,9 @@ def _conclude(
         _persist(database, lambda connection: leases.end(connection, claim, IncrementStatus.FAILED, reason=reason))
     else:
         how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
-        reason = f"the training process ended early ({how})" + (f": {last_words}" if last_words else "")
+        log.error("increment %s: attempt %d ended early (%s):\n%s", claim.increment_id, claim.attempt, how, last_words)
+        headline = last_words.splitlines()[-1:] or ["it left no message"]
+        reason = f"the training process ended early ({how}): {headline[0]}"
         _give_back(claim, database, settings, reason=reason, crashed=True)
 
 

@@ -101,8 +101,8 @@ def logits_of(learned: Learned, images: ImageSet, *, report: Report) -> Tensor:
     return torch.cat(parts) if parts else torch.empty(0, sum(network.task_sizes))
 
 
-def head_rows(network: IncrementalNetwork) -> tuple[Tensor, Tensor]:
-    """Weights [classes, dim] and biases [classes] of all heads in the order of the logits, on the CPU."""
-    weight = torch.cat([head.weight.detach() for head in network.heads])
-    bias = torch.cat([head.bias.detach() for head in network.heads])
-    return weight.cpu(), bias.cpu()
+def head_rows(network: IncrementalNetwork) -> tuple[list[float], list[float]]:
+    """Euclidean norm and bias of each class's row in its head, in the order of the logits."""
+    norms = torch.cat([head.weight.detach().norm(dim=1) for head in network.heads])
+    biases = torch.cat([head.bias.detach() for head in network.heads])
+    return norms.tolist(), biases.tolist()

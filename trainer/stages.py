@@ -39,8 +39,8 @@ class Tools:
 
     @property
     def threads(self) -> int:
-        """Threads of training and of decoding; half of the processors unless set, so that serving keeps its share."""
-        return self.settings.threads or max((os.cpu_count() or 2) // 2, 1)
+        """Threads of training and of decoding; every processor unless set: serving goes first by its priority."""
+        return self.settings.threads or len(os.sched_getaffinity(0))
 
 
 @dataclass(frozen=True)
@@ -188,13 +188,13 @@ def _evaluate(job: Job, material: Material, learned: Learned, tools: Tools) -> d
     everything = parts[0]
     for images in parts[1:]:
         everything = everything + images
-    weight, bias = head_rows(learned.network)
+    norms, biases = head_rows(learned.network)
     measurement = metrics.measure(
         logits=logits_of(learned, everything, report=tools.report).numpy(),
         targets=everything.targets.numpy(),
         task_sizes=learned.network.task_sizes,
-        head_weight=weight.numpy(),
-        head_bias=bias.numpy(),
+        weight_norms=norms,
+        biases=biases,
     )
     return metrics.document(job.documents, measurement, labels=[label for task in material.tasks for label in task])
 

@@ -42,6 +42,7 @@ def train(
     augment = Augmentation(
         recipe.augmentation,
         image_size=transform.image_size,
+        channels=transform.channels,
         generator=torch.Generator(device).manual_seed(recipe.seed),
     )
     trained = _parameters(student, rehearsal=rehearsal)

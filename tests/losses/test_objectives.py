@@ -1,5 +1,6 @@
 """The objectives against a second implementation in numpy, in value and gradient, and against their invariances."""
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -50,22 +51,22 @@ def reference(
     total: float = 0.0
     for z, z_star, y in zip(logits, teacher, targets, strict=True):
         seen = range(len(z)) if rehearsal else range(old, len(z))
-        log_p = _log_softmax(z[list(seen)])
+        log_p = _log_softmax(z[list(seen)]).tolist()
         smooth = [(1 - label_smoothing) * (c == y) + label_smoothing / len(seen) for c in seen]
-        total += -sum(share * value for share, value in zip(smooth, log_p, strict=True))
+        total -= sum(share * value for share, value in zip(smooth, log_p, strict=True))
         total += weights.prediction * _mean([_bce(z[c], float(c == y)) for c in seen])
         if old == 0:
             continue
         kept: float = weights.joint * _kd(z[:old], z_star, temperature)
         share = 1 / (len(task_sizes) - 1) if mean_over_tasks else 1.0
         spans = [slice(a, b) for a, b in pairwise(bounds[:-1])]
-        kept += weights.separated * share * sum([_kd(z[span], z_star[span], temperature) for span in spans])
+        kept += weights.separated * share * math.fsum([_kd(z[span], z_star[span], temperature) for span in spans])
         kept += (
             weights.binary
             * share
             * sum(
                 [
-                    np.mean([_bce(a, 1 / (1 + np.exp(-b))) for a, b in zip(z[span], z_star[span], strict=True)])
+                    _mean([_bce(a, 1 / (1 + math.exp(-b))) for a, b in zip(z[span], z_star[span], strict=True)])
                     for span in spans
                 ]
             )
@@ -78,7 +79,7 @@ def _kd(z: Floats, z_star: Floats, temperature: float) -> float:
     return float(-(np.exp(_log_softmax(z_star / temperature)) * _log_softmax(z / temperature)).sum())
 
 
-def _mean(values: list[float]) -> float:
+def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
@@ -87,8 +88,8 @@ def _log_softmax(z: Floats) -> Floats:
 
 
 def _bce(z: float, target: float) -> float:
-    p = 1 / (1 + np.exp(-z))
-    return float(-target * np.log(p) - (1 - target) * np.log(1 - p))
+    p = 1 / (1 + math.exp(-z))
+    return -target * math.log(p) - (1 - target) * math.log(1 - p)
 
 
 def value(

