@@ -191,6 +191,10 @@ class Client:
         increment: Increment = self._connection.json("GET", _path("increments", increment_id))
         return increment
 
+    def increments(self, model: str) -> Iterator[Increment]:
+        """A model's increments, latest first."""
+        return self._connection.pages(_path("models", model, "increments"))
+
     def cancel(self, increment_id: str) -> Increment:
         """Stop an increment."""
         increment: Increment = self._connection.json("POST", _path("increments", increment_id, "cancel"))
@@ -281,7 +285,7 @@ class Client:
         return metrics
 
     def metrics(self, model: str, *, version: int | None = None) -> ModelMetrics:
-        """The accuracy matrix and the curves along the ancestors of a version (default: of the current one)."""
+        """The accuracy matrix and the curves along the ancestors of a version (default: of the head)."""
         path = _path("models", model, "metrics")
         metrics: ModelMetrics = self._connection.json("GET", path, params={"version": version})
         return metrics

@@ -209,7 +209,7 @@ def versions(model: Model, url: Url = None, as_json: AsJson = False) -> None:
 def metrics(
     model: Model,
     version: Annotated[
-        int | None, typer.Option(help="The version whose ancestors to follow (default: current).")
+        int | None, typer.Option(help="The version whose ancestors to follow (default: the head).")
     ] = None,
     url: Url = None,
     as_json: AsJson = False,

@@ -150,8 +150,7 @@ class DirectoryBlobs:
         digest = checked_digest(sha256) if sha256 is not None else file_digest(path)
         if not self._holds(digest, path.stat().st_size):
             try:
-                self._folder(digest)
-                path.replace(self._path(digest))
+                self._rename(path, digest)
             except OSError as error:
                 if error.errno != errno.EXDEV:
                     raise
@@ -219,8 +218,13 @@ class DirectoryBlobs:
     def _path(self, sha256: str) -> Path:
         return self.root / checked_digest(sha256)[:2] / sha256
 
-    def _folder(self, sha256: str) -> None:
-        self._path(sha256).parent.mkdir(exist_ok=True)
+    def _rename(self, source: Path, sha256: str) -> None:
+        path = self._path(sha256)
+        try:
+            source.replace(path)
+        except FileNotFoundError:
+            path.parent.mkdir(exist_ok=True)
+            source.replace(path)
 
     def _holds(self, sha256: str, size: int) -> bool:
         """Whether an undamaged copy is stored; after a power cut a file may be there and empty."""
@@ -233,10 +237,10 @@ class DirectoryBlobs:
         unfinished = self._unfinished / uuid4().hex
         try:
             yield unfinished
-            self._folder(sha256)
-            unfinished.replace(self._path(sha256))
-        finally:
+            self._rename(unfinished, sha256)
+        except BaseException:
             unfinished.unlink(missing_ok=True)
+            raise
 
     def _remember(self, sha256: str) -> None:
         with self._lock:

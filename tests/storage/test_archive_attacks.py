@@ -170,6 +170,13 @@ def test_limits_hold_to_the_byte(archive, pack):
         scan(path, limits=ArchiveLimits(image_bytes=19))
 
 
+def test_names_of_great_length_together_are_refused(archive, monkeypatch):
+    monkeypatch.setattr("storage.archives.NAME_BYTES", 30)
+    assert unpacked(archive(zipped(dict.fromkeys(["cat/1234567.jpg", "dog/1234567.jpg"], b"x"))))
+    with pytest.raises(ArchiveUnsafe, match="length of all names"):
+        unpacked(archive(zipped(dict.fromkeys(["cat/1234567.jpg", "dog/12345678.jpg"], b"x"))))
+
+
 def test_hand_made_zips_are_read_where_they_are_true(archive):
     """So that the ones below are refused for what is wrong with them."""
     name, data = b"cat/1.jpg", b"miau"

@@ -108,6 +108,12 @@ def test_files_out_of_place_are_rejected_by_name_and_the_rest_is_used(archive, p
     assert {member.name for member in index.members} == PETS.keys()
 
 
+def test_a_few_deeper_files_do_not_turn_a_class_into_a_wrapper(archive):
+    index = scan(archive(zipped(dict.fromkeys(["cat/1.jpg", "cat/2.jpg", "cat/more/1.jpg"], b"x"))), limits=LIMITS)
+    assert index.classes == (ClassCount("cat", 2, 0),)
+    assert [reject.file for reject in index.rejects] == ["cat/more/1.jpg"]
+
+
 @each_packer
 def test_what_operating_systems_leave_behind_is_ignored(archive, pack):
     litter = ["__MACOSX/cat/._1.jpg", ".DS_Store", "cat/.hidden.jpg", "cat/Thumbs.db", ".git/a/1.jpg", "desktop.ini"]
@@ -170,6 +176,16 @@ def test_a_zip_may_have_more_than_65535_members(archive):
 def test_an_xz_may_have_several_streams(archive, streams):
     data = tarred(PETS)
     assert unpacked(archive(streams.join([lzma.compress(data[:5000]), lzma.compress(data[5000:])]))) == PETS
+
+
+def test_members_are_a_sequence(archive):
+    members = scan(archive(zipped(PETS)), limits=LIMITS).members
+    as_list = list(members)
+    assert (len(members), members[2], members[-1]) == (4, as_list[2], as_list[-1])
+    assert members[1:3] == as_list[1:3]
+    assert as_list[0] in members
+    with pytest.raises(IndexError):
+        members[4]
 
 
 def test_limits_are_the_settings():

@@ -258,4 +258,4 @@ def test_three_thousand_small_blobs_are_durable_within_seconds(tmp_path):
     for data in contents:
         blobs.put(data)
     blobs.sync()
-    assert time.perf_counter() - started < 5.0  # 0.4 s on an idle machine; one fsync after the other takes minutes
+    assert time.perf_counter() - started < 10.0  # half a second on an idle machine with an SSD

@@ -1,0 +1,346 @@
+"""The client against the real API, and against a server that breaks off, refuses and lies."""
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from api import eventstream
+from api.client import Client, IncrementFailed
+from api.connection import (
+    ClientError,
+    Conflict,
+    Invalid,
+    NotFound,
+    PreconditionFailed,
+    Problem,
+    TooLarge,
+    Unavailable,
+    Unreachable,
+)
+from api.packing import CHUNK_BYTES, archive_of
+from tests.api.conftest import Answer, ScriptedServer
+
+Scripted = Callable[..., ScriptedServer]
+
+
+def png(shade: int, *, size: int = 8) -> bytes:
+    """A grey image."""
+    buffer = io.BytesIO()
+    Image.new("L", (size, size), shade).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two classes of three images, a hidden file, and a folder of another system."""
+    for shade, name in enumerate(["cat/1.png", "cat/2.png", "cat/3.png", "dog/1.png", "dog/2.png", "dog/3.png"]):
+        path = tmp_path / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(40 * shade))
+    (tmp_path / "images" / "cat" / ".DS_Store").write_bytes(b"x")
+    (tmp_path / "images" / ".git").mkdir()
+    (tmp_path / "images" / ".git" / "config").write_bytes(b"x")
+    return tmp_path / "images"
+
+
+def answer(status: int, body: object, kind: str = "application/json", **headers: str) -> Answer:
+    """A complete answer, after the request's body has been read."""
+
+    def send(handler: BaseHTTPRequestHandler) -> None:
+        handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
+        payload = body if isinstance(body, bytes) else json.dumps(body).encode()
+        handler.send_response(status)
+        for name, value in {"Content-Type": kind, "Content-Length": str(len(payload)), **headers}.items():
+            handler.send_header(name, value)
+        handler.end_headers()
+        handler.wfile.write(payload)
+
+    return send
+
+
+def stream(*events: str, complete: bool) -> Answer:
+    """A stream of events that ends as it should, or breaks off in the middle of a chunk."""
+
+    def send(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Type", "text/event-stream")
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        for event in events:
+            handler.wfile.write(f"{len(event.encode()):x}\r\n{event}\r\n".encode())
+        handler.wfile.write(b"0\r\n\r\n" if complete else b"ff\r\nevent: status\ndata: {")
+        handler.close_connection = True
+
+    return send
+
+
+def event(sequence: int | None, kind: str, **data: Any) -> str:
+    """One event as the service writes it."""
+    identifier = "" if sequence is None else f"id: {sequence}\n"
+    return f"event: {kind}\n{identifier}data: {json.dumps(data)}\n\n"
+
+
+# Against the real API
+
+
+def test_models_are_created_listed_changed_and_deleted(api_url: str) -> None:
+    with Client(api_url) as client:
+        assert list(client.models()) == []
+        created = client.create_model("digits", channels=1, image_size=16, recipe={"epochs": 3}, memory=None)
+        assert (created["channels"], created["image_size"], created["memory"]) == (1, 16, None)
+        assert client.create_model("defaults")["memory"] == {"per_class": 20}
+        assert {model["name"] for model in client.models()} == {"digits", "defaults"}
+        assert client.change_model("digits", memory={"total": 100})["memory"] == {"total": 100}
+        client.delete_model("defaults")
+        assert [model["name"] for model in client.models()] == ["digits"]
+        assert client.model("digits")["recipe"]["epochs"] == 3
+        assert {"finetune", "lwf"} <= {strategy["name"] for strategy in client.strategies()}
+
+
+def test_a_batch_is_collected_image_by_image_and_becomes_an_increment(api_url: str, folder: Path) -> None:
+    with Client(api_url) as client:
+        client.create_model("pets")
+        batch = client.create_batch("pets")
+        for label in ("cat", "dog"):
+            images = client.add_images(batch["id"], label, sorted((folder / label).glob("*.png")))
+        assert images[0]["digest"] == hashlib.sha256((folder / "dog/1.png").read_bytes()).hexdigest()
+        assert {count["label"]: count["train"] for count in client.batch(batch["id"])["classes"]} == {
+            "cat": 3,
+            "dog": 3,
+        }
+        increment = client.start_increment("pets", batch_id=batch["id"], recipe={"epochs": 2}, promote="manual")
+        assert (increment["status"], increment["recipe"]["epochs"], increment["promote"]) == ("queued", 2, "manual")
+        assert [item["id"] for item in client.increments("pets")] == [increment["id"]]
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_an_increment_is_uploaded_followed_and_cancelled(api_url: str, folder: Path, tmp_path: Path, kind: str) -> None:
+    source = folder
+    if kind == "zip":
+        with archive_of(folder) as archive:
+            source = archive.path.rename(tmp_path / "pets.zip")
+    sent: list[tuple[int, int]] = []
+    with Client(api_url) as client:
+        client.create_model("pets")
+        increment = client.start_increment(
+            "pets", source, recipe={"epochs": 2}, idempotency_key="once", on_upload=lambda *done: sent.append(done)
+        )
+        assert increment["recipe"]["epochs"] == 2
+        assert sent[-1][0] == sent[-1][1] > 0
+        repeated = client.start_increment("pets", source, recipe={"epochs": 2}, idempotency_key="once")
+        assert repeated["id"] == increment["id"]
+        assert client.cancel(increment["id"])["status"] == "cancelled"
+        assert [event.data["status"] for event in client.events(increment["id"]) if event.kind == "status"][
+            -1
+        ] == "cancelled"
+        with pytest.raises(IncrementFailed, match="cancelled"):
+            client.wait(increment["id"])
+        assert client.retry(increment["id"])["status"] == "queued"
+
+
+def test_refusals_are_typed_and_carry_their_detail(api_url: str, folder: Path) -> None:
+    with Client(api_url) as client:
+        with pytest.raises(NotFound, match="nowhere") as missing:
+            client.model("nowhere")
+        assert missing.value.status == 404
+        assert missing.value.kind == "model-not-found"
+        client.create_model("pets")
+        with pytest.raises(Conflict, match="pets"):
+            client.create_model("pets")
+        with pytest.raises(Invalid, match="lwf"):
+            client.start_increment("pets", folder, strategy="magic")
+        with pytest.raises(Conflict):
+            client.predict("pets", [folder / "cat/1.png"])
+        with pytest.raises(Conflict, match="no previous version"):
+            client.rollback("pets")
+
+
+# Event streams
+
+
+def test_a_broken_stream_is_opened_again_where_it_broke_off(scripted: Scripted) -> None:
+    first = [
+        event(1, "status", status="queued"),
+        event(None, "progress", stage="training"),
+        event(2, "stage", stage="x"),
+    ]
+    server = scripted(
+        stream(*first, complete=False),
+        answer(503, {"detail": "starting"}, "application/problem+json"),
+        stream(event(3, "epoch", epoch=1), complete=True),  # the service was stopped in good order
+        stream(event(4, "status", status="succeeded"), complete=True),
+    )
+    with Client(server.url) as client:
+        seen = list(client.events("7"))
+    assert [event.id for event in seen] == ["1", None, "2", "3", "4"]
+    assert [headers.get("last-event-id") for _, _, headers in server.requests] == [None, "2", "2", "3"]
+
+
+def test_a_final_status_of_an_earlier_try_does_not_end_the_stream(scripted: Scripted) -> None:
+    states = ["queued", "failed", "queued", "succeeded"]
+    events = [event(number, "status", status=status) for number, status in enumerate(states, start=1)]
+    with Client(scripted(stream(*events, complete=True)).url) as client:
+        assert [event.data["status"] for event in client.events("7")] == states
+
+
+def test_following_gives_up_when_the_service_stays_away(scripted: Scripted) -> None:
+    server = scripted(stream(event(1, "status", status="running"), complete=False))
+    with Client(server.url) as client:
+        events = client.events("7", patience_seconds=0.3)
+        assert next(events).id == "1"
+        server.close()
+        with pytest.raises(Unreachable, match="cannot reach"):
+            next(events)
+
+
+def test_following_an_unknown_increment_is_an_error_at_once(scripted: Scripted) -> None:
+    server = scripted(answer(404, {"detail": "No increment 7."}, "application/problem+json"))
+    with Client(server.url) as client, pytest.raises(NotFound, match="No increment 7"):
+        next(client.events("7"))
+
+
+@given(st.data())
+def test_events_are_read_the_same_however_the_bytes_are_cut(data: st.DataObject) -> None:
+    text = ": hello\n\nevent: stage\r\nid: 3\r\ndata: {\r\ndata:  ü\u2028}\r\n\r\ndata\n\nid: 4\ndata: x\r\rdata: lost"
+    raw = text.encode()
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(raw)), max_size=8)))
+    chunks = [raw[start:end] for start, end in zip([0, *cuts], [*cuts, len(raw)], strict=True)]
+    found = [(event.kind, event.id, event.data) for event in eventstream.events(chunks)]
+    assert found == [("stage", "3", "{\n ü\u2028}"), ("message", None, ""), ("message", "4", "x")]
+
+
+# Uploads
+
+
+def test_a_folder_is_packed_the_same_each_time_without_hidden_files(folder: Path) -> None:
+    with archive_of(folder) as first, archive_of(folder) as second:
+        assert first.path.read_bytes() == second.path.read_bytes()
+        with zipfile.ZipFile(first.path) as archive:
+            expected = sorted(str(path.relative_to(folder)) for path in folder.glob("*/*.png"))
+            assert archive.namelist() == expected
+            assert archive.read("dog/2.png") == (folder / "dog/2.png").read_bytes()
+            assert {member.compress_type for member in archive.infolist()} == {zipfile.ZIP_STORED}
+    assert not first.path.exists()
+
+
+def test_an_archive_is_sent_as_it_is_in_pieces(scripted: Scripted, tmp_path: Path) -> None:
+    content = bytes(range(256)) * 4096  # 1 MiB
+    (tmp_path / "batch.tar.gz").write_bytes(content)
+    received: list[bytes] = []
+
+    def take(handler: BaseHTTPRequestHandler) -> None:
+        received.append(handler.rfile.read(int(handler.headers["Content-Length"])))
+        answer(202, {"id": "7"})(handler)
+
+    server = scripted(take)
+    sent: list[tuple[int, int]] = []
+    with Client(server.url) as client:
+        client.start_increment("a/b ü", tmp_path / "batch.tar.gz", on_upload=lambda *done: sent.append(done))
+    assert received == [content]
+    assert sent == [(end, len(content)) for end in range(CHUNK_BYTES, len(content) + 1, CHUNK_BYTES)]
+    method, path, headers = server.requests[0]
+    assert (method, path) == ("POST", "/v1/models/a%2Fb%20%C3%BC/increments")
+    assert headers["content-type"] == "application/gzip"
+    assert "transfer-encoding" not in headers
+
+
+def test_a_refusal_in_the_middle_of_an_upload_is_heard(scripted: Scripted, tmp_path: Path) -> None:
+    (tmp_path / "batch.zip").write_bytes(bytes(64 << 20))
+
+    def refuse(handler: BaseHTTPRequestHandler) -> None:
+        body = json.dumps({"detail": "At most 8 GiB."}).encode()
+        head = (
+            f"HTTP/1.1 413 Too Large\r\nContent-Type: application/problem+json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        handler.wfile.write(head.encode() + body)
+        handler.wfile.flush()
+        handler.rfile.read(1 << 20)  # some of the body, then hang up
+        handler.close_connection = True
+
+    with Client(scripted(refuse).url) as client, pytest.raises((TooLarge, Unreachable)) as refused:
+        client.start_increment("m", tmp_path / "batch.zip")
+    assert isinstance(refused.value, TooLarge) or "broke" in str(refused.value)
+
+
+@pytest.mark.parametrize(("name", "message"), [("nothing", "does not exist"), ("notes.txt", "neither a folder nor")])
+def test_what_cannot_be_a_batch_is_refused_before_anything_is_sent(tmp_path: Path, name: str, message: str) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+    (tmp_path / "empty").mkdir()
+    with Client("http://127.0.0.1:9") as client:
+        with pytest.raises(ClientError, match=message):
+            client.start_increment("m", tmp_path / name)
+        with pytest.raises(ClientError, match="holds no files"):
+            client.start_increment("m", tmp_path / "empty")
+
+
+# Errors and pages
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(404, NotFound), (409, Conflict), (412, PreconditionFailed), (413, TooLarge), (422, Invalid), (503, Unavailable)],
+)
+def test_a_problem_document_becomes_an_exception(scripted: Scripted, status: int, kind: type[Problem]) -> None:
+    document = {"type": "urn:accrete:problem:so-and-so", "status": status, "detail": "Do this.", "classes": ["cat"]}
+    server = scripted(answer(status, document, "application/problem+json"))
+    with Client(server.url) as client, pytest.raises(kind, match="Do this.") as problem:
+        client.model("m")
+    assert (problem.value.status, problem.value.kind) == (status, "so-and-so")
+    assert problem.value.extra == {"classes": ["cat"]}
+
+
+def test_an_error_page_of_something_else_is_reported_too(scripted: Scripted) -> None:
+    server = scripted(answer(502, b"<h1>Bad Gateway</h1>", "text/html"))
+    with Client(server.url) as client, pytest.raises(Unavailable, match="502 Bad Gateway: <h1>"):
+        client.model("m")
+
+
+def test_a_service_that_is_not_there_is_named_with_the_way_to_start_it(scripted: Scripted) -> None:
+    server = scripted()
+    server.close()
+    with Client(server.url) as client, pytest.raises(Unreachable, match=rf"{server.url} .*accrete up"):
+        client.model("m")
+
+
+@pytest.mark.parametrize("url", ["", "localhost:8000", "ftp://x"])
+def test_an_address_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(ClientError, match="no address"):
+        Client(url)
+
+
+def test_lists_are_read_page_after_page(scripted: Scripted) -> None:
+    pages = [{"items": [1, 2], "next_cursor": "a b"}, {"items": [3], "next_cursor": None}]
+    server = scripted(*(answer(200, page) for page in pages))
+    with Client(server.url) as client:
+        assert list(client.models()) == [1, 2, 3]
+    assert [path for _, path, _ in server.requests] == ["/v1/models", "/v1/models?cursor=a+b"]
+
+
+def test_rolling_back_promotes_the_previous_version_only_if_nobody_else_did(scripted: Scripted) -> None:
+    before = {"model": "m", "version": 3, "previous": 2}
+    server = scripted(
+        answer(200, before, ETag='"5"'), answer(200, {"model": "m", "version": 2, "previous": 3}), answer(200, before)
+    )
+    with Client(server.url) as client:
+        assert client.rollback("m")["version"] == 2
+    assert server.requests[1][0] == "PUT"
+    assert server.requests[1][2]["if-match"] == '"5"'
+
+
+def test_a_download_writes_the_files_of_a_version_and_nothing_beside_them(scripted: Scripted, tmp_path: Path) -> None:
+    version = {"files": {"version.json": {}, "../weights.safetensors": {}}}
+    server = scripted(answer(200, version), answer(200, b"{}"), answer(200, b"\x00" * 1_000_000))
+    with Client(server.url) as client:
+        client.download("m", 3, tmp_path / "v3")
+    assert (tmp_path / "v3" / "weights.safetensors").stat().st_size == 1_000_000
+    assert {path.name for path in tmp_path.iterdir()} == {"v3"}

@@ -1,0 +1,176 @@
+"""The worker under the hands of a user: progress, cancellation, crashes, restarts."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from api.client import Client
+from tests.flow.conftest import Grower, Service
+from tests.patterns import QUICK, SIZE, unseen, write_zip
+
+pytestmark = pytest.mark.flow
+LONG = QUICK | {"epochs": 2000}
+
+
+def wait_for(found: Callable[[], object], *, seconds: float = 30.0) -> object:
+    """What a look gives as soon as it gives something."""
+    deadline = time.monotonic() + seconds
+    while not (answer := found()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+    return answer
+
+
+def training(client: Client, increment_id: str) -> bool:
+    """Whether an increment has taken its first steps."""
+    progress = client.increment(increment_id)["progress"]
+    return progress is not None and progress["stage"] == "training" and progress["step"] is not None
+
+
+def processes(service: Service, word: str) -> list[psutil.Process]:
+    """Living processes of a service whose command line holds a word."""
+    everything = psutil.Process(service.process.pid).children(recursive=True)
+    return [p for p in everything if p.status() != psutil.STATUS_ZOMBIE and word in " ".join(p.cmdline())]
+
+
+def test_progress_reaches_the_increment_and_its_stream_within_a_second(client: Client, grower: Grower) -> None:
+    increment = grower.push("anise", "basil", recipe=QUICK | {"epochs": 40})["id"]
+    wait_for(lambda: training(client, increment))
+    seen: list[tuple[float, dict[str, object]]] = []
+    for event in client.events(increment):
+        if event.kind == "progress" and event.data["stage"] == "training":
+            seen.append((time.monotonic(), event.data))
+    assert {"epoch", "epochs", "step", "steps", "loss", "images_per_second", "eta_seconds"} <= seen[-1][1].keys()
+    gaps = [later - earlier for (earlier, _), (later, _) in zip(seen, seen[1:], strict=False)]
+    assert len(seen) >= 3
+    assert max(gaps) < 1.0  # every 0.2 s out of the training process, every 0.25 s on the two legs from there
+    kinds = [event.kind for event in client.events(increment)]
+    assert kinds.count("epoch") == 40
+    assert [event.data["stage"] for event in client.events(increment) if event.kind == "stage"] == [
+        "starting", "ingesting", "loading", "training", "evaluating", "writing", "publishing",
+    ]  # fmt: skip
+
+
+def test_a_stream_resumes_after_the_last_event_seen(client: Client, grower: Grower) -> None:
+    increment = grower.learn("anise", "basil")["id"]
+    everything = [event for event in client.events(increment) if event.id is not None]
+    half = len(everything) // 2
+    resumed = [
+        event for event in client.events(increment, last_event_id=everything[half - 1].id) if event.id is not None
+    ]
+    assert resumed == everything[half:]
+
+
+def test_cancel_stops_training_within_five_seconds(client: Client, service: Service, grower: Grower) -> None:
+    increment = grower.push("anise", "basil", recipe=LONG)["id"]
+    wait_for(lambda: training(client, increment))
+    assert processes(service, "trainer.child")
+    client.cancel(increment)
+    wait_for(lambda: client.increment(increment)["status"] == "cancelled", seconds=5)
+    assert not processes(service, "trainer.child")
+    assert list(client.versions(grower.name)) == []
+    with pytest.raises(Exception, match="cancelled already"):
+        client.cancel(increment)
+    client.retry(increment)
+    wait_for(lambda: training(client, increment))
+    client.cancel(increment)
+    wait_for(lambda: client.increment(increment)["status"] == "cancelled", seconds=5)
+
+
+def test_a_queued_increment_is_cancelled_at_once(client: Client, grower: Grower) -> None:
+    running = grower.push("anise", "basil", recipe=LONG)["id"]
+    queued = grower.push("chive", "dill", recipe=LONG)["id"]
+    assert client.cancel(queued)["status"] == "cancelled"
+    client.cancel(running)
+    wait_for(lambda: client.increment(running)["status"] == "cancelled", seconds=5)
+
+
+def test_a_killed_training_process_is_a_failed_attempt_with_its_reason_and_the_next_one_succeeds(
+    client: Client, service: Service, grower: Grower
+) -> None:
+    increment = grower.push("anise", "basil", recipe=QUICK | {"epochs": 60})["id"]
+    wait_for(lambda: training(client, increment))
+    processes(service, "trainer.child")[0].kill()
+    done = client.wait(increment)
+    assert [attempt["outcome"] for attempt in done["attempts"]] == ["crashed", "succeeded"]
+    assert "SIGKILL" in str(done["attempts"][0]["reason"])
+    assert done["version"] == 1
+
+
+def test_a_loss_that_is_not_finite_fails_at_once_and_says_so(client: Client, grower: Grower) -> None:
+    wild = QUICK | {"learning_rate": 10.0, "momentum": 0.99, "gradient_clip": None, "epochs": 100, "weight_decay": 1.0}
+    increment = grower.push("anise", "basil", recipe=wild)["id"]
+    final = list(client.events(increment))[-1].data
+    assert final["status"] == "failed"
+    assert "the loss is" in final["error"]
+    assert "learning rate" in final["error"]
+    assert final["attempt"] == 1
+
+
+@pytest.fixture
+def own_service(tmp_path: Path) -> Iterator[Service]:
+    """A service that a test may hurt."""
+    started = Service(tmp_path / "home", {"ACCRETE_MAX_CRASHES": "2", "ACCRETE_LEASE_SECONDS": "3", "ACCRETE_HEARTBEAT_SECONDS": "0.5"})  # fmt: skip
+    started.start()
+    yield started
+    started.stop()
+
+
+def test_too_many_crashes_in_a_row_are_the_end(own_service: Service, tmp_path: Path) -> None:
+    with Client(own_service.url) as client:
+        client.create_model("m", image_size=SIZE, recipe=LONG)
+        increment = client.start_increment("m", write_zip(tmp_path / "1.zip", ["anise", "basil"]))["id"]
+        for attempt in (1, 2):
+            wait_for(lambda: training(client, increment) and client.increment(increment)["attempt"] == attempt)  # noqa: B023
+            processes(own_service, "trainer.child")[0].kill()
+        wait_for(lambda: client.increment(increment)["status"] == "failed")
+        assert "2 attempts in a row" in str(client.increment(increment)["error"])
+
+
+def test_a_killed_worker_is_restarted_and_the_increment_goes_on(own_service: Service, tmp_path: Path) -> None:
+    with Client(own_service.url) as client:
+        client.create_model("m", image_size=SIZE, recipe=QUICK | {"epochs": 30})
+        increment = client.start_increment("m", write_zip(tmp_path / "1.zip", ["anise", "basil"]))["id"]
+        wait_for(lambda: training(client, increment))
+        orphan = processes(own_service, "trainer.child")[0]
+        processes(own_service, "celery")[0].kill()
+        wait_for(lambda: not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE, seconds=10)
+        done = client.wait(increment)
+        assert (done["version"], [attempt["outcome"] for attempt in done["attempts"]]) == (1, ["crashed", "succeeded"])
+        assert "lease" in str(done["attempts"][0]["reason"])
+
+
+def test_stopping_while_training_leaves_no_process_and_the_next_start_goes_on(
+    own_service: Service, tmp_path: Path
+) -> None:
+    with Client(own_service.url) as client:
+        client.create_model("m", image_size=SIZE, recipe=QUICK | {"epochs": 60})
+        increment = client.start_increment("m", write_zip(tmp_path / "1.zip", ["anise", "basil"]))["id"]
+        wait_for(lambda: training(client, increment))
+    everything = psutil.Process(own_service.process.pid).children(recursive=True)
+    assert own_service.stop() == 0
+    assert [p for p in everything if p.is_running() and p.status() != psutil.STATUS_ZOMBIE] == []
+    own_service.start()
+    with Client(own_service.url) as client:
+        done = client.wait(increment)
+        assert [attempt["outcome"] for attempt in done["attempts"]] == ["released", "succeeded"]
+        assert client.predict("m", unseen("anise", 1))["version"] == 1
+
+
+def test_a_second_service_on_the_same_home_is_refused_with_the_pid_of_the_first(service: Service) -> None:
+    second = subprocess.run(
+        [sys.executable, "-m", "api.commandline", "up", "--home", str(service.home), "--port", "0"],
+        env={name: value for name, value in os.environ.items() if not name.startswith("ACCRETE_")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert second.returncode == 1
+    assert str(service.process.pid) in second.stderr + second.stdout
