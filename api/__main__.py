@@ -22,7 +22,8 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain."""
-        self._app.state.service.draining.set()
+        if (service := getattr(self._app.state, "service", None)) is not None:  # None: asked to end while starting
+            service.draining.set()
         super().handle_exit(sig, frame)
 
 

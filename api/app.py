@@ -12,7 +12,7 @@ from api.service import Service
 from api.serving.engine import Engine
 from api.serving.records import Recorder
 from api.serving.registry import Registry
-from api.uploads import BodyLimit
+from api.uploads import BodyLimit, clear_abandoned
 from storage.blobs import open_blobs
 from storage.broker import celery_app
 from storage.database import Database
@@ -44,7 +44,7 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service = build_service(settings)
-        service.clear_uploads()
+        clear_abandoned(settings)
         service.engine.registry.start()
         service.recorder.start()
         app.state.service = service

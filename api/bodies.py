@@ -2,15 +2,37 @@
 
 import base64
 import binascii
+from typing import Any
 
 from fastapi import Request
 from pydantic import ValidationError
 from starlette.datastructures import UploadFile
 
-from api.schemas import PredictionIn
+from api.schemas import PredictionIn, in_openapi
+from api.uploads import media_type
 from storage.errors import ImageUnreadable, Invalid
 
 MAX_FILES = 1000
+BINARY = {"schema": {"type": "string", "format": "binary"}}
+ARCHIVES = dict.fromkeys(
+    ("application/zip", "application/x-tar", "application/gzip", "application/octet-stream"), BINARY
+)
+IMAGES: dict[str, Any] = {  # what `images_of` reads, in OpenAPI's words
+    "requestBody": {
+        "required": True,
+        "content": {
+            "image/*": BINARY,
+            "application/octet-stream": BINARY,
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {"images": {"type": "array", "items": {"type": "string", "format": "binary"}}},
+                }
+            },
+            "application/json": {"schema": in_openapi(PredictionIn)},
+        },
+    }
+}
 
 
 async def images_of(request: Request) -> list[tuple[str, bytes]]:
@@ -19,7 +41,7 @@ async def images_of(request: Request) -> list[tuple[str, bytes]]:
     ``application/json`` is ``{"images": [base64, …]}``, ``multipart/form-data`` any number of files, and everything
     else one image as it is.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = media_type(request.headers)
     if kind == "application/json":
         files = _from_json(await request.body())
     elif kind == "multipart/form-data":

@@ -73,7 +73,7 @@ def main(
 ) -> None:
     """Grow a classifier step by step, without rehearsal and with, and show what each step cost the old classes."""
     started_at = time.monotonic()
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that the service is stopped too
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # so that the service is stopped too
     with tempfile.TemporaryDirectory(prefix="accrete-demo-") as folder:
         try:
             demonstrate(Path(folder), data, classes_per_step)

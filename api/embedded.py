@@ -22,6 +22,7 @@ from storage.migrations import upgrade
 from storage.settings import Settings
 
 _READY_SECONDS = 2.0  # patience with one question after readiness
+_WAIT_POLICY = "OMP_WAIT_POLICY"  # OpenMP 5.2, §21.7; read once, when torch is loaded
 
 
 def serve(settings: Settings, *, verbose: bool, on_ready: Callable[[str], None]) -> None:
@@ -85,9 +86,14 @@ def api_part(settings: Settings) -> Part:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """Every setting that has a value, as the variable that `Settings` reads it from."""
+    """Every setting that has a value, as the variable that `Settings` reads it from, and how OpenMP threads wait.
+
+    Training and serving share the processor. By default OpenMP's threads wait for each other by spinning, and take from
+    whoever else computes the very time the others wait for: on a busy machine training slows down many times over.
+    """
     values: dict[str, Any] = settings.model_dump(mode="json", exclude_none=True)
-    return {f"ACCRETE_{name.upper()}": str(value) for name, value in values.items()}
+    variables = {f"ACCRETE_{name.upper()}": str(value) for name, value in values.items()}
+    return variables | {_WAIT_POLICY: os.environ.get(_WAIT_POLICY, "PASSIVE")}
 
 
 def renewed(settings: Settings, **changes: Any) -> Settings:

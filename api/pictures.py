@@ -1,6 +1,7 @@
 """The history of a model as a picture: how accuracy and forgetting went, and on which task."""
 
 import io
+import math
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -8,6 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from api.schemas import ModelMetricsOut
 
 _FORMS = {"tag": "task-agnostic", "taw": "task-aware"}
+_LEGIBLE_TASKS = 12  # beyond, the numbers in the squares would overlap
 _BLUE, _ORANGE = "#2a6fbb", "#d9822b"
 
 
@@ -26,11 +28,14 @@ def history(metrics: ModelMetricsOut) -> bytes:
     curves.grid(alpha=0.3)
     curves.legend(fontsize=8)
     rows = metrics.tag["matrix"]
-    square = [[row[u] * 100 if u < len(row) and row[u] is not None else float("nan") for u in range(len(rows))] for row in rows]
+    square = [
+        [row[u] * 100 if u < len(row) and row[u] is not None else float("nan") for u in range(len(rows))]
+        for row in rows
+    ]
     matrix.imshow(square, vmin=0, vmax=100, cmap="Blues")
     for t, row in enumerate(square):
         for u, accuracy in enumerate(row):
-            if accuracy == accuracy and len(rows) <= 12:  # not NaN
+            if not math.isnan(accuracy) and len(rows) <= _LEGIBLE_TASKS:
                 shade = "white" if accuracy > 60 else "black"
                 matrix.text(u, t, f"{accuracy:.0f}", ha="center", va="center", color=shade, fontsize=8)
     matrix.set(xlabel="images of task", ylabel="after version", title="accuracy by task, task-agnostic, %")

@@ -1,5 +1,6 @@
 """Errors over HTTP: each domain error becomes one problem document (RFC 9457), mapped here and nowhere else."""
 
+import json
 import logging
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -10,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from storage import errors
 from storage.errors import AccreteError
@@ -52,6 +54,16 @@ def problems(*kinds: type[AccreteError]) -> dict[int | str, dict[str, Any]]:
     }
 
 
+class ProblemResponse(JSONResponse):
+    """A problem document; escaped to ASCII, since it may quote what is no Unicode (JSON can name lone surrogates)."""
+
+    media_type = MEDIA_TYPE
+
+    def render(self, content: Any) -> bytes:
+        """The document's bytes."""
+        return json.dumps(content, allow_nan=False).encode()
+
+
 class Problem(BaseModel):
     """An error: ``detail`` says what is wrong and what to do; further members are for programs."""
 
@@ -80,6 +92,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(AccreteError, _domain)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -89,13 +102,13 @@ def _kebab(name: str) -> str:
 
 def _problem(
     status: int, kind: str, detail: str, *, headers: dict[str, str] | None = None, **extra: Any
-) -> JSONResponse:
+) -> ProblemResponse:
     title = HTTPStatus(status).phrase
     body = {"type": f"urn:accrete:problem:{kind}", "title": title, "status": status, "detail": detail}
-    return JSONResponse(body | extra, status_code=status, media_type=MEDIA_TYPE, headers=headers)
+    return ProblemResponse(body | extra, status_code=status, headers=headers)
 
 
-async def _domain(request: Request, error: Exception) -> JSONResponse:
+async def _domain(request: Request, error: Exception) -> ProblemResponse:
     assert isinstance(error, AccreteError)
     status = status_of(type(error))
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -104,7 +117,7 @@ async def _domain(request: Request, error: Exception) -> JSONResponse:
     return _problem(status, _kebab(type(error).__name__), error.detail, **extra)
 
 
-async def _validation(_request: Request, error: Exception) -> JSONResponse:
+async def _validation(_request: Request, error: Exception) -> ProblemResponse:
     assert isinstance(error, RequestValidationError)
     faults = [{"field": _field(fault["loc"]), "message": fault["msg"]} for fault in error.errors()]
     detail = "; ".join(f"{fault['field']}: {fault['message']}" for fault in faults)
@@ -116,14 +129,21 @@ def _field(location: Sequence[int | str]) -> str:
     return ".".join(named) or str(location[0] if location else "request")
 
 
-async def _http(_request: Request, error: Exception) -> JSONResponse:
+async def _http(request: Request, error: Exception) -> ProblemResponse:
     assert isinstance(error, HTTPException)
+    if isinstance(error.__cause__, AccreteError | ClientDisconnect):  # FastAPI's reading of a JSON body hides them
+        return await (_domain if isinstance(error.__cause__, AccreteError) else _gone)(request, error.__cause__)
     kind = _kebab(HTTPStatus(error.status_code).phrase.title().replace(" ", "").replace("-", ""))
     headers = dict(error.headers) if error.headers else None
     return _problem(error.status_code, kind, str(error.detail), headers=headers)
 
 
-async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+async def _gone(request: Request, _error: Exception) -> ProblemResponse:
+    log.info("%s %s: the client went away in the middle of its request", request.method, request.url.path)
+    return _problem(HTTPStatus.BAD_REQUEST, "request-incomplete", "The request ended before its body was complete.")
+
+
+async def _unexpected(request: Request, error: Exception) -> ProblemResponse:
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
     return _problem(
         HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "The service failed to answer; the log says why. Try again later."

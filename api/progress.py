@@ -8,13 +8,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from api.documents import Increment
+from api.tables import size
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from api.client import Event
-
-_MEGABYTE = 1e6
 
 
 class Display(AbstractContextManager["Display"], Protocol):
@@ -85,7 +84,7 @@ class Lines:
     def uploaded(self, sent: int, total: int) -> None:
         """Tell once, at the end."""
         if sent == total:
-            self._tell(f"uploaded {total / _MEGABYTE:.1f} MB")
+            self._tell(f"uploaded {size(total)}")
 
     def happened(self, event: "Event") -> None:
         """Tell stages, epochs and the end; live progress would be too much."""
@@ -130,7 +129,7 @@ class Bars:
         """Move the upload's bar."""
         if self._upload is None:
             self._upload = self._progress.add_task(self._name("upload"), total=total, figures="")
-        figures = f"{sent / _MEGABYTE:.1f} / {total / _MEGABYTE:.1f} MB"
+        figures = f"{size(sent)} of {size(total)}"
         self._progress.update(self._upload, completed=sent, figures=figures, visible=sent < total)
 
     def happened(self, event: "Event") -> None:

@@ -1,7 +1,7 @@
 """What goes over the wire: requests checked by pydantic, answers made from the records of `storage.domain`."""
 
 from datetime import datetime
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -29,6 +29,13 @@ class Request(BaseModel):
     """Base of all JSON requests: an unknown field is a mistake worth hearing about."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+def in_openapi(model: type[BaseModel]) -> dict[str, Any]:
+    """Schema of a body that a route reads by itself; its enumerations are among the components as parameters' types."""
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema.pop("$defs", None)
+    return schema
 
 
 class PageOut(BaseModel, Generic[Item]):
@@ -61,17 +68,11 @@ class ModelIn(Request):
     name: ModelName
     network: str = "resnet32"
     image_size: Annotated[int, Field(ge=8, le=1024, description="Pixels, height and width.")] = 32
-    channels: Annotated[int, Field(description="1 (grey) or 3 (colour).")] = 3
+    channels: Annotated[Literal[1, 3], Field(description="1 (grey) or 3 (colour).")] = 3
     strategy: str = "lwf"
     recipe: dict[str, Any] = Field(default_factory=dict, description="Hyper-parameters, see /v1/strategies.")
     memory: MemoryIn | None = MemoryIn(per_class=20)
     retention: Retention = Retention.ALL
-
-    @model_validator(mode="after")
-    def _grey_or_colour(self) -> "ModelIn":
-        if self.channels not in {1, 3}:
-            raise ValueError(f"channels is 1 (grey) or 3 (colour), got {self.channels}")
-        return self
 
 
 class ModelChange(Request):

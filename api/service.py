@@ -2,8 +2,6 @@
 
 import asyncio
 import logging
-import os
-import shutil
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -39,23 +37,6 @@ class Service:
             wake_worker(self.broker, increment_id)
         except BrokerUnreachable as error:
             log.warning("increment %s waits for the sweep, Redis cannot be reached: %s", increment_id, error)
-
-    def clear_uploads(self) -> None:
-        """Remove what processes that are gone have left of unfinished uploads."""
-        for folder in self.settings.scratch.glob("uploads-*"):
-            pid = int(folder.name.removeprefix("uploads-"))
-            if pid == os.getpid() or not _alive(pid):
-                shutil.rmtree(folder)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _service(request: Request) -> Service:

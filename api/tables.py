@@ -30,6 +30,11 @@ def seconds(value: float) -> str:
     return f"{value:.1f} s"
 
 
+def size(count: int) -> str:
+    """A number of bytes."""
+    return f"{count / 1e3:.1f} kB" if count < 1e6 else f"{count / 1e6:,.1f} MB"
+
+
 def labels(names: Sequence[str], *, most: int = 6) -> str:
     """Class labels, the tail cut short."""
     rest = len(names) - most

@@ -3,26 +3,32 @@
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator, Callable
+import shutil
+import socket
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from email.message import Message
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 from uuid import uuid4
 
 from fastapi import Request
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Message as AsgiMessage, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Message as AsgiMessage
 
-from storage.errors import BatchInvalid, TooLarge
+from storage.errors import ArchiveUnreadable, BatchInvalid, TooLarge
 from storage.settings import Settings
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
 
 CHUNK = 1 << 20  # bytes gathered before a write is handed to a thread
 MAX_FIELD_BYTES = 1 << 20  # of one form field that is not the archive
-MAX_FIELDS = 32
+MAX_PARTS = 32  # of a form, however they are named
 
 
 @dataclass
@@ -35,13 +41,19 @@ class Upload:
     fields: dict[str, str] = field(default_factory=dict)
 
 
+def media_type(headers: Headers) -> str:
+    """The content type without its parameters, in lower case."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
 @asynccontextmanager
 async def received(request: Request, settings: Settings) -> AsyncIterator[Upload]:
     """Stream the body, or its multipart part ``data``, into a file that is removed at the end unless it was moved.
 
-    Raises `BatchInvalid` for a form without that part, and `TooLarge` from the limit around the application.
+    Raises `BatchInvalid` for a form without that part, `ArchiveUnreadable` where it is empty, and `TooLarge` from the
+    limit around the application.
     """
-    folder = settings.scratch / f"uploads-{os.getpid()}"
+    folder = _folder(settings, os.getpid())
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / uuid4().hex
     try:
@@ -55,9 +67,35 @@ async def received(request: Request, settings: Settings) -> AsyncIterator[Upload
                 async for chunk in request.stream():
                     await sink.write(chunk)
             await sink.flush()
+        if kind == b"multipart/form-data" and sink.size == 0:
+            raise ArchiveUnreadable("The form's part 'data' is empty: put the zip or tar archive there.")
         yield Upload(path=path, sha256=sink.digest.hexdigest(), size=sink.size, fields=fields)
     finally:
         path.unlink(missing_ok=True)
+
+
+def clear_abandoned(settings: Settings) -> None:
+    """Remove what processes of this machine that are gone have left of unfinished uploads."""
+    prefix = _folder(settings, "").name
+    for folder in settings.scratch.glob(f"{prefix}*"):
+        pid = folder.name.removeprefix(prefix)
+        if pid.isdecimal() and (int(pid) == os.getpid() or not _is_alive(int(pid))):
+            shutil.rmtree(folder)
+
+
+def _folder(settings: Settings, pid: int | str) -> Path:
+    """A folder of its own for each process; containers that share a volume count their processes each from 1."""
+    return settings.scratch / f"uploads-{socket.gethostname()}-{pid}"
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 class _Sink:
@@ -94,10 +132,16 @@ async def _read_form(request: Request, boundary: bytes, sink: _Sink) -> dict[str
             for piece in form.take_file_bytes():
                 await sink.write(piece)
         parser.finalize()
-    except MultipartParseError as error:
-        raise BatchInvalid(f"The multipart body cannot be read: {error}. Send it with a boundary, as curl -F does.") from error
+    except FormParserError as error:
+        raise BatchInvalid(
+            f"The multipart body cannot be read: {error}. Send it with a boundary, as curl -F does."
+        ) from error
+    if not form.is_complete:
+        raise BatchInvalid("The multipart body ends without its closing boundary: it was cut off. Send it again.")
     if not form.has_file:
-        raise BatchInvalid("The form has no part named 'data': put the zip or tar archive there, as in -F data=@batch.zip.")
+        raise BatchInvalid(
+            "The form has no part named 'data': put the zip or tar archive there, as in -F data=@batch.zip."
+        )
     return form.fields
 
 
@@ -107,6 +151,8 @@ class _Form:
     def __init__(self) -> None:
         self.fields: dict[str, str] = {}
         self.has_file = False
+        self.is_complete = False
+        self._parts = 0
         self._pieces: list[bytes] = []
         self._name = ""
         self._value = bytearray()
@@ -114,7 +160,7 @@ class _Form:
         self._header_value = b""
         self._headers = Message()
 
-    def callbacks(self) -> dict[str, Callable[..., None]]:
+    def callbacks(self) -> "MultipartCallbacks":
         return {
             "on_part_begin": self._begin_part,
             "on_header_field": self._on_header_field,
@@ -123,6 +169,7 @@ class _Form:
             "on_headers_finished": self._end_headers,
             "on_part_data": self._on_data,
             "on_part_end": self._end_part,
+            "on_end": self._end,
         }
 
     def take_file_bytes(self) -> list[bytes]:
@@ -130,6 +177,9 @@ class _Form:
         return pieces
 
     def _begin_part(self) -> None:
+        self._parts += 1
+        if self._parts > MAX_PARTS:
+            raise TooLarge(f"The form has more than {MAX_PARTS} parts.")
         self._headers = Message()
         self._value.clear()
 
@@ -157,13 +207,17 @@ class _Form:
             return
         self._value += data[start:end]
         if len(self._value) > MAX_FIELD_BYTES:
-            raise TooLarge(f"Form field {self._name!r} is larger than {MAX_FIELD_BYTES:,} bytes.")
+            raise TooLarge(
+                f"Form field {self._name[:100]!r} is larger than {MAX_FIELD_BYTES:,} bytes: the archive goes into the "
+                "part named 'data'."
+            )
 
     def _end_part(self) -> None:
         if self._name != "data":
             self.fields[self._name] = self._value.decode(errors="replace")
-            if len(self.fields) > MAX_FIELDS:
-                raise TooLarge(f"The form has more than {MAX_FIELDS} fields.")
+
+    def _end(self) -> None:
+        self.is_complete = True
 
 
 class BodyLimit:
@@ -179,20 +233,24 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        limit = self._limit(scope["method"], scope["path"])
-        declared = Headers(scope=scope).get("content-length", "")
+        headers = Headers(scope=scope)
+        limit = self._limit(scope, headers)
+        declared = headers.get("content-length", "0")
         count = 0
 
         async def counted() -> AsgiMessage:
             nonlocal count
+            if declared.isdecimal() and int(declared) > limit:  # before a client that asks is told to go on
+                raise TooLarge(f"The body is larger than the {limit:,} bytes allowed here.", limit=limit)
             message = await receive()
             count += len(message.get("body", b""))
-            if count > limit or (declared.isdecimal() and int(declared) > limit):
+            if count > limit:
                 raise TooLarge(f"The body is larger than the {limit:,} bytes allowed here.", limit=limit)
             return message
 
         await self._app(scope, counted, send)
 
-    def _limit(self, method: str, path: str) -> int:
-        takes_batches = method == "POST" and path.endswith(("/increments", "/batches"))
-        return self._settings.max_upload_bytes if takes_batches else self._settings.max_request_bytes
+    def _limit(self, scope: Scope, headers: Headers) -> int:
+        takes_batches = scope["method"] == "POST" and scope["path"].endswith(("/increments", "/batches"))
+        is_archive = takes_batches and media_type(headers) != "application/json"  # that is read into memory
+        return self._settings.max_upload_bytes if is_archive else self._settings.max_request_bytes

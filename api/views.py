@@ -118,9 +118,7 @@ def _version(of: Model, record: Version, document: Mapping[str, Any]) -> Version
         current=of.current == record.number,
         head=of.head == record.number,
         summary={
-            form: Summary(
-                average_accuracy=document[form]["average_accuracy"], forgetting=document[form]["forgetting"]
-            )
+            form: Summary(average_accuracy=document[form]["average_accuracy"], forgetting=document[form]["forgetting"])
             for form in ("tag", "taw")
         },
     )

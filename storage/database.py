@@ -1,5 +1,7 @@
 """One way into the database, SQLite or PostgreSQL: a connection to read, and a connection to write."""
 
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,15 +25,17 @@ class Database:
             self.engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
             event.listen(self.engine, "connect", _set_up_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
+            self._reading = self.engine  # a transaction sees what was there at its first look
         else:
             # A connection that died with a restarted server is noticed and replaced before it is handed out.
             self.engine = create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=30)
+            self._reading = self.engine.execution_options(isolation_level="REPEATABLE READ")
         self._writing = self.engine.execution_options(accrete_writes=True)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """One consistent view; whatever is written through it by mistake is rolled back."""
-        with self.engine.connect() as connection:
+        with self._reading.connect() as connection:
             yield connection
 
     @contextmanager
@@ -48,10 +52,24 @@ class Database:
 def _set_up_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # the driver's own idea of when to BEGIN would hide ours
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode = WAL")
+    _write_ahead(cursor)
     cursor.execute("PRAGMA synchronous = FULL")  # WAL's NORMAL may lose the last commits in a power cut
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
+
+
+def _write_ahead(cursor: sqlite3.Cursor) -> None:
+    """Set WAL mode: of several connections that find a new file some are refused at once, whatever their timeout."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, func, insert, select
 
 from storage import rows
 from storage.domain import Event, IncrementStatus, now
-from storage.tables import events
+from storage.tables import HIGHEST_INTEGER, events
 
 
 def add(connection: Connection, increment_id: str, *, kind: str, data: Mapping[str, Any]) -> None:
@@ -34,7 +34,7 @@ def after(connection: Connection, increment_id: str, sequence: int) -> tuple[Eve
     query = (
         select(events)
         .where(events.c.increment_id == increment_id)
-        .where(events.c.sequence > sequence)
+        .where(events.c.sequence > min(sequence, HIGHEST_INTEGER))
         .order_by(events.c.sequence)
     )
     return tuple(rows.event(row) for row in connection.execute(query).mappings())

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, delete, exists, insert, select
 
+from storage import images as stored_images
 from storage import rows
-from storage.domain import Image
+from storage.domain import Image, Model, Retention
 from storage.tables import exemplars, images
 
 
@@ -30,3 +31,15 @@ def of_version(connection: Connection, *, model_id: str, version: int) -> tuple[
         .order_by(images.c.label, exemplars.c.rank)
     )
     return tuple(rows.image(row) for row in connection.execute(query).mappings())
+
+
+def release(connection: Connection, *, model: Model, version: int) -> tuple[str, ...]:
+    """Drop a deleted version's set; returns the digests of the images that had stayed for it alone, and went."""
+    other = exemplars.alias("other")
+    is_kept = exists().where(other.c.image_id == images.c.id, other.c.version != version)
+    this = (exemplars.c.model_id == model.id) & (exemplars.c.version == version)
+    query = select(images.c.id, images.c.digest).join(exemplars, exemplars.c.image_id == images.c.id).where(this)
+    going = [] if model.retention is Retention.ALL else connection.execute(query.where(~is_kept)).all()
+    connection.execute(delete(exemplars).where(this))
+    stored_images.forget(connection, [row.id for row in going])
+    return tuple(row.digest for row in going)

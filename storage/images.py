@@ -60,11 +60,15 @@ def apply_retention(connection: Connection, batch_id: str, retention: Retention)
     going = select(images.c.id, images.c.digest).where(images.c.batch_id == batch_id).where(~is_exemplar)
     if retention is Retention.EXEMPLARS:
         going = going.where(images.c.split == Split.TRAIN)
-    found: Sequence[tuple[str, str]] = [(row.id, row.digest) for row in connection.execute(going)]
-    for start in range(0, len(found), 500):
-        ids = [image_id for image_id, _ in found[start : start + 500]]
-        connection.execute(delete(images).where(images.c.id.in_(ids)))
-    return tuple(digest for _, digest in found)
+    found = connection.execute(going).all()
+    forget(connection, [row.id for row in found])
+    return tuple(row.digest for row in found)
+
+
+def forget(connection: Connection, ids: Sequence[str]) -> None:
+    """Remove images, and themselves from every set of exemplars."""
+    for start in range(0, len(ids), 500):
+        connection.execute(delete(images).where(images.c.id.in_(ids[start : start + 500])))
 
 
 def unreferenced(connection: Connection, digests: Collection[str]) -> frozenset[str]:

@@ -115,25 +115,15 @@ def attempts_of(connection: Connection, increment_id: str) -> tuple[Attempt, ...
 
 def cancel(connection: Connection, increment_id: str) -> Increment:
     """Stop an increment: at once if it is queued, within seconds if it runs; raises `IncrementNotCancellable`."""
-    stopped = connection.execute(
-        update(increments)
-        .where(increments.c.id == increment_id)
-        .where(increments.c.status == IncrementStatus.QUEUED)
-        .values(status=IncrementStatus.CANCELLED, cancel_requested=True, finished_at=now())
-    )
-    if stopped.rowcount == 1:
+    increment = _lock(connection, increment_id)
+    if increment.status.is_final:
+        raise IncrementNotCancellable(f"Increment {increment_id} is {increment.status}: there is nothing to stop.")
+    values: dict[str, Any] = {"cancel_requested": True}
+    if increment.status is IncrementStatus.QUEUED:
+        values |= {"status": IncrementStatus.CANCELLED, "finished_at": now()}
         events.add_status(connection, increment_id, IncrementStatus.CANCELLED)
-        return get(connection, increment_id)
-    asked = connection.execute(
-        update(increments)
-        .where(increments.c.id == increment_id)
-        .where(increments.c.status == IncrementStatus.RUNNING)
-        .values(cancel_requested=True)
-    )
-    increment = get(connection, increment_id)
-    if asked.rowcount == 0:
-        raise IncrementNotCancellable(f"Increment {increment_id} has {increment.status} already.")
-    return increment
+    connection.execute(update(increments).where(increments.c.id == increment_id).values(values))
+    return get(connection, increment_id)
 
 
 def retry(connection: Connection, increment_id: str, *, model: Model) -> Increment:
@@ -193,3 +183,9 @@ def earlier_increment(connection: Connection, model: Model, fingerprint: str | N
     )
     found = connection.scalar(query)
     return str(found) if found is not None else None
+
+
+def _lock(connection: Connection, increment_id: str) -> Increment:
+    query = select(increments).where(increments.c.id == increment_id).with_for_update()
+    row = connection.execute(query).mappings().one_or_none()
+    return rows.increment(row) if row is not None else get(connection, increment_id)

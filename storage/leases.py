@@ -11,11 +11,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, exists, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
 
 from storage import events, rows
 from storage.domain import Increment, IncrementStatus, now
-from storage.increments import UNFINISHED
-from storage.tables import attempts, increments
+from storage.tables import attempts, increments, models
 
 LEASE_LOST = "the worker stopped renewing its lease: it was killed, or cut off from the database"
 
@@ -40,18 +40,21 @@ class Claim:
 def runnable(connection: Connection, *, limit: int = 100) -> tuple[Increment, ...]:
     """Increments that could be worked on now, in order of arrival.
 
-    One of each model at most: the oldest unfinished one, if it is queued or nobody renews its lease any more.
+    One of each model at most: the running one if nobody renews its lease any more, and if none runs, the first in the
+    queue. (One that is tried again is queued in its old place, maybe ahead of one that runs.)
     """
-    earlier = increments.alias("earlier")
+    other = increments.alias("other")
+    queued, running = IncrementStatus.QUEUED, IncrementStatus.RUNNING
+    is_behind = and_(increments.c.status == queued, other.c.status == queued, other.c.arrival < increments.c.arrival)
     waits_for_another = exists().where(
-        earlier.c.model_id == increments.c.model_id,
-        earlier.c.arrival < increments.c.arrival,
-        earlier.c.status.in_(UNFINISHED),
+        other.c.model_id == increments.c.model_id,
+        other.c.id != increments.c.id,
+        or_(other.c.status == running, is_behind),
     )
-    abandoned = and_(increments.c.status == IncrementStatus.RUNNING, increments.c.lease_expires_at < now())
+    abandoned = and_(increments.c.status == running, increments.c.lease_expires_at < now())
     query = (
         select(increments)
-        .where(or_(increments.c.status == IncrementStatus.QUEUED, abandoned))
+        .where(or_(increments.c.status == queued, abandoned))
         .where(~waits_for_another)
         .order_by(increments.c.arrival)
         .limit(limit)
@@ -64,42 +67,28 @@ def claim(connection: Connection, *, worker: str, lease_seconds: float, max_cras
 
     An increment whose last holder vanished counts one crash; after ``max_crashes`` in a row it has failed.
     """
-    for increment in runnable(connection):
-        crashes = increment.crashes
-        if increment.status is IncrementStatus.RUNNING:
-            crashes += 1
-            _close_attempt(connection, increment.id, increment.attempt, outcome="crashed", reason=LEASE_LOST)
-        taken = connection.execute(
-            update(increments)
-            .where(increments.c.id == increment.id)
-            .where(increments.c.attempt == increment.attempt)
-            .where(increments.c.status == increment.status)
-            .values(
-                status=IncrementStatus.RUNNING,
-                attempt=increment.attempt + 1,
-                crashes=crashes,
-                worker=worker,
-                lease_expires_at=_lease(lease_seconds),
-                started_at=increment.started_at or now(),
-                progress=None,
-            )
-        )
-        if taken.rowcount == 0:
+    for seen in runnable(connection):
+        crashes = seen.crashes + (seen.status is IncrementStatus.RUNNING)
+        won = _take(connection, seen, worker=worker, lease_seconds=lease_seconds, crashes=crashes)
+        if won is None:
             continue  # another worker was faster
-        won = Claim(increment.id, increment.attempt + 1)
-        connection.execute(
-            insert(attempts).values(increment_id=increment.id, attempt=won.attempt, worker=worker, started_at=now())
-        )
-        if increment.cancel_requested:
+        if seen.cancel_requested:
             end(connection, won, IncrementStatus.CANCELLED)
         elif crashes >= max_crashes:
-            end(
-                connection, won, IncrementStatus.FAILED, reason=f"{crashes} attempts in a row ended early: {LEASE_LOST}"
-            )
+            reason = f"{crashes} attempts in a row ended early: {LEASE_LOST}"
+            end(connection, won, IncrementStatus.FAILED, reason=reason)
         else:
-            events.add_status(connection, increment.id, IncrementStatus.RUNNING, attempt=won.attempt)
+            events.add_status(connection, seen.id, IncrementStatus.RUNNING, attempt=won.attempt)
             return won
+        # The end of this one has made the next of its model runnable.
+        return claim(connection, worker=worker, lease_seconds=lease_seconds, max_crashes=max_crashes)
     return None
+
+
+def standing(connection: Connection) -> tuple[Claim, ...]:
+    """Every claim that stands, its lease run out or not."""
+    query = select(increments.c.id, increments.c.attempt).where(increments.c.status == IncrementStatus.RUNNING)
+    return tuple(Claim(row.id, row.attempt) for row in connection.execute(query))
 
 
 def renew(
@@ -121,7 +110,7 @@ def holds(connection: Connection, held: Claim) -> bool:
 
 
 def end(connection: Connection, held: Claim, status: IncrementStatus, *, reason: str | None = None) -> bool:
-    """Finish the increment as failed or cancelled; False when the claim is lost."""
+    """Finish the increment; False when the claim is lost."""
     ended = connection.execute(
         update(increments).where(held.row).values(status=status, error=reason, lease_expires_at=None, finished_at=now())
     )
@@ -137,12 +126,16 @@ def give_back(
 ) -> IncrementStatus | None:
     """Put the increment back into the queue after an attempt without a result; the status it has then.
 
-    A crash counts, and the one too many is the end; a worker that shuts down in order does not count. None when the
-    claim is lost.
+    A crash counts, and the one too many is the end; a worker that shuts down in order does not count. One that was
+    asked to stop is cancelled instead. None when the claim is lost.
     """
-    row = connection.execute(select(increments.c.crashes).where(held.row).with_for_update()).one_or_none()
+    query = select(increments.c.crashes, increments.c.cancel_requested).where(held.row).with_for_update()
+    row = connection.execute(query).one_or_none()
     if row is None:
         return None
+    if row.cancel_requested:
+        end(connection, held, IncrementStatus.CANCELLED)
+        return IncrementStatus.CANCELLED
     crashes = row.crashes + 1 if crashed else row.crashes
     if crashes >= max_crashes:
         connection.execute(update(increments).where(held.row).values(crashes=crashes))
@@ -162,6 +155,44 @@ def give_back(
     _close_attempt(connection, held.increment_id, held.attempt, outcome=outcome, reason=reason)
     events.add_status(connection, held.increment_id, IncrementStatus.QUEUED, attempt=held.attempt, reason=reason)
     return IncrementStatus.QUEUED
+
+
+def _take(connection: Connection, seen: Increment, *, worker: str, lease_seconds: float, crashes: int) -> Claim | None:
+    """Begin an attempt if the increment is still as it was seen and no other one of its model runs; otherwise None."""
+    unchanged = and_(
+        increments.c.id == seen.id,
+        increments.c.attempt == seen.attempt,
+        increments.c.status == seen.status,
+        increments.c.lease_expires_at == seen.lease_expires_at,  # a late renewal is a renewal
+    )
+    head = select(models.c.head).where(models.c.id == seen.model_id).scalar_subquery()
+    won = Claim(seen.id, seen.attempt + 1)
+    try:
+        with connection.begin_nested():
+            taken = connection.execute(
+                update(increments)
+                .where(unchanged)
+                .values(
+                    status=IncrementStatus.RUNNING,
+                    attempt=won.attempt,
+                    crashes=crashes,
+                    worker=worker,
+                    lease_expires_at=_lease(lease_seconds),
+                    parent=head,
+                    started_at=seen.started_at or now(),
+                    progress=None,
+                )
+            )
+    except IntegrityError:  # the unique index on running increments
+        return None
+    if taken.rowcount == 0:
+        return None
+    if seen.status is IncrementStatus.RUNNING:
+        _close_attempt(connection, seen.id, seen.attempt, outcome="crashed", reason=LEASE_LOST)
+    connection.execute(
+        insert(attempts).values(increment_id=seen.id, attempt=won.attempt, worker=worker, started_at=now())
+    )
+    return won
 
 
 def _close_attempt(

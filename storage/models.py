@@ -7,10 +7,10 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from storage import rows
+from storage import rows, versions
 from storage.domain import IncrementStatus, Memory, Model, Page, Retention, new_id, now
-from storage.errors import ModelBusy, ModelExists, ModelNotFound, PreconditionFailed, VersionNotFound
-from storage.tables import increments, models, versions
+from storage.errors import ModelBusy, ModelExists, ModelNotFound, PreconditionFailed
+from storage.tables import increments, models
 
 
 def create(
@@ -105,7 +105,7 @@ def promote(connection: Connection, name: str, *, version: int, expected_revisio
     """Put a version into service and make it the head; the one in service before becomes previous.
 
     Compare-and-set: with ``expected_revision`` it happens only if nobody has promoted since that revision was read;
-    raises `PreconditionFailed` otherwise, and `VersionNotFound`.
+    raises `PreconditionFailed` otherwise, and `VersionNotFound`, also for a deleted version.
     """
     model = lock(connection, name)
     if expected_revision is not None and expected_revision != model.current_revision:
@@ -114,11 +114,7 @@ def promote(connection: Connection, name: str, *, version: int, expected_revisio
             "Read /current again and decide anew.",
             current=model.current,
         )
-    found = connection.scalar(
-        select(versions.c.number).where(versions.c.model_id == model.id).where(versions.c.number == version)
-    )
-    if found is None:
-        raise VersionNotFound(f"Model {name!r} has no version {version}: GET /v1/models/{name}/versions lists them.")
+    versions.get(connection, model, version)
     if model.current == version and model.head == version:
         return model
     set_current(connection, model, version=version)

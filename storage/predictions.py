@@ -14,6 +14,8 @@ _RECORD = [column for column in predictions.c if column is not predictions.c.num
 
 def add(connection: Connection, records: Sequence[Prediction]) -> None:
     """Write some records at once."""
+    if not records:
+        return
     connection.execute(
         insert(predictions),
         [

@@ -96,5 +96,9 @@ def _why_not_promoted(increment: Increment, model: Model, parent: int | None) ->
     if increment.promote is Promotion.MANUAL:
         return "promote=manual"
     if model.current != parent:
-        return f"current is {model.current}, not the parent {parent}: somebody promoted another version meanwhile"
+        return f"current is {_named(model.current)}, not the parent, {_named(parent)}"
     return None
+
+
+def _named(version: int | None) -> str:
+    return f"version {version}" if version is not None else "no version"

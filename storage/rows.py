@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select
+from sqlalchemy import BigInteger, ColumnElement, Connection, RowMapping, Select
 
 from storage.domain import (
     Attempt,
@@ -30,6 +30,7 @@ from storage.domain import (
     Version,
 )
 from storage.errors import Invalid
+from storage.tables import HIGHEST_BIG_INTEGER, HIGHEST_INTEGER
 
 Record = TypeVar("Record")
 
@@ -133,6 +134,16 @@ def _encode(key: Any) -> str:
 def _decode(cursor: str, *, like: ColumnElement[Any]) -> Any:
     try:
         text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
-        return like.type.python_type(text)
+        key = like.type.python_type(text)
+        if _encode(key) != cursor or not _fits(key, like):
+            raise ValueError(text)
     except (binascii.Error, UnicodeDecodeError, ValueError) as error:
         raise Invalid(f"cursor {cursor!r} is none of ours: pass on next_cursor as it came, or leave it out") from error
+    return key
+
+
+def _fits(key: Any, column: ColumnElement[Any]) -> bool:
+    """Whether the database would take the value: PostgreSQL fails at a number too large, or a NUL in a text."""
+    if isinstance(key, str):
+        return key != "" and "\0" not in key
+    return bool(0 <= key <= (HIGHEST_BIG_INTEGER if isinstance(column.type, BigInteger) else HIGHEST_INTEGER))

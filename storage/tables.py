@@ -20,6 +20,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    text,
 )
 
 metadata = MetaData(
@@ -33,6 +34,7 @@ metadata = MetaData(
 
 # SQLite numbers rows by itself only in a column of its own INTEGER type.
 Sequence = BigInteger().with_variant(Integer, "sqlite")
+HIGHEST_INTEGER, HIGHEST_BIG_INTEGER = 2**31 - 1, 2**63 - 1  # that PostgreSQL keeps in columns of these types
 Identifier = String(32)
 Digest = String(64)
 Name = String(200)
@@ -55,6 +57,9 @@ class Moment(TypeDecorator[datetime]):
         if not isinstance(value, datetime):
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+_IS_RUNNING = text("status = 'running'")
 
 
 def _model() -> Column[str]:
@@ -138,6 +143,13 @@ increments = Table(
     Column("started_at", Moment),
     Column("finished_at", Moment),
     UniqueConstraint("model_id", "idempotency_key"),
+    Index(
+        "ix_increments_one_running_per_model",
+        "model_id",
+        unique=True,
+        sqlite_where=_IS_RUNNING,
+        postgresql_where=_IS_RUNNING,
+    ),
     sqlite_autoincrement=True,
 )
 

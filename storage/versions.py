@@ -1,11 +1,11 @@
 """The versions: immutable trained networks and their line of ancestors."""
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
-from storage import rows
-from storage.domain import Model, Page, Version, now
+from storage import exemplars, images, rows
+from storage.domain import IncrementStatus, Model, Page, Version, now
 from storage.errors import VersionInUse, VersionNotFound
-from storage.tables import exemplars, versions
+from storage.tables import HIGHEST_INTEGER, increments, models, versions
 
 
 def add(connection: Connection, version: Version) -> None:
@@ -40,6 +40,8 @@ def get(connection: Connection, model: Model, number: int) -> Version:
 
 def find(connection: Connection, model_id: str, number: int) -> Version | None:
     """One version of a model, deleted or not; None if there never was one of that number."""
+    if not 0 < number <= HIGHEST_INTEGER:
+        return None
     query = select(versions).where(versions.c.model_id == model_id).where(versions.c.number == number)
     row = connection.execute(query).mappings().one_or_none()
     return rows.version(row) if row is not None else None
@@ -62,22 +64,40 @@ def lineage(connection: Connection, model: Model, number: int | None) -> tuple[V
     return tuple(reversed(line))
 
 
-def remove(connection: Connection, model: Model, number: int) -> Version:
-    """Delete a version unless it is current or head; returns it with the files that nobody needs any more.
+def remove(connection: Connection, model: Model, number: int) -> frozenset[str]:
+    """Delete a version and return the digests of the contents that nobody refers to any more.
 
-    Its row stays, marked, and so do its metrics: the accuracy matrix of its descendants needs them.
+    Raises `VersionInUse` for the current one, for the head, and for one that is being trained from; the caller holds
+    the model's lock. Its row stays, marked, and so do its metrics: the accuracy matrix of its descendants needs them.
     """
     version = get(connection, model, number)
-    role = "current" if model.current == number else "head" if model.head == number else None
-    if role is not None:
-        raise VersionInUse(f"Version {number} of {model.name!r} is {role}: promote another one first.")
+    if (use := _use(connection, model, number)) is not None:
+        raise VersionInUse(f"Version {number} of {model.name!r} is {use}.")
     this = (versions.c.model_id == model.id) & (versions.c.number == number)
     connection.execute(update(versions).where(this).values(deleted_at=now()))
-    connection.execute(delete(exemplars).where(exemplars.c.model_id == model.id).where(exemplars.c.version == number))
-    return version
+    if model.previous == number:
+        connection.execute(update(models).where(models.c.id == model.id).values(previous=None))
+    forgotten = exemplars.release(connection, model=model, version=number)
+    unneeded = {file.sha256 for file in version.files.values()} - files_in_use(connection)
+    return images.unreferenced(connection, forgotten) | unneeded
 
 
 def files_in_use(connection: Connection) -> frozenset[str]:
     """Digests of the files of every version that is not deleted."""
     columns = connection.scalars(select(versions.c.files).where(versions.c.deleted_at.is_(None)))
     return frozenset(file["sha256"] for files in columns for file in files.values())
+
+
+def _use(connection: Connection, model: Model, number: int) -> str | None:
+    if model.current == number:
+        return "current: promote another one first"
+    if model.head == number:
+        return "head: promote another one first"
+    trained_from = (
+        select(increments.c.id)
+        .where(increments.c.model_id == model.id)
+        .where(increments.c.status == IncrementStatus.RUNNING)
+        .where(increments.c.parent == number)
+    )
+    increment = connection.scalar(trained_from)
+    return f"the parent of increment {increment}: wait for it, or cancel it" if increment is not None else None

@@ -15,16 +15,16 @@ app.conf.imports = ("trainer.tasks",)
 worker = Worker(settings, app)
 
 
-@celeryd_after_setup.connect  # type: ignore[untyped-decorator]
+@celeryd_after_setup.connect
 def _remember_name(sender: str, **_: object) -> None:
     worker.name = sender
 
 
-@worker_ready.connect  # type: ignore[untyped-decorator]
+@worker_ready.connect
 def _begin(**_: object) -> None:
     worker.start()
 
 
-@worker_shutting_down.connect  # type: ignore[untyped-decorator]
+@worker_shutting_down.connect
 def _stop(**_: object) -> None:
     worker.stop()

@@ -56,7 +56,9 @@ def run_attempt(
     Ends in exactly one of: published, failed, cancelled, queued again (crash or shutdown), or – if the claim was
     lost – without a trace.
     """
-    folder = settings.scratch / f"{claim.increment_id}-{claim.attempt}"
+    folder = scratch_folder(settings, claim)
+    for left_behind in settings.scratch.glob(f"{claim.increment_id}-*"):  # by attempts that were killed
+        shutil.rmtree(left_behind, ignore_errors=True)
     folder.mkdir(parents=True)
     child = Child(claim, settings, folder)
     try:
@@ -73,6 +75,11 @@ def run_attempt(
     finally:
         child.kill()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def scratch_folder(settings: Settings, claim: Claim) -> Path:
+    """Where an attempt keeps its unfinished work."""
+    return settings.scratch / f"{claim.increment_id}-{claim.attempt}"
 
 
 class Child:
@@ -92,6 +99,9 @@ class Child:
                 stderr=errors,
                 start_new_session=True,
                 text=True,
+                # Threads that wait for each other must sleep: spinning, two trainings on two processors, or training
+                # and serving, take each other's time slices and run many times slower (docs/benchmarks.md).
+                env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
             )
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"settings": settings.model_dump(mode="json"), "spawned_at": time.time()}))

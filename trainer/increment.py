@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from losses import objective
 from losses.strategies import get as strategy_named
@@ -84,8 +84,10 @@ def learn(
 def _teacher(parent: Learned | None, device: torch.device) -> IncrementalNetwork | None:
     if parent is None:
         return None
-    teacher = copy.deepcopy(parent.network).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return teacher.eval().requires_grad_(False)
+    teacher = copy.deepcopy(parent.network)
+    teacher.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    teacher.eval().requires_grad_(False)
+    return teacher
 
 
 @torch.inference_mode()
@@ -94,7 +96,7 @@ def logits_of(learned: Learned, images: ImageSet, *, report: Report) -> Tensor:
     network = learned.network.eval()
     device = next(network.parameters()).device
     parts: list[Tensor] = []
-    for pixels in images.pixels.split(EVALUATION_MINIBATCH):
+    for pixels in torch.split(images.pixels, EVALUATION_MINIBATCH):
         inputs = learned.transform.normalise(pixels.to(device))
         parts.append(network(inputs).float().cpu())
         report.progress(step=len(parts) * EVALUATION_MINIBATCH, steps=len(images))
@@ -103,6 +105,7 @@ def logits_of(learned: Learned, images: ImageSet, *, report: Report) -> Tensor:
 
 def head_rows(network: IncrementalNetwork) -> tuple[list[float], list[float]]:
     """Euclidean norm and bias of each class's row in its head, in the order of the logits."""
-    norms = torch.cat([head.weight.detach().norm(dim=1) for head in network.heads])
-    biases = torch.cat([head.bias.detach() for head in network.heads])
+    heads = [head for head in network.heads if isinstance(head, nn.Linear)]
+    norms = torch.cat([head.weight.detach().norm(dim=1) for head in heads])
+    biases = torch.cat([head.bias.detach() for head in heads])
     return norms.tolist(), biases.tolist()

@@ -154,7 +154,7 @@ def _known(strategy: str) -> strategies.Strategy:
 
 def _invalid(error: ValidationError) -> RecipeInvalid:
     """Every fault with its field, the value that came and what is permitted."""
-    faults = [_fault(str(fault["loc"][0]), fault["input"]) for fault in error.errors()]
+    faults = [_fault(str((*fault["loc"], "recipe")[0]), fault["input"]) for fault in error.errors()]
     listed = "; ".join(f"{fault['field']} = {fault['value']}: permitted is {fault['permitted']}" for fault in faults)
     return RecipeInvalid(f"recipe: {listed}", faults=faults)
 

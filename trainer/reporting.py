@@ -1,12 +1,10 @@
 """What a training process tells its worker: one JSON object a line, stages, epochs and progress."""
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
-
-import json
-from typing import TextIO
+from typing import Any, Protocol, TextIO
 
 PROGRESS_SECONDS = 0.2  # between two progress lines; the worker writes them to the database about as often
 

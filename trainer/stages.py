@@ -184,10 +184,8 @@ def _parent(job: Job, tools: Tools) -> Learned | None:
 
 def _evaluate(job: Job, material: Material, learned: Learned, tools: Tools) -> dict[str, Any]:
     """Every metric of the new version, on every task whose evaluation images are still there."""
-    parts = [images for images in material.tests if images is not None]
-    everything = parts[0]
-    for images in parts[1:]:
-        everything = everything + images
+    first, *others = [task for task in material.tests if task is not None]
+    everything = sum(others, start=first)
     norms, biases = head_rows(learned.network)
     measurement = metrics.measure(
         logits=logits_of(learned, everything, report=tools.report).numpy(),

@@ -5,13 +5,13 @@ from trainer.app import app, worker
 from trainer.worker import CANARY
 
 
-@app.task(name=RUN_INCREMENT)  # type: ignore[untyped-decorator]
+@app.task(name=RUN_INCREMENT)
 def run_increment(increment_id: str) -> None:
     """Work on what the database says is next; the id is for the log, the message only a wake-up."""
     worker.work(asked_for=increment_id)
 
 
-@app.task(name=CANARY)  # type: ignore[untyped-decorator]
+@app.task(name=CANARY)
 def canary() -> None:
     """Prove that messages still reach this worker."""
     worker.canary_returned()

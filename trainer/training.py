@@ -71,7 +71,7 @@ def train(
                 rehearsal=rehearsal,
             ).total
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             if recipe.gradient_clip is not None:
                 nn.utils.clip_grad_norm_(trained, recipe.gradient_clip)
             optimiser.step()
@@ -172,7 +172,7 @@ class _Pace:
         loss = float(self._loss_sum) / self._step
         if not math.isfinite(loss):
             raise LossNotFinite(
-                f"the loss is {loss} in epoch {self._epoch}: lower the learning rate, or set gradient_clip in the recipe"
+                f"the loss is {loss} in epoch {self._epoch}: lower learning_rate, or set gradient_clip in the recipe"
             )
         return round(loss, 6)
 

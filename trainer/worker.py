@@ -2,6 +2,8 @@
 
 import logging
 import os
+import re
+import shutil
 import threading
 import time
 
@@ -17,6 +19,7 @@ from storage.database import Database
 from storage.settings import Settings
 from trainer.attempt import run_attempt
 
+ATTEMPT_FOLDER = re.compile(r"[0-9a-f]{32}-[0-9]+")
 CANARY = "worker.canary"
 CANARY_SECONDS = 10.0
 SILENCE_SECONDS = 45.0  # a canary that takes longer will not come
@@ -41,6 +44,7 @@ class Worker:
     def start(self) -> None:
         """Begin to sweep; called when Celery is ready to take messages."""
         self._blobs = open_blobs(self.settings.blobs)
+        self._clear_scratch()
         threading.Thread(target=self._sweep_forever, name="sweep", daemon=True).start()
 
     def stop(self) -> None:
@@ -104,6 +108,14 @@ class Worker:
                 logging.shutdown()
                 os._exit(EXIT_SILENT)
 
+    def _clear_scratch(self) -> None:
+        """Remove the folders of attempts that are over; on a shared volume others may be under way."""
+        with self._database.read() as connection:
+            running = {f"{claim.increment_id}-{claim.attempt}" for claim in leases.standing(connection)}
+        for folder in self.settings.scratch.glob("*-*"):
+            if ATTEMPT_FOLDER.fullmatch(folder.name) and folder.name not in running:
+                shutil.rmtree(folder, ignore_errors=True)
+
     def _sweep(self) -> None:
         with self._database.read() as connection:
             waiting = leases.runnable(connection, limit=1)
@@ -112,5 +124,5 @@ class Worker:
 
     def _send_canary(self) -> None:
         if self._canary_sent is None:
-            self.app.send_task(CANARY, queue=worker_direct(self.name), expires=SILENCE_SECONDS)
+            self.app.send_task(CANARY, queue=worker_direct(self.name), expires=SILENCE_SECONDS)  # type: ignore[arg-type]
             self._canary_sent = time.monotonic()

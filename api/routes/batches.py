@@ -1,21 +1,22 @@
 """Batches: collect labelled images piecemeal, see what is there, then ask for an increment from them."""
 
+import unicodedata
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from api import admission, views
-from api.bodies import images_of
+from api.bodies import ARCHIVES, IMAGES, images_of
 from api.problems import problems
 from api.schemas import BatchOut, ImageOut, ImagesOut
 from api.service import Service, ServiceDep
 from api.uploads import Upload, received
 from storage import archives, batches, models
-from storage.archive_names import label_fault
+from storage.archive_names import FORBIDDEN, label_fault
 from storage.archives import ArchiveLimits
-from storage.domain import Image, Split, new_id
+from storage.domain import BatchStatus, Image, Split, new_id
 from storage.errors import (
     ArchiveUnreadable,
     ArchiveUnsafe,
@@ -31,16 +32,22 @@ from trainer.networks import ImageRejected, decode
 
 router = APIRouter(prefix="/v1", tags=["batches"])
 
+MAX_FILENAME = 255  # characters
+
 
 @router.post(
     "/models/{name}/batches",
     status_code=201,
+    openapi_extra={"requestBody": {"content": ARCHIVES}},
     responses=problems(ModelNotFound, BatchInvalid, ArchiveUnreadable, ArchiveUnsafe, TooLarge),
 )
-async def create_batch(name: str, request: Request, service: ServiceDep) -> BatchOut:
+async def create_batch(name: str, request: Request, response: Response, service: ServiceDep) -> BatchOut:
     """Start a batch: empty, to be filled image by image, or with the archive that is the body."""
+    await run_in_threadpool(require_model, service, name)  # before a gigabyte is taken in for nothing
     async with received(request, service.settings) as upload:
-        return await run_in_threadpool(_create, service, name, upload)
+        batch = await run_in_threadpool(_create, service, name, upload)
+    response.headers["Location"] = f"/v1/batches/{batch.id}"
+    return batch
 
 
 @router.get("/batches/{batch_id}", responses=problems(BatchNotFound))
@@ -53,6 +60,7 @@ def get_batch(batch_id: str, service: ServiceDep) -> BatchOut:
 @router.post(
     "/batches/{batch_id}/images",
     status_code=201,
+    openapi_extra=IMAGES,
     responses=problems(BatchNotFound, BatchClosed, BatchInvalid, ImageUnreadable, TooLarge),
 )
 async def add_images(
@@ -67,13 +75,17 @@ async def add_images(
     return await run_in_threadpool(_add, service, batch_id, label, split, files)
 
 
+def require_model(service: Service, name: str) -> None:
+    """Raise `ModelNotFound` where there is none of that name."""
+    with service.database.read() as connection:
+        models.get(connection, name)
+
+
 def _create(service: Service, name: str, upload: Upload) -> BatchOut:
     if upload.size == 0:
         with service.database.write() as connection:
             model = models.get(connection, name)
             return views.batch(connection, batches.create(connection, model_id=model.id))
-    with service.database.read() as connection:
-        models.get(connection, name)
     index = archives.scan(upload.path, limits=ArchiveLimits.of(service.settings))
     admission.store(service, upload)
     with service.database.write() as connection:
@@ -81,27 +93,41 @@ def _create(service: Service, name: str, upload: Upload) -> BatchOut:
         return views.batch(connection, admission.add_batch(connection, model, upload, index))
 
 
-def _add(
-    service: Service, batch_id: str, label: str, split: Split | None, files: list[tuple[str, bytes]]
-) -> ImagesOut:
+def _add(service: Service, batch_id: str, label: str, split: Split | None, files: list[tuple[str, bytes]]) -> ImagesOut:
     """Store every image or, if one cannot be read, none."""
-    fault = label_fault(label)
-    if fault is not None:
+    label = unicodedata.normalize("NFC", label)  # as the names in archives
+    if (fault := label_fault(label)) is not None:
         raise Invalid(f"label {label!r} {fault}")
-    for filename, data in files:
-        try:
-            decode(data, channels=3, max_pixels=service.settings.max_image_pixels)
-        except ImageRejected as rejected:
-            raise ImageUnreadable(f"{filename}: {rejected}. Send JPEG, PNG, WebP, BMP or GIF.", file=filename) from rejected
     with service.database.read() as connection:
-        batches.get(connection, batch_id)
-    images = [_stored(service, batch_id, label, split, filename, data) for filename, data in files]
+        batch = batches.get(connection, batch_id)
+    if batch.status is not BatchStatus.OPEN:  # seen before anything is stored, and once more when it counts
+        raise BatchClosed(f"Batch {batch_id} is {batch.status}: start a new one with POST /v1/models/…/batches.")
+    named = [(_filename(filename), data) for filename, data in files]
+    for filename, data in named:
+        _check_image(service, filename, data)
+    images = [_stored(service, batch_id, label, split, filename, data) for filename, data in named]
     service.blobs.sync()
     with service.database.write() as connection:
         batches.add_images(connection, batch_id, images)
     return ImagesOut(images=[ImageOut.model_validate(image) for image in images])
 
 
+def _filename(sent: str) -> str:
+    """The last part of what a client calls its file, fit to be shown and stored."""
+    return FORBIDDEN.sub("", PurePosixPath(sent).name)[:MAX_FILENAME] or "image"
+
+
+def _check_image(service: Service, filename: str, data: bytes) -> None:
+    limit = service.settings.max_image_bytes
+    if len(data) > limit:
+        raise TooLarge(f"{filename}: {len(data):,} bytes, {limit:,} at most are allowed.", limit=limit)
+    try:
+        decode(data, channels=3, max_pixels=service.settings.max_image_pixels)
+    except ImageRejected as rejected:
+        detail = f"{filename}: {rejected}. Send JPEG, PNG, WebP, BMP or GIF."
+        raise ImageUnreadable(detail, file=filename) from rejected
+
+
 def _stored(service: Service, batch_id: str, label: str, split: Split | None, filename: str, data: bytes) -> Image:
-    values: dict[str, Any] = {"label": label, "filename": PurePosixPath(filename).name or "image", "split": split}
+    values: dict[str, Any] = {"label": label, "filename": filename, "split": split}
     return Image(id=new_id(), batch_id=batch_id, digest=service.blobs.put(data), size=len(data), **values)

@@ -1,10 +1,9 @@
 """Probes: is the process alive, and can it do its work."""
 
-import asyncio
-
+import anyio
 import redis
 from fastapi import APIRouter, Response
-from fastapi.concurrency import run_in_threadpool
+from kombu.exceptions import OperationalError as BrokerUnreachable
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -27,7 +26,8 @@ async def live() -> HealthOut:
 async def ready(response: Response, service: ServiceDep) -> HealthOut:
     """Tell whether requests can be served: database, broker, and the versions in service; no model is needed."""
     try:
-        checks = await asyncio.wait_for(run_in_threadpool(_check, service), CHECK_SECONDS)
+        with anyio.fail_after(CHECK_SECONDS):
+            checks = await anyio.to_thread.run_sync(_check, service, abandon_on_cancel=True)
     except TimeoutError:
         checks = {"service": f"no answer from database and broker within {CHECK_SECONDS:g} s"}
     if service.draining.is_set():
@@ -46,8 +46,8 @@ def _check(service: Service) -> dict[str, str]:
         checks["database"] = str(error).splitlines()[0]
     try:
         with service.broker.connection_for_read() as broker:
-            broker.ensure_connection(max_retries=1, timeout=CHECK_SECONDS / 2)
-    except (redis.RedisError, OSError) as error:
+            broker.ensure_connection(max_retries=1, timeout=2)
+    except (BrokerUnreachable, redis.RedisError, OSError) as error:
         checks["broker"] = str(error)
     # An old version goes on serving where the new one cannot be loaded: visible, and no reason to send nobody here.
     return checks | {f"model {name}": fault for name, fault in service.engine.registry.faults.items()}

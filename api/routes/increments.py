@@ -3,7 +3,8 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
-from typing import Annotated, Any
+from enum import StrEnum
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -12,11 +13,12 @@ from pydantic import ValidationError
 
 from api import admission, views
 from api.admission import Wish
+from api.bodies import ARCHIVES
 from api.problems import problems
 from api.routes.models import Cursor, Limit
-from api.schemas import IncrementIn, IncrementOut, PageOut
+from api.schemas import IncrementIn, IncrementOut, PageOut, in_openapi
 from api.service import Service, ServiceDep
-from api.uploads import received
+from api.uploads import media_type, received
 from storage import events, increments, models
 from storage.domain import Event, Increment, KnownClasses, Promotion
 from storage.errors import (
@@ -40,16 +42,13 @@ from storage.errors import (
 
 router = APIRouter(prefix="/v1", tags=["increments"])
 
+Choice = TypeVar("Choice", bound=StrEnum)
 POLL_SECONDS = 0.25  # how soon a stream sees what the worker wrote
-ARCHIVE = {"schema": {"type": "string", "format": "binary"}}
 BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
-            "application/zip": ARCHIVE,
-            "application/x-tar": ARCHIVE,
-            "application/gzip": ARCHIVE,
-            "application/octet-stream": ARCHIVE,
+            **ARCHIVES,
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
@@ -63,7 +62,7 @@ BODY: dict[str, Any] = {
                     },
                 }
             },
-            "application/json": {"schema": IncrementIn.model_json_schema()},
+            "application/json": {"schema": in_openapi(IncrementIn)},
         },
     }
 }
@@ -97,16 +96,17 @@ async def request_increment(
     recipe: Annotated[str | None, Query(description='JSON object, e.g. {"epochs": 10}')] = None,
     promote: Annotated[Promotion | None, Query()] = None,
     known_classes: Annotated[KnownClasses | None, Query()] = None,
-    idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
+    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=200)] = None,
 ) -> IncrementOut:
     """Queue one update of a model from labelled images: a zip or tar archive, or a batch collected before."""
     asked = {"strategy": strategy, "recipe": recipe, "promote": promote, "known_classes": known_classes}
-    if request.headers.get("content-type", "").partition(";")[0].strip() == "application/json":
+    if media_type(request.headers) == "application/json":
         body = _parse(await request.body())
         wish = _wish(body.model_dump(exclude={"batch_id"}) | _given(asked), idempotency_key)
         increment, is_new = await run_in_threadpool(admission.from_batch, service, name, body.batch_id, wish)
     else:
-        await run_in_threadpool(_require_model, service, name)  # before a gigabyte is taken in for nothing
+        wish = _wish(_given(asked), idempotency_key)
+        await run_in_threadpool(_check_wish, service, name, wish)  # before a gigabyte is taken in for nothing
         async with received(request, service.settings) as upload:
             wish = _wish(upload.fields | _given(asked), idempotency_key)
             increment, is_new = await run_in_threadpool(admission.from_archive, service, name, upload, wish)
@@ -204,9 +204,9 @@ def _look(service: Service, increment_id: str) -> IncrementOut:
         return views.increment(connection, increments.get(connection, increment_id))
 
 
-def _require_model(service: Service, name: str) -> None:
+def _check_wish(service: Service, name: str, wish: Wish) -> None:
     with service.database.read() as connection:
-        models.get(connection, name)
+        wish.recipe_for(models.get(connection, name))
 
 
 def _parse(body: bytes) -> IncrementIn:
@@ -230,7 +230,7 @@ def _wish(fields: Mapping[str, Any], idempotency_key: str | None) -> Wish:
     if isinstance(recipe, str):
         try:
             recipe = json.loads(recipe)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise RecipeInvalid(f"recipe is no JSON: {error}") from error
     if recipe is not None and not isinstance(recipe, dict):
         raise RecipeInvalid(f'recipe is a JSON object such as {{"epochs": 10}}, got {recipe!r}')
@@ -243,8 +243,8 @@ def _wish(fields: Mapping[str, Any], idempotency_key: str | None) -> Wish:
     )
 
 
-def _one_of(kind: type[Any], name: str, value: str) -> Any:
+def _one_of(kind: type[Choice], name: str, value: str) -> Choice:
     try:
         return kind(value)
     except ValueError as error:
-        raise Invalid(f"{name} is one of {', '.join(kind)}, got {value!r}") from error
+        raise Invalid(f"{name} is one of {', '.join(map(str, kind))}, got {value!r}") from error

@@ -6,11 +6,10 @@ from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
 
 from api import views
-from api.bodies import images_of
+from api.bodies import IMAGES, images_of
 from api.problems import problems
-from api.routes.increments import ARCHIVE
 from api.routes.models import Cursor, Limit
-from api.schemas import PageOut, PredictionIn, PredictionOut, PredictionRecordOut
+from api.schemas import PageOut, PredictionOut, PredictionRecordOut
 from api.service import Service, ServiceDep
 from storage import models, predictions
 from storage.domain import Prediction, new_id, now
@@ -26,27 +25,10 @@ from storage.errors import (
 
 router = APIRouter(prefix="/v1", tags=["predictions"])
 
-BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "image/*": ARCHIVE,
-            "application/octet-stream": ARCHIVE,
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "properties": {"images": {"type": "array", "items": {"type": "string", "format": "binary"}}},
-                }
-            },
-            "application/json": {"schema": PredictionIn.model_json_schema()},
-        },
-    }
-}
-
 
 @router.post(
     "/models/{name}/predictions",
-    openapi_extra=BODY,
+    openapi_extra=IMAGES,
     responses=problems(ModelNotFound, NoVersionYet, VersionNotFound, ImageUnreadable, Invalid, TooLarge),
 )
 async def predict(

@@ -31,6 +31,7 @@ from storage.errors import (
 )
 
 router = APIRouter(prefix="/v1/models/{name}", tags=["versions"])
+MAX_REVISION_DIGITS = 18
 OfVersion = Annotated[int | None, Query(ge=1, description="Version whose ancestors to follow; default: the head.")]
 
 
@@ -56,12 +57,10 @@ def delete_version(name: str, number: int, service: ServiceDep) -> None:
     """Delete a version that is neither current nor head; its row of the accuracy matrix stays."""
     with service.database.write() as connection:
         model = models.lock(connection, name)
-        deleted = versions.remove(connection, model, number)
-        needed = versions.files_in_use(connection)
+        unneeded = versions.remove(connection, model, number)
     service.engine.registry.forget(model.id, number)
-    for file in deleted.files.values():
-        if file.sha256 not in needed:
-            service.blobs.delete(file.sha256)
+    for digest in unneeded:
+        service.blobs.delete(digest)
 
 
 @router.get(
@@ -102,9 +101,7 @@ def get_model_metrics(name: str, service: ServiceDep, version: OfVersion = None)
     return _history(service, name, version)
 
 
-@router.get(
-    "/metrics.png", response_class=Response, responses=problems(ModelNotFound, VersionNotFound, NoVersionYet)
-)
+@router.get("/metrics.png", response_class=Response, responses=problems(ModelNotFound, VersionNotFound, NoVersionYet))
 def get_model_metrics_picture(name: str, service: ServiceDep, version: OfVersion = None) -> Response:
     """Get the same as a picture."""
     return Response(pictures.history(_history(service, name, version)), media_type="image/png")
@@ -160,6 +157,6 @@ def _etag(model: Model) -> str:
 
 def _revision(etag: str | None) -> int:
     text = (etag or "").removeprefix("W/").strip('"')
-    if not text.isdecimal():
+    if not text.isdecimal() or len(text) > MAX_REVISION_DIGITS:
         raise Invalid(f"If-Match {etag!r} is none of ours: send the ETag that GET …/current gave.")
     return int(text)

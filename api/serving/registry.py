@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 
 from storage import models, versions
 from storage.blobs import BlobStore
@@ -45,6 +45,7 @@ class Registry:
         self._current: dict[str, Served] = {}
         self._others: OrderedDict[tuple[str, int], Served] = OrderedDict()
         self._loading = threading.Lock()
+        self._refreshing = threading.Lock()  # a slow look must not take back what a later one has seen
         self._stopped = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="promotions", daemon=True)
         self.faults: Mapping[str, str] = {}  # by model name: why its current version is not the one in service
@@ -89,6 +90,10 @@ class Registry:
 
     def refresh(self) -> None:
         """Bring every model in use to its current version; one that cannot be loaded leaves the old one in service."""
+        with self._refreshing:
+            self._refresh()
+
+    def _refresh(self) -> None:
         with self._database.read() as connection:
             present = {model_id: models.find(connection, model_id) for model_id in list(self._current)}
         faults: dict[str, str] = {}
@@ -96,7 +101,8 @@ class Registry:
             if model is None or model.current is None:
                 self._current.pop(model_id, None)
                 continue
-            if self._current[model_id].number == model.current:
+            serving = self._current.get(model_id)
+            if serving is None or serving.number == model.current:  # None: deleted by another request just now
                 continue
             try:
                 with self._loading:
@@ -106,7 +112,7 @@ class Registry:
                 if faults[model.name] != self.faults.get(model.name):
                     log.exception("%s: %s", model.name, faults[model.name])
                 continue
-            log.info("%s: version %d takes over from %d", model.name, served.number, self._current[model_id].number)
+            log.info("%s: version %d takes over from %d", model.name, served.number, serving.number)
             self._current[model_id] = served
         self.faults = faults
 
@@ -122,7 +128,7 @@ class Registry:
         while not self._stopped.wait(self._watch_seconds):
             try:
                 self.refresh()
-            except OperationalError as error:  # away for a while; what is loaded goes on serving
+            except SQLAlchemyError as error:  # away for a while; what is loaded goes on serving
                 log.warning("promotions cannot be looked for: %s", error)
 
     def _load(self, model: Model, number: int) -> Served:

@@ -14,7 +14,7 @@ _ADVISORY_LOCK = 0x616363726574
 def configuration(url: str) -> Config:
     """Alembic's configuration for a database, without an ini file."""
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent))
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     config.attributes["url"] = url
     return config
 

@@ -28,7 +28,7 @@ def settings_for(migrated_sqlite: Path, redis_url: str) -> Callable[..., Setting
 
     def make(home: Path, **values: Any) -> Settings:
         copy_sqlite(migrated_sqlite, home / "accrete.db")
-        defaults = {
+        defaults: dict[str, Any] = {
             "redis_url": redis_url,
             "max_request_bytes": MAX_REQUEST_BYTES,
             "max_upload_bytes": MAX_UPLOAD_BYTES,
@@ -41,9 +41,7 @@ def settings_for(migrated_sqlite: Path, redis_url: str) -> Callable[..., Setting
 
 
 @pytest.fixture(scope="session")
-def shared_world(
-    settings_for: Callable[..., Settings], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[World]:
+def shared_world(settings_for: Callable[..., Settings], tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """The service behind `world`."""
     with running(settings_for(tmp_path_factory.mktemp("home"))) as started:
         yield started

@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from api.connection import (
     Unreachable,
 )
 from api.packing import CHUNK_BYTES, archive_of
-from tests.api.conftest import Answer, ScriptedServer
+from tests.api.servers import ScriptedServer, answer, api_without_worker, event, scripted_servers, stream
 
 Scripted = Callable[..., ScriptedServer]
 
@@ -53,41 +53,18 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "images"
 
 
-def answer(status: int, body: object, kind: str = "application/json", **headers: str) -> Answer:
-    """A complete answer, after the request's body has been read."""
-
-    def send(handler: BaseHTTPRequestHandler) -> None:
-        handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
-        payload = body if isinstance(body, bytes) else json.dumps(body).encode()
-        handler.send_response(status)
-        for name, value in {"Content-Type": kind, "Content-Length": str(len(payload)), **headers}.items():
-            handler.send_header(name, value)
-        handler.end_headers()
-        handler.wfile.write(payload)
-
-    return send
+@pytest.fixture
+def scripted() -> Iterator[Scripted]:
+    """Start scripted servers."""
+    with scripted_servers() as start:
+        yield start
 
 
-def stream(*events: str, complete: bool) -> Answer:
-    """A stream of events that ends as it should, or breaks off in the middle of a chunk."""
-
-    def send(handler: BaseHTTPRequestHandler) -> None:
-        handler.send_response(200)
-        handler.send_header("Content-Type", "text/event-stream")
-        handler.send_header("Transfer-Encoding", "chunked")
-        handler.end_headers()
-        for event in events:
-            handler.wfile.write(f"{len(event.encode()):x}\r\n{event}\r\n".encode())
-        handler.wfile.write(b"0\r\n\r\n" if complete else b"ff\r\nevent: status\ndata: {")
-        handler.close_connection = True
-
-    return send
-
-
-def event(sequence: int | None, kind: str, **data: Any) -> str:
-    """One event as the service writes it."""
-    identifier = "" if sequence is None else f"id: {sequence}\n"
-    return f"event: {kind}\n{identifier}data: {json.dumps(data)}\n\n"
+@pytest.fixture
+def api_url(tmp_path: Path) -> Iterator[str]:
+    """The real API, without a worker."""
+    with api_without_worker(tmp_path / "home") as url:
+        yield url
 
 
 # Against the real API
@@ -111,8 +88,8 @@ def test_a_batch_is_collected_image_by_image_and_becomes_an_increment(api_url: s
     with Client(api_url) as client:
         client.create_model("pets")
         batch = client.create_batch("pets")
-        for label in ("cat", "dog"):
-            images = client.add_images(batch["id"], label, sorted((folder / label).glob("*.png")))
+        client.add_images(batch["id"], "cat", sorted((folder / "cat").glob("*.png")))
+        images = client.add_images(batch["id"], "dog", sorted((folder / "dog").glob("*.png")))
         assert images[0]["digest"] == hashlib.sha256((folder / "dog/1.png").read_bytes()).hexdigest()
         assert {count["label"]: count["train"] for count in client.batch(batch["id"])["classes"]} == {
             "cat": 3,
@@ -237,12 +214,7 @@ def test_an_archive_is_sent_as_it_is_in_pieces(scripted: Scripted, tmp_path: Pat
     content = bytes(range(256)) * 4096  # 1 MiB
     (tmp_path / "batch.tar.gz").write_bytes(content)
     received: list[bytes] = []
-
-    def take(handler: BaseHTTPRequestHandler) -> None:
-        received.append(handler.rfile.read(int(handler.headers["Content-Length"])))
-        answer(202, {"id": "7"})(handler)
-
-    server = scripted(take)
+    server = scripted(answer(202, {"id": "7"}, bodies=received))
     sent: list[tuple[int, int]] = []
     with Client(server.url) as client:
         client.start_increment("a/b ü", tmp_path / "batch.tar.gz", on_upload=lambda *done: sent.append(done))
@@ -293,7 +265,7 @@ def test_what_cannot_be_a_batch_is_refused_before_anything_is_sent(tmp_path: Pat
 def test_a_problem_document_becomes_an_exception(scripted: Scripted, status: int, kind: type[Problem]) -> None:
     document = {"type": "urn:accrete:problem:so-and-so", "status": status, "detail": "Do this.", "classes": ["cat"]}
     server = scripted(answer(status, document, "application/problem+json"))
-    with Client(server.url) as client, pytest.raises(kind, match="Do this.") as problem:
+    with Client(server.url) as client, pytest.raises(kind, match=r"Do this\.") as problem:
         client.model("m")
     assert (problem.value.status, problem.value.kind) == (status, "so-and-so")
     assert problem.value.extra == {"classes": ["cat"]}
@@ -319,10 +291,13 @@ def test_an_address_that_is_none_is_refused(url: str) -> None:
 
 
 def test_lists_are_read_page_after_page(scripted: Scripted) -> None:
-    pages = [{"items": [1, 2], "next_cursor": "a b"}, {"items": [3], "next_cursor": None}]
+    pages = [
+        {"items": [{"name": "a"}, {"name": "b"}], "next_cursor": "a b"},
+        {"items": [{"name": "c"}], "next_cursor": None},
+    ]
     server = scripted(*(answer(200, page) for page in pages))
     with Client(server.url) as client:
-        assert list(client.models()) == [1, 2, 3]
+        assert [model["name"] for model in client.models()] == ["a", "b", "c"]
     assert [path for _, path, _ in server.requests] == ["/v1/models", "/v1/models?cursor=a+b"]
 
 
@@ -338,7 +313,7 @@ def test_rolling_back_promotes_the_previous_version_only_if_nobody_else_did(scri
 
 
 def test_a_download_writes_the_files_of_a_version_and_nothing_beside_them(scripted: Scripted, tmp_path: Path) -> None:
-    version = {"files": {"version.json": {}, "../weights.safetensors": {}}}
+    version: dict[str, Any] = {"files": {"version.json": {}, "../weights.safetensors": {}}}
     server = scripted(answer(200, version), answer(200, b"{}"), answer(200, b"\x00" * 1_000_000))
     with Client(server.url) as client:
         client.download("m", 3, tmp_path / "v3")

@@ -99,7 +99,7 @@ class World:
         assert answer.status_code == 201, answer.text
         return name
 
-    def increment(self, model: str, *labels: str, each: int = 3, **query: str) -> Json:
+    def increment(self, model: str, *labels: str, each: int = 3, **query: Any) -> Json:
         """Ask for an increment from images of some classes."""
         path = f"/v1/models/{model}/increments"
         answer = self.http.post(path, params=query, content=class_zip(*labels, each=each))
@@ -130,7 +130,7 @@ class World:
         with self.database.write() as connection:
             assert leases.end(connection, claim, status, reason=reason)
 
-    def version(self, model: str, *labels: str, **query: str) -> int:
+    def version(self, model: str, *labels: str, **query: Any) -> int:
         """A version of a network nobody has trained, made from an increment as a worker publishes it; its number."""
         claim = self.claim(self.increment(model, *labels, **query)["id"])
         return self.publish(claim, labels)
@@ -172,8 +172,9 @@ class World:
     def cancel_everything(self) -> None:
         """Leave no increment behind that another test's claim would take."""
         with self.database.write() as connection:
-            for increment in leases.runnable(connection):
-                increments.cancel(connection, increment.id)
+            while waiting := leases.runnable(connection):  # of each model the oldest
+                for increment in waiting:
+                    increments.cancel(connection, increment.id)
 
 
 def _measured(ancestors: Sequence[Mapping[str, Any]], tasks: Sequence[Sequence[str]], *, seed: int) -> Json:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -42,12 +43,13 @@ def processes(service: Service, word: str) -> list[psutil.Process]:
 def test_progress_reaches_the_increment_and_its_stream_within_a_second(client: Client, grower: Grower) -> None:
     increment = grower.push("anise", "basil", recipe=QUICK | {"epochs": 40})["id"]
     wait_for(lambda: training(client, increment))
-    seen: list[tuple[float, dict[str, object]]] = []
-    for event in client.events(increment):
-        if event.kind == "progress" and event.data["stage"] == "training":
-            seen.append((time.monotonic(), event.data))
+    seen = [
+        (time.monotonic(), event.data)
+        for event in client.events(increment)
+        if event.kind == "progress" and event.data["stage"] == "training"
+    ]
     assert {"epoch", "epochs", "step", "steps", "loss", "images_per_second", "eta_seconds"} <= seen[-1][1].keys()
-    gaps = [later - earlier for (earlier, _), (later, _) in zip(seen, seen[1:], strict=False)]
+    gaps = [later - earlier for (earlier, _), (later, _) in pairwise(seen)]
     assert len(seen) >= 3
     assert max(gaps) < 1.0  # every 0.2 s out of the training process, every 0.25 s on the two legs from there
     kinds = [event.kind for event in client.events(increment)]
@@ -109,14 +111,15 @@ def test_a_loss_that_is_not_finite_fails_at_once_and_says_so(client: Client, gro
     final = list(client.events(increment))[-1].data
     assert final["status"] == "failed"
     assert "the loss is" in final["error"]
-    assert "learning rate" in final["error"]
+    assert "learning_rate" in final["error"]
     assert final["attempt"] == 1
 
 
 @pytest.fixture
 def own_service(tmp_path: Path) -> Iterator[Service]:
     """A service that a test may hurt."""
-    started = Service(tmp_path / "home", {"ACCRETE_MAX_CRASHES": "2", "ACCRETE_LEASE_SECONDS": "3", "ACCRETE_HEARTBEAT_SECONDS": "0.5"})  # fmt: skip
+    impatient = {"ACCRETE_MAX_CRASHES": "2", "ACCRETE_LEASE_SECONDS": "3", "ACCRETE_HEARTBEAT_SECONDS": "0.5"}
+    started = Service(tmp_path / "home", impatient)
     started.start()
     yield started
     started.stop()

@@ -1,6 +1,6 @@
-"""Both blob stores, empty, for each test of them, and a place for an uploaded archive."""
+"""Both blob stores and both databases, empty, for each test of them, and a place for an uploaded archive."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -8,6 +8,8 @@ import boto3
 import pytest
 
 from storage.blobs import BlobStore, open_blobs
+from storage.database import Database
+from tests.storage.worlds import World
 
 
 @pytest.fixture(params=["directory", "s3"])
@@ -37,3 +39,11 @@ def archive(tmp_path: Path) -> Callable[[bytes], Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def world(database_url: str) -> Iterator[World]:
+    """A fresh database, and hands to do in it what people and workers do."""
+    database = Database(database_url)
+    yield World(database)
+    database.close()

@@ -3,7 +3,6 @@
 import sqlalchemy as sa
 from alembic import op
 
-
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -135,6 +134,13 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("increments", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_increments_batch_id"), ["batch_id"], unique=False)
+        batch_op.create_index(
+            "ix_increments_one_running_per_model",
+            ["model_id"],
+            unique=True,
+            sqlite_where=sa.text("status = 'running'"),
+            postgresql_where=sa.text("status = 'running'"),
+        )
         batch_op.create_index(batch_op.f("ix_increments_status"), ["status"], unique=False)
 
     op.create_table(
@@ -206,6 +212,11 @@ def downgrade() -> None:
     op.drop_table("metrics")
     with op.batch_alter_table("increments", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_increments_status"))
+        batch_op.drop_index(
+            "ix_increments_one_running_per_model",
+            sqlite_where=sa.text("status = 'running'"),
+            postgresql_where=sa.text("status = 'running'"),
+        )
         batch_op.drop_index(batch_op.f("ix_increments_batch_id"))
 
     op.drop_table("increments")

@@ -1,0 +1,90 @@
+"""How long each stage of an increment takes, as a user sees it: `python -m benchmarks.increment_stages`.
+
+Grows one model by three archives of 2,500 training and 500 test images (10 classes each) over HTTP against the embedded
+service, and prints the seconds of every stage of the third increment, with 10 epochs. `--data` names a folder with
+task-00.zip, task-01.zip and task-02.zip; without it the images are noise, which costs the same time.
+"""
+
+import argparse
+import io
+import os
+import platform
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+
+from PIL import Image
+
+from api.client import Client
+
+ARCHIVES = [f"task-{task:02d}.zip" for task in range(3)]
+STAGES = ("queued", "starting", "ingesting", "loading", "training", "evaluating", "writing", "publishing")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--epochs", type=int, default=10, help="of the third increment; the first two take 1")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="accrete-bench-") as home:
+        service = subprocess.Popen(
+            [sys.executable, "-m", "api.commandline", "up", "--home", home, "--port", "0"],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            with Client(address(service)) as client:
+                report(client, chosen.data or noise(Path(home)), epochs=chosen.epochs)
+        finally:
+            service.send_signal(signal.SIGINT)
+            service.wait()
+
+
+def address(service: subprocess.Popen[str]) -> str:
+    """The URL that the service prints once it is ready."""
+    assert service.stdout is not None
+    for line in service.stdout:
+        if found := re.search(r"http://[\d.]+:\d+", line):
+            return found.group()
+    raise SystemExit("the service did not start")
+
+
+def noise(folder: Path) -> Path:
+    """Archives of the right size: 32×32 JPEGs of nothing, 250 to train and 50 to test in each of 10 classes."""
+    for archive in ARCHIVES:
+        with zipfile.ZipFile(folder / archive, "w") as opened:
+            for label in range(10):
+                for number in range(300):
+                    buffer = io.BytesIO()
+                    Image.frombytes("RGB", (32, 32), os.urandom(3072)).save(buffer, "JPEG")
+                    side = "test" if number < 50 else "train"
+                    opened.writestr(f"{side}/{Path(archive).stem}-{label}/{number}.jpg", buffer.getvalue())
+    return folder
+
+
+def report(client: Client, data: Path, *, epochs: int) -> None:
+    """Grow the model and print the table of its last increment."""
+    client.create_model("bench")
+    for name in ARCHIVES[:-1]:
+        client.wait(client.start_increment("bench", data / name, recipe={"epochs": 1})["id"])
+    began = time.monotonic()
+    increment = client.start_increment("bench", data / ARCHIVES[-1], recipe={"epochs": epochs})
+    uploaded = time.monotonic() - began
+    done = client.wait(increment["id"])
+    whole = time.monotonic() - began
+    seconds = {"upload": uploaded} | {stage: done["seconds"][stage] for stage in STAGES}
+    print(f"{platform.platform()}, {os.cpu_count()} processors; third increment, {epochs} epochs\n")
+    print("| stage | seconds | share |\n|---|---|---|")
+    for stage, spent in seconds.items():
+        print(f"| {stage} | {spent:.2f} | {spent / whole:.1%} |")
+    print(f"| whole, as the client saw it | {whole:.2f} | |")
+    print(f"| outside training | {whole - seconds['training']:.2f} | {1 - seconds['training'] / whole:.1%} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""Migrations: any database comes to the present tables, once, whoever else asks at the same time."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import inspect
+
+import storage.migrations
+from storage.database import Database
+from storage.migrations import configuration, upgrade
+from storage.tables import metadata
+from tests.storage.worlds import World
+
+REBUILD = """
+import sqlalchemy as sa
+from alembic import op
+
+revision = "9999"
+down_revision = "{head}"
+
+
+def upgrade():
+    with op.batch_alter_table("models", recreate="auto") as table:
+        table.alter_column("network", type_=sa.String(200))
+
+
+def downgrade():
+    with op.batch_alter_table("models", recreate="auto") as table:
+        table.alter_column("network", type_=sa.String(100))
+"""
+
+
+@pytest.fixture
+def empty(empty_database_url: str) -> Iterator[Database]:
+    """A database without a table."""
+    database = Database(empty_database_url)
+    yield database
+    database.close()
+
+
+def tables(database: Database) -> set[str]:
+    with database.read() as connection:
+        return set(inspect(connection).get_table_names())
+
+
+def differences(database: Database) -> list[object]:
+    with database.read() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        return list(compare_metadata(context, metadata))
+
+
+def revision(database: Database) -> str | None:
+    with database.read() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def head() -> str:
+    found = ScriptDirectory.from_config(configuration("sqlite://")).get_current_head()
+    assert found is not None
+    return found
+
+
+def test_an_empty_database_comes_to_the_tables_the_code_knows(empty: Database):
+    assert tables(empty) == set()
+    assert len(differences(empty)) >= len(metadata.tables)
+    upgrade(empty.url)
+    assert differences(empty) == []
+    assert tables(empty) == {*metadata.tables, "alembic_version"}
+    assert revision(empty) == head()
+
+
+def test_an_upgrade_of_what_is_up_to_date_changes_nothing(world: World):
+    world.learn(world.create(), "a", "b", kept=1)
+    before = world.rows()
+    upgrade(world.database.url)
+    assert world.rows() == before
+    assert differences(world.database) == []
+
+
+def test_everything_can_be_taken_back_and_brought_again(empty: Database):
+    upgrade(empty.url)
+    command.downgrade(configuration(empty.url), "base")
+    assert tables(empty) == {"alembic_version"}
+    assert revision(empty) is None
+    upgrade(empty.url)
+    assert differences(empty) == []
+
+
+def test_several_processes_may_ask_at_once(empty: Database, tmp_path: Path):
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("ACCRETE_")}
+    settings = {"ACCRETE_DATABASE_URL": empty.url, "ACCRETE_HOME": str(tmp_path / "home")}
+    asked = [
+        subprocess.Popen([sys.executable, "-m", "storage.migrations"], env=inherited | settings, stderr=subprocess.PIPE)
+        for _ in range(4)
+    ]
+    complaints = [process.communicate(timeout=60)[1].decode() for process in asked]
+    assert [process.returncode for process in asked] == [0] * 4, complaints
+    assert differences(empty) == []
+
+
+@pytest.fixture
+def with_a_rebuild(tmp_path: Path, database_url: str) -> Config:
+    """The migrations with one more, for which SQLite has to drop a table that others refer to."""
+    folder = tmp_path / "100 % migrations"
+    shutil.copytree(Path(storage.migrations.__file__).parent, folder)
+    (folder / "versions" / "9999_rebuild.py").write_text(REBUILD.format(head=head()))
+    config = configuration(database_url)
+    config.set_main_option("script_location", str(folder).replace("%", "%%"))
+    return config
+
+
+def test_rows_survive_when_the_table_they_refer_to_is_rebuilt(world: World, with_a_rebuild: Config):
+    model = world.create()
+    world.learn(model, "a", "b", kept=1)
+    before, grown = world.rows(), world.model()
+    command.upgrade(with_a_rebuild, "head")
+    assert revision(world.database) == "9999"
+    assert (world.rows(), world.model()) == (before, grown)
+    command.downgrade(with_a_rebuild, head())
+    assert (world.rows(), world.model()) == (before, grown)
+    assert differences(world.database) == []
+    world.learn(model, "c", "d")
+
+
+def test_a_migration_that_fails_leaves_the_database_as_it_was(world: World, with_a_rebuild: Config):
+    world.learn(world.create(), "a", "b")
+    before = world.rows()
+    script = Path(str(with_a_rebuild.get_main_option("script_location"))) / "versions" / "9999_rebuild.py"
+    script.write_text(script.read_text().replace("def downgrade", "    op.execute('nonsense')\n\n\ndef downgrade"))
+    with pytest.raises(Exception, match="nonsense"):
+        command.upgrade(with_a_rebuild, "head")
+    assert revision(world.database) == head()
+    assert world.rows() == before
+    assert differences(world.database) == []
