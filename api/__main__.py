@@ -1,6 +1,7 @@
 """`python -m api`: serve until SIGTERM or SIGINT; readiness goes red first, streams end, requests in flight finish."""
 
 import logging
+import signal
 from types import FrameType
 
 import uvicorn
@@ -21,10 +22,12 @@ class Server(uvicorn.Server):
         self._app = app
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to drain."""
+        """Begin to drain; at the second Ctrl-C wait for nobody."""
         if (service := getattr(self._app.state, "service", None)) is not None:  # None: asked to end while starting
             service.draining.set()
-        super().handle_exit(sig, frame)
+        if self.should_exit and sig == signal.SIGINT:
+            self.force_exit = True
+        self.should_exit = True  # no word to uvicorn's own handler, which would raise the signal again at the end
 
 
 def main() -> None:

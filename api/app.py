@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from api import problems
+from api import openapi, problems
 from api.routes import batches, health, images, increments, models, predictions, strategies, versions
 from api.service import Service
 from api.serving.engine import Engine
@@ -62,6 +62,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.add_middleware(BodyLimit, settings=settings)
     problems.install(app)
+    openapi.install(app)
     for routes in (models, strategies, batches, images, increments, versions, predictions, health):
         app.include_router(routes.router)
     return app

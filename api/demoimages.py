@@ -2,6 +2,7 @@
 
 import hashlib
 import statistics
+import sys
 import zipfile
 from collections import defaultdict
 from collections.abc import Sequence
@@ -106,3 +107,9 @@ def fitting_shape(pictures: Sequence[Picture]) -> tuple[int, int]:
             grey = grey and image.mode in {"1", "L", "I;16"}
     size = next((size for size in _SIZES if statistics.median(sides) <= size), _SIZES[-1])
     return size, 1 if grey else 3
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m api.demoimages FOLDER    (saves scikit-learn's handwritten digits there)")
+    write_digits(Path(sys.argv[1]))

@@ -17,6 +17,7 @@ from storage import errors
 from storage.errors import AccreteError
 
 MEDIA_TYPE = "application/problem+json"
+SCHEMA = {"schema": {"$ref": "#/components/schemas/Problem"}}
 
 # The most specific class wins; what is not named takes the status of its base.
 STATUS: dict[type[AccreteError], HTTPStatus] = {
@@ -48,7 +49,7 @@ def problems(*kinds: type[AccreteError]) -> dict[int | str, dict[str, Any]]:
     return {
         status: {
             "description": ", ".join(names),
-            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+            "content": {MEDIA_TYPE: SCHEMA},
         }
         for status, names in by_status.items()
     }
@@ -76,19 +77,7 @@ class Problem(BaseModel):
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error of ``app`` with a problem document, and say so in its OpenAPI description."""
-    describe = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        document = describe()
-        document["components"]["schemas"]["Problem"] = Problem.model_json_schema()
-        operations = [operation for path in document["paths"].values() for operation in path.values()]
-        for response in (operation["responses"].get("422", {}) for operation in operations):
-            if "application/json" in response.get("content", {}):  # FastAPI's own form of it, which is never sent
-                response["content"] = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-        return document
-
-    app.openapi = openapi  # type: ignore[method-assign]
+    """Answer every error of ``app`` with a problem document."""
     app.add_exception_handler(AccreteError, _domain)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)

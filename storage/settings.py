@@ -2,13 +2,11 @@
 
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
-
-MEBIBYTE = 1 << 20
 
 
 class Settings(BaseSettings):
@@ -18,45 +16,44 @@ class Settings(BaseSettings):
 
     home: Path = Field(Path("data"), description="Folder that holds everything the service writes.")
     host: str = Field("127.0.0.1", description="Address the API listens on.")
-    port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="Port of the API; 0 picks a free one.")
+    port: int = Field(8000, ge=0, le=65535, description="Port of the API; 0 lets `accrete up` pick a free one.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What the logs hold.")
 
-    database_url: str | None = Field(None, description="SQLAlchemy URL; default: SQLite in the home folder.")
+    database_url: str | None = Field(
+        None, description="PostgreSQL as postgresql://user@host/name, or any SQLAlchemy URL; default: SQLite in home."
+    )
     blob_url: str | None = Field(
-        None, description="Folder path, or s3://bucket/prefix[?endpoint_url=…&region=…]; default: a folder in home."
+        None, description="A folder, or s3://bucket/prefix[?endpoint_url=…&region=…]; default: a folder in home."
     )
     redis_url: str | None = Field(None, description="redis://… or unix:///path; default: a private server.")
 
-    device: str = Field("auto", description="Where training runs: auto, cpu, cuda, cuda:1, …")
-    threads: Annotated[int, Field(ge=1)] | None = Field(None, description="Threads of a training process.")
-    niceness: Annotated[int, Field(ge=0, le=19)] = Field(
-        10, description="How far a training process yields the processor to serving (nice(2))."
+    device: str = Field("auto", description="Where training runs: auto (a GPU if there is one), cpu, cuda, cuda:1, …")
+    threads: int | None = Field(None, ge=1, description="Threads of a training process; default: every processor.")
+    niceness: int = Field(10, ge=0, le=19, description="How far training yields the processor to serving, nice(2).")
+    weights: Path | None = Field(
+        None, description="Folder of the files that a recipe's initial_weights may name; default: home/weights."
     )
-    weights: Path | None = Field(None, description="Folder of initial weight files; default: home/weights.")
 
-    heartbeat_seconds: Annotated[float, Field(gt=0)] = 5.0
-    lease_seconds: Annotated[float, Field(gt=0)] = 20.0
-    sweep_seconds: Annotated[float, Field(gt=0)] = 5.0
-    max_crashes: Annotated[int, Field(ge=1)] = Field(5, description="Crashed attempts in a row before giving up.")
+    heartbeat_seconds: float = Field(5.0, gt=0, description="How often a worker renews its lease, at least.")
+    lease_seconds: float = Field(20.0, gt=0, description="After how long without renewal an increment is taken over.")
+    sweep_seconds: float = Field(5.0, gt=0, description="How often an idle worker looks for work nobody announced.")
+    max_crashes: int = Field(5, ge=1, description="Attempts in a row without a result that make an increment fail.")
 
-    max_upload_bytes: Annotated[int, Field(gt=0)] = 8 << 30
-    max_request_bytes: Annotated[int, Field(gt=0)] = Field(
-        64 * MEBIBYTE, description="Largest body of any request that is not an upload of a batch."
+    max_upload_bytes: int = Field(8 << 30, gt=0, description="Largest archive. Beyond: 413.")
+    max_request_bytes: int = Field(64 << 20, gt=0, description="Largest body of any other request. Beyond: 413.")
+    max_archive_members: int = Field(500_000, gt=0, description="Entries of an archive. Beyond: 422.")
+    max_unpacked_bytes: int = Field(32 << 30, gt=0, description="Size of an archive's files together. Beyond: 422.")
+    max_image_bytes: int = Field(32 << 20, gt=0, description="Largest image of an archive. Beyond: 422.")
+    max_image_pixels: int = Field(50_000_000, gt=0, description="Width × height of an image. Beyond: it is rejected.")
+    max_classes: int = Field(10_000, gt=0, description="Classes of one batch. Beyond: 422.")
+    max_bad_share: float = Field(
+        0.1, ge=0, le=1, description="Share of unusable files above which an increment fails, naming them."
     )
-    max_archive_members: Annotated[int, Field(gt=0)] = 500_000
-    max_unpacked_bytes: Annotated[int, Field(gt=0)] = 32 << 30
-    max_image_bytes: Annotated[int, Field(gt=0)] = 32 * MEBIBYTE
-    max_image_pixels: Annotated[int, Field(gt=0)] = 50_000_000
-    max_classes: Annotated[int, Field(gt=0)] = Field(10_000, description="Classes of one batch.")
-    max_bad_share: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.1, description="Share of unreadable images above which a batch is refused as a whole."
-    )
-    max_images_per_request: Annotated[int, Field(gt=0)] = Field(64, description="Images of one prediction request.")
+    max_images_per_request: int = Field(64, gt=0, description="Images of one prediction request. Beyond: 422.")
 
-    loaded_versions: Annotated[int, Field(ge=1)] = Field(4, description="Versions kept in memory beside current ones.")
-    serving_threads: Annotated[int, Field(ge=1)] | None = Field(None, description="Threads of one inference.")
-    watch_seconds: Annotated[float, Field(gt=0)] = Field(0.25, description="How often promotions are looked for.")
-
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    loaded_versions: int = Field(4, ge=1, description="Versions kept in memory beside those in service.")
+    serving_threads: int | None = Field(None, ge=1, description="Threads of one inference; default: half of all.")
+    watch_seconds: float = Field(0.25, gt=0, description="How often the API looks for promotions.")
 
     @cached_property
     def database(self) -> str:

@@ -124,5 +124,6 @@ class Worker:
 
     def _send_canary(self) -> None:
         if self._canary_sent is None:
-            self.app.send_task(CANARY, queue=worker_direct(self.name), expires=SILENCE_SECONDS)  # type: ignore[arg-type]
-            self._canary_sent = time.monotonic()
+            self._canary_sent = time.monotonic()  # first, as it may be back before `send_task` returns
+            queue = worker_direct(self.name)
+            self.app.send_task(CANARY, queue=queue, expires=SILENCE_SECONDS)  # type: ignore[arg-type]

@@ -89,5 +89,6 @@ def _keep(service: Service, record: Prediction, *, durable: bool) -> bool:
     if not durable:
         return service.recorder.add(record)
     with service.database.write() as connection:
+        models.by_id(connection, record.model_id)
         predictions.add(connection, [record])
     return True

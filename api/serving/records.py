@@ -4,7 +4,7 @@ import logging
 import queue
 import threading
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from storage import predictions
 from storage.database import Database
@@ -56,14 +56,22 @@ class Recorder:
             batch = self._gather()
             if not batch:
                 continue
-            try:
-                with self._database.write() as connection:
-                    predictions.add(connection, batch)
-            except SQLAlchemyError:
-                log.exception("%d prediction records are lost", len(batch))
-            finally:
-                for record in batch:
-                    self._pending.pop(record.id, None)
+            self._write(batch)
+            for record in batch:
+                self._pending.pop(record.id, None)
+
+    def _write(self, batch: list[Prediction]) -> None:
+        try:
+            with self._database.write() as connection:
+                predictions.add(connection, batch)
+        except IntegrityError as error:  # a model was deleted meanwhile: only its own records go with it
+            if len(batch) == 1:
+                log.info("prediction record %s is dropped: %s", batch[0].id, error.orig)
+                return
+            for record in batch:
+                self._write([record])
+        except SQLAlchemyError:
+            log.exception("%d prediction records are lost", len(batch))
 
     def _gather(self) -> list[Prediction]:
         try:

@@ -1,5 +1,6 @@
 """Alembic's way into our tables; run through `storage.migrations.upgrade`, or by the `alembic` command."""
 
+from contextlib import closing
 from typing import Any
 
 from alembic import context
@@ -15,14 +16,13 @@ def ignore_foreign_keys(connection: Any, _record: Any) -> None:
     connection.execute("PRAGMA foreign_keys = OFF")
 
 
-database = Database(context.config.attributes.get("url") or Settings().database)
-is_sqlite = database.engine.dialect.name == "sqlite"
-if is_sqlite:
-    event.listen(database.engine, "connect", ignore_foreign_keys)
-with database.write() as connection:
-    context.configure(connection=connection, target_metadata=metadata, render_as_batch=True)
-    with context.begin_transaction():
-        context.run_migrations()
-    if is_sqlite and (broken := connection.exec_driver_sql("PRAGMA foreign_key_check").all()):
-        raise RuntimeError(f"the migration left rows that refer to nothing: {broken[:10]}")
-database.close()
+with closing(Database(context.config.attributes.get("url") or Settings().database)) as database:
+    is_sqlite = database.engine.dialect.name == "sqlite"
+    if is_sqlite:
+        event.listen(database.engine, "connect", ignore_foreign_keys)
+    with database.write() as connection:
+        context.configure(connection=connection, target_metadata=metadata, render_as_batch=True)
+        with context.begin_transaction():
+            context.run_migrations()
+        if is_sqlite and (broken := connection.exec_driver_sql("PRAGMA foreign_key_check").all()):
+            raise RuntimeError(f"the migration left rows that refer to nothing: {broken[:10]}")

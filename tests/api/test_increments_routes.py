@@ -185,12 +185,11 @@ def test_an_archive_that_cannot_be_taken_leaves_nothing(http, world, content, ki
 
 
 def test_an_unknown_strategy_is_answered_with_the_list(http, world):
-    model = world.model()
-    for request in ({"params": {"strategy": "lfw"}}, {"files": {"data": ("x", b""), "strategy": (None, "lfw")}}):
-        request.setdefault("content", class_zip("cat", "dog") if "params" in request else None)
-        if "files" in request:
-            request["files"]["data"] = ("x", class_zip("cat", "dog"))
-        refused = problem(post(http, model, **request), 422, "unknown-strategy")
+    model, content = world.model(), class_zip("cat", "dog")
+    by_query = post(http, model, content, params={"strategy": "lfw"})
+    by_form = post(http, model, files={"data": ("x", content), "strategy": (None, "lfw")})
+    for answer in (by_query, by_form):
+        refused = problem(answer, 422, "unknown-strategy")
         assert refused["known"] == [item["name"] for item in http.get("/v1/strategies").json()["items"]]
 
 
@@ -291,7 +290,7 @@ NAMED = b'--x\r\nContent-Disposition: form-data; name="%s"; filename="a.zip"\r\n
         (b"abc", {"Content-Type": "multipart/form-data; boundary*=utf-8''%e2%82%ac"}, 422, "boundary"),
     ],
 )
-def test_a_form_that_is_not_as_it_should_be(http, world, content, headers, status, said):
+def test_a_form_that_is_not_as_it_should_be(http, world, *, content, headers, status, said):
     answer = post(http, world.model(), content, headers=headers)
     assert answer.status_code == status, answer.text
     assert said in answer.json()["detail"]

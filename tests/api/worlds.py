@@ -194,16 +194,17 @@ def running(settings: Settings) -> Iterator[World]:
     server = Server(app, uvicorn.Config(app, port=0, log_level="warning", access_log=False))
     thread = threading.Thread(target=server.run, name="api")
     thread.start()
-    database = Database(settings.database)
+    database, http = Database(settings.database), httpx.Client(timeout=30)
     try:
         assert eventually(lambda: server.started or not thread.is_alive(), seconds=30)
         assert server.started
         host, port = server.servers[0].sockets[0].getsockname()
-        with httpx.Client(base_url=f"http://{host}:{port}", timeout=30) as http:
-            yield World(settings, http, database, open_blobs(settings.blobs))
+        http.base_url = httpx.URL(f"http://{host}:{port}")
+        yield World(settings, http, database, open_blobs(settings.blobs))
     finally:
         server.handle_exit(SIGTERM, None)
         thread.join()
+        http.close()
         database.close()
 
 

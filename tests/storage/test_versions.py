@@ -49,12 +49,12 @@ def test_a_deleted_ancestor_keeps_its_place_and_its_metrics(world: World, grown:
     assert [one.number for one in world.read(versions.page, grown, limit=9, cursor=None).items] == [2, 3, 4]
 
 
-@pytest.mark.parametrize("number", [0, -1, 5, 2**31, 2**70])
-def test_a_version_that_never_was_is_said_by_number(world: World, grown: Model, number: int):
-    for call in (versions.get, versions.remove):
-        with pytest.raises(VersionNotFound, match=str(number)):
-            world.write(call, grown, number)
-    assert world.read(versions.find, grown.id, number) is None
+def test_a_version_that_never_was_is_said_by_number(world: World, grown: Model):
+    for number in (0, -1, 5, 2**31, 2**70):
+        for call in (versions.get, versions.remove):
+            with pytest.raises(VersionNotFound, match=str(number)):
+                world.write(call, grown, number)
+        assert world.read(versions.find, grown.id, number) is None
 
 
 def test_a_deleted_version_is_not_found_but_remembered(world: World, grown: Model):

@@ -9,13 +9,14 @@ from typing import Any, TypeVar
 
 from sqlalchemy import func, select
 
-from storage import batches, images, increments, leases, models, publication, versions
+from storage import batches, events, images, increments, leases, models, publication, versions
 from storage.database import Database
 from storage.domain import (
     Batch,
     ClassCount,
     Image,
     Increment,
+    IncrementStatus,
     KnownClasses,
     Memory,
     Model,
@@ -147,6 +148,22 @@ class World:
         claim = self.claim(worker, lease_seconds=lease_seconds)
         assert claim is not None
         return claim
+
+    def end(self, claim: Claim, status: IncrementStatus = IncrementStatus.FAILED) -> bool:
+        """Whether the claim still stood to end its increment."""
+        return self.write(leases.end, claim, status, reason="why")
+
+    def outcomes(self, increment_id: str) -> list[tuple[int, str, str | None]]:
+        """Number, worker and outcome of every attempt."""
+        tries = self.read(increments.attempts_of, increment_id)
+        assert all((one.finished_at is None) == (one.outcome is None) for one in tries)
+        return [(one.attempt, one.worker, one.outcome) for one in tries]
+
+    def statuses(self, increment_id: str) -> list[str]:
+        """Every status the increment has had, as its events tell."""
+        steps = self.read(events.after, increment_id, 0)
+        assert [step.sequence for step in steps] == list(range(1, len(steps) + 1))
+        return [step.data["status"] for step in steps if step.kind == "status"]
 
     def ingest(self, batch_id: str) -> tuple[Image, ...]:
         """Turn the counts of a batch into images, and return them as `images.of_batch` does."""

@@ -1,0 +1,37 @@
+"""The description at /openapi.json, where it has to differ from what FastAPI writes by itself."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from fastapi import FastAPI
+
+from api.problems import MEDIA_TYPE, SCHEMA, Problem
+
+EVENT_STREAM = "text/event-stream"
+
+
+def install(app: FastAPI) -> None:
+    """Let ``app`` describe its errors as problem documents, and its event streams in the words of OpenAPI 3.1."""
+    describe = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = describe()
+        schemas = document["components"]["schemas"]
+        schemas["Problem"] = Problem.model_json_schema()
+        for unused in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(unused, None)
+        for status, response in _responses(document):
+            content = response.get("content", {})
+            if status == "422" and "application/json" in content:  # FastAPI's own form of it, which is never sent
+                response["content"] = {MEDIA_TYPE: SCHEMA}
+            if EVENT_STREAM in content:  # FastAPI's itemSchema is a word of OpenAPI 3.2
+                content[EVENT_STREAM] = {"schema": {"type": "string"}}
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _responses(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path in document["paths"].values():
+        for operation in path.values():
+            yield from operation["responses"].items()

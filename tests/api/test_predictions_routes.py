@@ -1,0 +1,380 @@
+"""Predictions over HTTP, their record, and how a promotion reaches them."""
+
+import base64
+import io
+import time
+from threading import Event, Thread
+
+import pytest
+from PIL import Image
+
+from tests.api.worlds import SIZE, eventually, picture, problem, running
+
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.fixture(scope="module")
+def model(shared_world):
+    """A model of five classes in two versions, that no test changes."""
+    name = shared_world.model()
+    shared_world.version(name, "cat", "dog")
+    shared_world.version(name, "emu", "fox", "gnu")
+    return name
+
+
+def predict(http, model, content=None, *, headers=None, files=None, **query):
+    """Ask for predictions."""
+    path = f"/v1/models/{model}/predictions"
+    return http.post(path, params=query, content=content, headers=headers, files=files)
+
+
+def files(*pictures):
+    """Multipart files of some pictures."""
+    return [("images", (f"{n}.png", data, "image/png")) for n, data in enumerate(pictures)]
+
+
+def in_json(*pictures):
+    """A JSON body of some pictures."""
+    return {"images": [base64.b64encode(data).decode() for data in pictures]}
+
+
+# What is asked and answered
+
+
+def test_one_picture_as_the_body(http, model):
+    answer = predict(http, model, picture(1), headers={"Content-Type": "image/png"})
+    assert answer.status_code == 200
+    body = answer.json()
+    assert (body["model"], body["version"], len(body["predictions"])) == (model, 2, 1)
+    ranked = body["predictions"][0]
+    assert {one["label"] for one in ranked} == {"cat", "dog", "emu", "fox", "gnu"}
+    assert sum(one["probability"] for one in ranked) == pytest.approx(1)
+    assert [one["probability"] for one in ranked] == sorted((one["probability"] for one in ranked), reverse=True)
+
+
+def test_body_form_and_json_say_the_same(http, model, world):
+    pictures = [picture(seed) for seed in range(3)]
+    one_by_one = [predict(http, model, data).json()["predictions"][0] for data in pictures]
+    assert predict(http, model, files=files(*pictures)).json()["predictions"] == approximately(one_by_one)
+    by_json = http.post(f"/v1/models/{model}/predictions", json=in_json(*pictures)).json()
+    assert by_json["predictions"] == approximately(one_by_one)
+    assert one_by_one[0] != one_by_one[1]
+
+
+def approximately(predictions):
+    """The same labels in the same order, probabilities but for the last bits: a batch is added up in another order."""
+    return [
+        [{"label": one["label"], "probability": pytest.approx(one["probability"], abs=1e-5)} for one in ranked]
+        for ranked in predictions
+    ]
+
+
+@pytest.mark.parametrize(
+    "kind", ["image/jpeg", "application/octet-stream", "text/plain; charset=x", "nonsense", "", None]
+)
+def test_the_bytes_count_not_what_they_are_called(http, model, kind):
+    answer = predict(http, model, picture(1), headers={} if kind is None else {"Content-Type": kind})
+    assert answer.json()["predictions"] == predict(http, model, picture(1)).json()["predictions"]
+
+
+@pytest.mark.parametrize(("top_k", "count"), [(1, 1), (3, 3), (5, 5), (1000, 5)])
+def test_top_k_bounds_the_answer(http, model, top_k, count):
+    assert [len(one) for one in predict(http, model, picture(1), top_k=top_k).json()["predictions"]] == [count]
+
+
+def test_five_are_ranked_by_default(http, world):
+    name = world.model()
+    world.version(name, *(f"class {n}" for n in range(8)))
+    assert len(predict(http, name, picture(1)).json()["predictions"][0]) == 5
+
+
+def test_a_version_is_chosen_by_number(http, model):
+    old = predict(http, model, picture(1), version=1).json()
+    assert old["version"] == 1
+    assert {one["label"] for one in old["predictions"][0]} == {"cat", "dog"}
+    assert predict(http, model, picture(1), version=2).json()["version"] == 2
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 500), (64, 64)])
+def test_pictures_of_any_size_are_taken(http, model, size):
+    buffer = io.BytesIO()
+    Image.new("RGB", size, "red").save(buffer, "PNG")
+    assert predict(http, model, buffer.getvalue()).status_code == 200
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1", "I;16"])
+def test_pictures_of_any_mode_are_taken(http, model, mode):
+    buffer = io.BytesIO()
+    image = Image.new("RGB", (SIZE, SIZE), "red")
+    image = Image.new(mode, (SIZE, SIZE)) if mode == "I;16" else image.convert(mode)
+    image.save(buffer, "JPEG" if mode == "CMYK" else "PNG")
+    assert predict(http, model, buffer.getvalue()).status_code == 200
+
+
+def test_many_at_once_each_get_their_own_answer(http, model):
+    expected = {seed: predict(http, model, picture(seed)).json()["predictions"] for seed in range(8)}
+    answers = {}
+
+    def ask(seed):
+        answers[seed] = predict(http, model, picture(seed)).json()["predictions"]
+
+    threads = [Thread(target=ask, args=(seed,)) for seed in expected]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == expected
+
+
+# What is refused
+
+
+def test_without_a_version_the_way_out_is_named(http, world):
+    name = world.model()
+    refused = problem(predict(http, name, picture(1)), 409, "no-version-yet")
+    assert f"/v1/models/{name}/increments" in refused["detail"]
+    problem(predict(http, name, picture(1), version=1), 404, "version-not-found")
+    problem(predict(http, "nobody", picture(1)), 404, "model-not-found")
+
+
+@pytest.mark.parametrize("version", ["3", "99999999999", "9" * 30])
+def test_a_version_that_is_not_there(http, model, version):
+    problem(predict(http, model, picture(1), version=version), 404, "version-not-found")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"top_k": "0"},
+        {"top_k": "-5"},
+        {"top_k": "1001"},
+        {"top_k": "9" * 40},
+        {"top_k": "9" * 5000},
+        {"top_k": "many"},
+        {"top_k": "1.5"},
+        {"top_k": ""},
+        {"version": "0"},
+        {"version": "-1"},
+        {"version": "latest"},
+        {"record": "maybe"},
+    ],
+)
+def test_a_query_out_of_range_is_refused(http, model, query):
+    refused = problem(predict(http, model, picture(1), **query), 422, "request-invalid")
+    assert refused["errors"][0]["field"] in query
+
+
+def broken():
+    """Bytes that are no picture this service reads."""
+    whole, animated, tiff = picture(1, size=64), io.BytesIO(), io.BytesIO()
+    frames = [Image.new("RGB", (SIZE, SIZE), colour) for colour in ("red", "blue")]
+    frames[0].save(animated, "GIF", save_all=True, append_images=frames[1:])
+    frames[0].save(tiff, "TIFF")
+    return {
+        "truncated": whole[: len(whole) // 2],
+        "PDF": b"%PDF-1.7\n",
+        "SVG": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        "EPS": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 1 1\n",
+        "TIFF": tiff.getvalue(),
+        "animated": animated.getvalue(),
+        "zeros": bytes(1000),
+        "pickle": b"\x80\x04N.",
+    }
+
+
+@pytest.mark.parametrize("kind", broken())
+def test_a_bad_picture_is_named_by_its_position(http, model, kind):
+    bad = broken()[kind]
+    assert problem(predict(http, model, bad), 422, "image-unreadable")["image"] == 0
+    refused = problem(predict(http, model, files=files(picture(1), bad, picture(2))), 422, "image-unreadable")
+    assert refused["image"] == 1
+    by_json = http.post(f"/v1/models/{model}/predictions", json=in_json(picture(1), picture(2), bad))
+    assert problem(by_json, 422, "image-unreadable")["image"] == 2
+
+
+def test_a_pixel_bomb_is_refused_before_it_is_decoded(http, model):
+    buffer = io.BytesIO()
+    Image.new("1", (20_000, 20_000)).save(buffer, "PNG")
+    started_at = time.monotonic()
+    assert "pixels" in problem(predict(http, model, buffer.getvalue()), 422, "image-unreadable")["detail"]
+    assert time.monotonic() - started_at < 2
+
+
+@pytest.mark.parametrize(
+    ("content", "headers"),
+    [
+        (b"", {}),
+        (b"", JSON),
+        (b"{}", JSON),
+        (b"[]", JSON),
+        (b"null", JSON),
+        (b'{"images": []}', JSON),
+        (b'{"images": "aGk="}', JSON),
+        (b'{"images": [null]}', JSON),
+        (b'{"images": ["\xff"]}', JSON),
+        (b'{"images": ["a b"]}', JSON),
+        (b'{"images": ["aGk="], "top_k": 3}', JSON),
+        (b"[" * 100_000, JSON),
+        (b"", {"Content-Type": "multipart/form-data; boundary=x"}),
+        (b"junk", {"Content-Type": "multipart/form-data; boundary=x"}),
+        (b"junk", {"Content-Type": "multipart/form-data"}),
+        (b"junk", {"Content-Type": "multipart/form-data; boundary=" + "x" * 5000}),
+        (
+            b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\nb\r\n--x--\r\n',
+            {"Content-Type": "multipart/form-data; boundary=x"},
+        ),
+    ],
+)
+def test_a_body_without_a_picture_is_refused(http, model, content, headers):
+    answer = predict(http, model, content, headers=headers)
+    assert answer.status_code in {400, 422}
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["detail"]
+
+
+def test_too_many_pictures_at_once_are_refused_with_the_limit(http, model):
+    assert predict(http, model, files=files(*[picture(1)] * 8)).status_code == 200
+    assert "1 to 8" in problem(predict(http, model, files=files(*[picture(1)] * 9)), 422, "invalid")["detail"]
+
+
+# The record
+
+
+def test_a_durable_record_is_there_at_once_and_says_what_was_answered(http, model, world):
+    answer = predict(http, model, files=files(picture(1), picture(2)), record="durable").json()
+    kept = http.get(f"/v1/predictions/{answer['id']}").json()
+    assert kept.pop("created_at").endswith("Z")
+    assert kept == answer
+    assert http.get(f"/v1/models/{model}/predictions").json()["items"][0]["id"] == answer["id"]
+
+
+def test_a_record_written_behind_can_be_read_back_at_once_too(http, model):
+    for seed in range(5):
+        answer = predict(http, model, picture(seed)).json()
+        assert http.get(f"/v1/predictions/{answer['id']}").json()["predictions"] == answer["predictions"]
+
+
+def test_records_are_listed_latest_first_page_by_page(http, world):
+    name = world.model()
+    world.version(name, "cat", "dog")
+    made = [predict(http, name, picture(seed), record="durable").json()["id"] for seed in range(5)]
+    path = f"/v1/models/{name}/predictions"
+    seen, cursor = [], None
+    while True:
+        page = http.get(path, params={"limit": 2} | ({"cursor": cursor} if cursor else {})).json()
+        seen += [item["id"] for item in page["items"]]
+        if (cursor := page["next_cursor"]) is None:
+            break
+    assert seen == made[::-1]
+
+
+def test_records_written_behind_outlive_the_process(settings_for, tmp_path):
+    settings = settings_for(tmp_path)
+    with running(settings) as world:
+        name = world.model()
+        world.version(name, "cat", "dog")
+        made = [predict(world.http, name, picture(seed)).json()["id"] for seed in range(20)]
+    with running(settings) as world:
+        assert all(world.http.get(f"/v1/predictions/{number}").status_code == 200 for number in made)
+
+
+def test_a_deleted_model_takes_no_other_models_records_along(http, world):
+    kept, deleted = world.model(), world.model()
+    for name in (kept, deleted):
+        world.version(name, "cat", "dog")
+        predict(http, name, picture(1))
+    ids = [predict(http, kept, picture(seed)).json()["id"] for seed in range(3)]
+    predict(http, deleted, picture(1))
+    http.delete(f"/v1/models/{deleted}")
+    time.sleep(0.3)
+    assert all(http.get(f"/v1/predictions/{number}").status_code == 200 for number in ids)
+
+
+@pytest.mark.parametrize("prediction_id", ["nothing", "0" * 32, "%00", "a" * 5000])
+def test_a_record_that_is_not_there(http, prediction_id):
+    answer = http.get(f"/v1/predictions/{prediction_id}")
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+# Promotion
+
+
+def test_a_promotion_by_another_process_is_noticed_within_a_second(http, world):
+    name = world.model()
+    world.version(name, "cat", "dog")
+    assert predict(http, name, picture(1)).json()["version"] == 1
+    world.version(name, "emu", "fox")  # published as a worker does it, this service is not told
+    assert eventually(lambda: predict(http, name, picture(1)).json()["version"] == 2, seconds=1)
+
+
+def test_a_promotion_by_this_process_is_there_with_its_answer(http, world):
+    name = world.model()
+    world.version(name, "cat", "dog")
+    world.version(name, "emu", "fox")
+    for version in (1, 2, 1, 2):
+        http.put(f"/v1/models/{name}/current", json={"version": version})
+        assert predict(http, name, picture(1)).json()["version"] == version
+
+
+def test_promotions_under_load_cost_no_answer_and_mix_no_versions(http, world, tmp_path):
+    name = world.model()
+    world.version(name, "cat", "dog")
+    world.version(name, "emu", "fox")
+    expected = {version: predict(http, name, picture(1), version=version).json()["predictions"] for version in (1, 2)}
+    done, answers = Event(), []
+
+    def ask():
+        while not done.is_set():
+            answers.append(predict(http, name, picture(1)))
+
+    threads = [Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for n in range(20):
+        assert http.put(f"/v1/models/{name}/current", json={"version": 1 + n % 2}).status_code == 200
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert {answer.status_code for answer in answers} == {200}
+    bodies = [answer.json() for answer in answers]
+    assert {body["version"] for body in bodies} == {1, 2}
+    assert all(body["predictions"] == expected[body["version"]] for body in bodies)
+
+
+def test_a_damaged_version_leaves_the_old_one_in_service_and_is_seen(http, world):
+    name = world.model()
+    world.version(name, "cat", "dog")
+    world.version(name, "emu", "fox", promote="manual")
+    assert predict(http, name, picture(1)).json()["version"] == 1
+    weights = http.get(f"/v1/models/{name}/versions/2").json()["files"]["weights.safetensors"]["sha256"]
+    path = world.blobs.root / weights[:2] / weights
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.chmod(0o600)
+    path.write_bytes(data)
+
+    assert http.put(f"/v1/models/{name}/current", json={"version": 2}).status_code == 200
+    time.sleep(0.6)  # two looks for promotions
+    assert predict(http, name, picture(1)).json()["version"] == 1
+    ready = http.get("/readyz")
+    assert ready.status_code == 200
+    assert "damaged" in ready.json()["checks"][f"model {name}"]
+    answer = problem(predict(http, name, picture(1), version=2), 500, "blob-damaged")
+    assert weights in answer["detail"]
+
+    assert http.put(f"/v1/models/{name}/current", json={"version": 1}).status_code == 200
+    assert eventually(lambda: f"model {name}" not in http.get("/readyz").json()["checks"], seconds=2)
+
+
+def test_a_deleted_model_does_not_end_the_look_for_promotions(http, world):
+    for _ in range(3):
+        name = world.model()
+        world.version(name, "cat", "dog")
+        predict(http, name, picture(1))
+        http.delete(f"/v1/models/{name}")
+    name = world.model()
+    world.version(name, "cat", "dog")
+    predict(http, name, picture(1))
+    world.version(name, "emu", "fox")
+    assert eventually(lambda: predict(http, name, picture(1)).json()["version"] == 2, seconds=2)
