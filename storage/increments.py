@@ -117,7 +117,7 @@ def cancel(connection: Connection, increment_id: str) -> Increment:
     """Stop an increment: at once if it is queued, within seconds if it runs; raises `IncrementNotCancellable`."""
     increment = _lock(connection, increment_id)
     if increment.status.is_final:
-        raise IncrementNotCancellable(f"Increment {increment_id} is {increment.status} already: there is nothing to stop.")
+        raise IncrementNotCancellable(f"Increment {increment_id} is {increment.status} already, nothing to stop.")
     values: dict[str, Any] = {"cancel_requested": True}
     if increment.status is IncrementStatus.QUEUED:
         values |= {"status": IncrementStatus.CANCELLED, "finished_at": now()}

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from losses import objective
 from losses.strategies import get as strategy_named
+from storage.errors import RecipeInvalid
 from trainer.data import ImageSet, channel_statistics
 from trainer.networks import EvaluationTransform, IncrementalNetwork, build, load_initial_weights
 from trainer.recipes import Recipe
@@ -54,14 +55,14 @@ def learn(
 ) -> Learned:
     """Train one increment on ``images`` of the batch and the parent's ``exemplars``; the parent is left as it was.
 
-    Normalisation is fixed by the first increment's images. Raises ValueError for initial weights that do not fit, and
-    `trainer.training.LossNotFinite`.
+    Normalisation is fixed by the first increment's images. Raises `RecipeInvalid` for initial weights that are not there
+    or do not fit, and `trainer.training.LossNotFinite`.
     """
     torch.manual_seed(recipe.seed)  # heads and, at first, the backbone draw their initial weights from here
     if parent is None:
         network = build(architecture.network, channels=architecture.channels, image_size=architecture.image_size)
         if recipe.initial_weights is not None:
-            load_initial_weights(network, weights_folder / recipe.initial_weights)
+            _start_from(network, weights_folder / recipe.initial_weights)
         mean, std = channel_statistics(images.pixels)
         transform = EvaluationTransform(architecture.image_size, architecture.channels, mean=mean, std=std)
     else:
@@ -79,6 +80,13 @@ def learn(
         report=report,
     )
     return Learned(network.eval(), transform)
+
+
+def _start_from(network: IncrementalNetwork, file: Path) -> None:
+    try:
+        load_initial_weights(network, file)
+    except (OSError, ValueError) as error:
+        raise RecipeInvalid(f"initial_weights {file.name!r} cannot be used: {error}") from error
 
 
 def _teacher(parent: Learned | None, device: torch.device) -> IncrementalNetwork | None:

@@ -19,7 +19,9 @@ def test_every_line_of_the_walk_through_runs(service: Service, tmp_path: Path) -
     blocks = re.findall(r"^```bash\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines() if line]
     assert len(lines) >= 20
-    script = "\n".join(lines).replace("localhost:8000", service.url).replace(".venv/bin/", f"{Path(sys.executable).parent}/")
+    script = (
+        "\n".join(lines).replace("localhost:8000", service.url).replace(".venv/bin/", f"{Path(sys.executable).parent}/")
+    )
     done = subprocess.run(
         ["bash", "-euxo", "pipefail", "-c", script],
         cwd=tmp_path,

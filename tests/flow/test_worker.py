@@ -10,6 +10,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from api.client import Client
 from tests.flow.conftest import Grower, Service
@@ -177,3 +179,28 @@ def test_a_second_service_on_the_same_home_is_refused_with_the_pid_of_the_first(
     )
     assert second.returncode == 1
     assert str(service.process.pid) in second.stderr + second.stdout
+
+
+def test_initial_weights_are_loaded_and_missing_ones_fail_at_once(
+    client: Client, service: Service, grower: Grower, tmp_path: Path
+) -> None:
+    missing = grower.push("anise", "basil", recipe=QUICK | {"initial_weights": "nowhere.safetensors"})["id"]
+    final = list(client.events(missing))[-1].data
+    assert (final["status"], final["attempt"]) == ("failed", 1)
+    assert "nowhere.safetensors" in final["error"]
+
+    first = grower.learn("anise", "basil")
+    client.download(grower.name, first["version"] or 0, tmp_path / "version")
+    weights = service.home / "weights"
+    weights.mkdir(exist_ok=True)
+    (tmp_path / "version" / "weights.safetensors").rename(weights / "pretrained.safetensors")
+    client.create_model("started", image_size=SIZE, recipe=QUICK | {"epochs": 1, "learning_rate": 1e-9})
+    archive = write_zip(tmp_path / "1.zip", ["anise", "basil"])
+    client.wait(client.start_increment("started", archive, recipe={"initial_weights": "pretrained.safetensors"})["id"])
+    client.download("started", 1, tmp_path / "started")
+    old = load_file(weights / "pretrained.safetensors")
+    new = load_file(tmp_path / "started" / "weights.safetensors")
+    learned = [name for name in old if name.startswith("backbone.") and name.endswith("weight")]
+    assert len(learned) > 30
+    for name in learned:
+        torch.testing.assert_close(new[name], old[name], atol=1e-5, rtol=0)
