@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
+from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -82,6 +83,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(ClientDisconnect, _gone)
+    app.add_exception_handler(DataError, _unfit)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -130,6 +132,12 @@ async def _http(request: Request, error: Exception) -> ProblemResponse:
 async def _gone(request: Request, _error: Exception) -> ProblemResponse:
     log.info("%s %s: the client went away in the middle of its request", request.method, request.url.path)
     return _problem(HTTPStatus.BAD_REQUEST, "request-incomplete", "The request ended before its body was complete.")
+
+
+async def _unfit(request: Request, error: Exception) -> ProblemResponse:
+    log.warning("%s %s: %s", request.method, request.url.path, error)
+    detail = "A value in the request does not fit into the database, such as a text that holds a NUL character."
+    return _problem(HTTPStatus.UNPROCESSABLE_ENTITY, "value-unfit", detail)
 
 
 async def _unexpected(request: Request, error: Exception) -> ProblemResponse:

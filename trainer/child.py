@@ -12,7 +12,6 @@ import threading
 import time
 from pathlib import Path
 
-from storage.admission import check_classes
 from storage.blobs import open_blobs
 from storage.database import Database
 from storage.errors import AccreteError
@@ -66,12 +65,7 @@ def _reason(error: Exception) -> str | None:
 def _run(claim: Claim, settings: Settings, folder: Path, report: LineReport, *, spawned_at: float) -> None:
     database, blobs = Database(settings.database), open_blobs(settings.blobs)
     job = read_job(database, claim)
-    check_classes(
-        batch=job.batch.classes,
-        known=job.known,
-        policy=job.increment.known_classes,
-        has_memory=job.model.memory is not None,
-    )
+    job.check_classes()
     from trainer import stages  # imports torch, which takes seconds; a refusal above need not wait for it
 
     report.seconds["queued"] = round(spawned_at - job.increment.created_at.timestamp(), 3)

@@ -55,7 +55,7 @@ def learn(
 ) -> Learned:
     """Train one increment on ``images`` of the batch and the parent's ``exemplars``; the parent is left as it was.
 
-    Normalisation is fixed by the first increment's images. Raises `RecipeInvalid` for initial weights that are not there
+    Normalisation is fixed by the first increment's images. Raises `RecipeInvalid` for initial weights that are missing
     or do not fit, and `trainer.training.LossNotFinite`.
     """
     torch.manual_seed(recipe.seed)  # heads and, at first, the backbone draw their initial weights from here

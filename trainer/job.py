@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from storage import batches, exemplars, increments, metrics, models, versions
+from storage.admission import check_classes
 from storage.database import Database
 from storage.domain import Batch, Image, Increment, Model, Version
 from storage.leases import Claim
@@ -28,6 +29,15 @@ class Job:
         """Classes of the parent, in the order of its logits."""
         return self.line[-1].classes if self.line else ()
 
+    def check_classes(self) -> None:
+        """Raise the reason why the batch, as it is now, cannot be learned on top of the parent."""
+        check_classes(
+            batch=self.batch.classes,
+            known=self.known,
+            policy=self.increment.known_classes,
+            has_memory=bool(self.exemplars),  # a memory that is still empty sets nothing beside a single class
+        )
+
     @property
     def parent(self) -> Version | None:
         """The version to start from; None for a model's first increment."""
@@ -35,11 +45,11 @@ class Job:
 
 
 def read_job(database: Database, claim: Claim) -> Job:
-    """Read it in one consistent view; the parent is the head as it is now."""
+    """Read it in one consistent view; the parent is the head as it was when the increment was claimed."""
     with database.read() as connection:
         increment = increments.get(connection, claim.increment_id)
         model = models.by_id(connection, increment.model_id)
-        line = versions.lineage(connection, model, model.head)
+        line = versions.lineage(connection, model, increment.parent)
         kept = (
             exemplars.of_version(connection, model_id=model.id, version=line[-1].number)
             if line and model.memory is not None

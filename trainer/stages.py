@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from storage import batches, images, leases
-from storage.admission import check_classes
 from storage.blobs import BlobStore
 from storage.database import Database
 from storage.domain import BatchStatus, Image, Split
@@ -112,13 +111,9 @@ def _ingest(job: Job, tools: Tools) -> Job:
         if not archive_needed:
             tools.blobs.delete(str(batch.archive))
         batch = ingested
-    check_classes(
-        batch=batch.classes,
-        known=job.known,
-        policy=job.increment.known_classes,
-        has_memory=job.model.memory is not None,
-    )
-    return replace(job, batch=batch)
+    job = replace(job, batch=batch)
+    job.check_classes()
+    return job
 
 
 def _found(job: Job, tools: Tools) -> Ingested:

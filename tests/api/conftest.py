@@ -29,6 +29,8 @@ def settings_for(migrated_sqlite: Path, redis_url: str) -> Callable[..., Setting
     def make(home: Path, **values: Any) -> Settings:
         copy_sqlite(migrated_sqlite, home / "accrete.db")
         defaults: dict[str, Any] = {
+            "database_url": None,  # whatever the environment says
+            "blob_url": None,
             "redis_url": redis_url,
             "max_request_bytes": MAX_REQUEST_BYTES,
             "max_upload_bytes": MAX_UPLOAD_BYTES,

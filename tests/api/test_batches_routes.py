@@ -174,7 +174,7 @@ def test_an_image_larger_than_those_of_archives_may_be_is_refused(http, batch):
     assert "524,288" in problem(answer, 413, "too-large")["detail"]
 
 
-@pytest.mark.parametrize("batch_id", ["nothing", "0" * 32, "%00", "a" * 5000])
+@pytest.mark.parametrize("batch_id", ["nothing", "0" * 32, "%C3%A4", "a" * 5000])
 def test_a_batch_that_is_not_there(http, batch_id):
     assert http.get(f"/v1/batches/{batch_id}").status_code == 404
     answer = http.post(f"/v1/batches/{batch_id}/images", params={"label": "cat"}, content=picture(1))

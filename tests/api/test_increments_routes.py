@@ -255,7 +255,7 @@ def test_a_json_body_is_checked_field_by_field(http, world, body, named):
     assert named in problem(post(http, world.model(), body, headers=JSON), 422, "invalid")["detail"]
 
 
-@pytest.mark.parametrize("batch_id", ["nothing", "", "\\u0000", "0" * 32, "x" * 5000])
+@pytest.mark.parametrize("batch_id", ["nothing", "", "0" * 32, "x" * 5000])
 def test_a_batch_that_is_not_there(http, world, batch_id):
     problem(post(http, world.model(), f'{{"batch_id": "{batch_id}"}}', headers=JSON), 404, "batch-not-found")
 
@@ -459,7 +459,7 @@ def test_trying_again_is_refused_when_another_brought_the_classes(http, world):
     assert refused["classes"] == ["dog"]
 
 
-@pytest.mark.parametrize("increment_id", ["nothing", "%00", "0" * 32, "..%2f..", "a" * 5000])
+@pytest.mark.parametrize("increment_id", ["nothing", "%C3%A4", "0" * 32, "..%2f..", "a" * 5000])
 @pytest.mark.parametrize(("method", "rest"), [("GET", ""), ("GET", "/events"), ("POST", "/cancel"), ("POST", "/retry")])
 def test_an_increment_that_is_not_there(http, increment_id, method, rest):
     answer = http.request(method, f"/v1/increments/{increment_id}{rest}")

@@ -290,7 +290,7 @@ def test_a_deleted_model_takes_no_other_models_records_along(http, world):
     assert all(http.get(f"/v1/predictions/{number}").status_code == 200 for number in ids)
 
 
-@pytest.mark.parametrize("prediction_id", ["nothing", "0" * 32, "%00", "a" * 5000])
+@pytest.mark.parametrize("prediction_id", ["nothing", "0" * 32, "%C3%A4", "a" * 5000])
 def test_a_record_that_is_not_there(http, prediction_id):
     answer = http.get(f"/v1/predictions/{prediction_id}")
     assert answer.status_code == 404
