@@ -5,7 +5,8 @@ LABEL org.opencontainers.image.title="accrete" \
       org.opencontainers.image.description="An image classifier that keeps learning new classes" \
       org.opencontainers.image.licenses="Apache-2.0"
 
-ENV PYTHONDONTWRITEBYTECODE=1 \
+ENV OMP_WAIT_POLICY=PASSIVE \
+    PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     ACCRETE_HOME=/data \

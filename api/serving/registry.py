@@ -14,7 +14,7 @@ from storage import models, versions
 from storage.blobs import BlobStore
 from storage.database import Database
 from storage.domain import Model
-from storage.errors import AccreteError, NoVersionYet
+from storage.errors import NoVersionYet
 from trainer.networks import LoadedVersion, load_version
 
 log = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ class Registry:
             try:
                 with self._loading:
                     served = self._load(model, model.current)
-            except (AccreteError, ValueError, OSError) as error:
+            except Exception as error:  # whatever it is, the old version serves on and the look for promotions goes on
                 faults[model.name] = f"version {model.current} cannot be loaded: {error}"
                 if faults[model.name] != self.faults.get(model.name):
                     log.exception("%s: %s", model.name, faults[model.name])

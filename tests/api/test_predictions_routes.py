@@ -367,6 +367,28 @@ def test_a_damaged_version_leaves_the_old_one_in_service_and_is_seen(http, world
     assert eventually(lambda: f"model {name}" not in http.get("/readyz").json()["checks"], seconds=2)
 
 
+@pytest.mark.parametrize(
+    "rewrite",
+    [
+        {"tasks": [["cat", "dog"], ["emu", "fox", "gnu"]]},  # not the shapes of the weights
+        {"format": 99},
+        {"network": "resnet32000"},
+        {"files": {"elsewhere": {"sha256": "0" * 64, "bytes": 1}}},
+        {"transform": {}},
+    ],
+    ids=lambda rewrite: next(iter(rewrite)),
+)
+def test_a_version_that_cannot_be_loaded_does_not_end_the_look_for_promotions(http, world, rewrite):
+    name = world.model()
+    world.version(name, "cat", "dog")
+    assert predict(http, name, picture(1)).json()["version"] == 1
+    world.publish(world.claim(world.increment(name, "emu", "fox")["id"]), ["emu", "fox"], rewrite=rewrite)
+    assert eventually(lambda: f"model {name}" in http.get("/readyz").json()["checks"], seconds=2)
+    assert predict(http, name, picture(1)).json()["version"] == 1
+    world.version(name, "hen", "ibis")
+    assert eventually(lambda: predict(http, name, picture(1)).json()["version"] == 3, seconds=2)
+
+
 def test_a_deleted_model_does_not_end_the_look_for_promotions(http, world):
     for _ in range(3):
         name = world.model()

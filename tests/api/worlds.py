@@ -135,8 +135,11 @@ class World:
         claim = self.claim(self.increment(model, *labels, **query)["id"])
         return self.publish(claim, labels)
 
-    def publish(self, claim: Claim, labels: Sequence[str]) -> int:
-        """Publish an untrained network under a claim; the number of its version."""
+    def publish(self, claim: Claim, labels: Sequence[str], *, rewrite: Mapping[str, object] | None = None) -> int:
+        """Publish an untrained network under a claim; the number of its version.
+
+        ``rewrite`` goes over what its version.json says, and makes it one that cannot be loaded.
+        """
         with self.database.read() as connection:
             increment = increments.get(connection, claim.increment_id)
             model = models.by_id(connection, increment.model_id)
@@ -148,7 +151,7 @@ class World:
             number=number,
             parent=model.head,
             tasks=tasks,
-            files=self._files(model.name, number, tasks),
+            files=self._files(model.name, number, tasks, rewrite or {}),
             data_digest="0" * 64,
             code_version="test",
             seconds={"training": 1.5},
@@ -159,13 +162,17 @@ class World:
             assert publication.publish(connection, claim, outcome) is not None
         return number
 
-    def _files(self, model: str, number: int, tasks: Sequence[Sequence[str]]) -> dict[str, StoredFile]:
+    def _files(
+        self, model: str, number: int, tasks: Sequence[Sequence[str]], rewrite: Mapping[str, object]
+    ) -> dict[str, StoredFile]:
         torch.manual_seed(int.from_bytes(f"{model} {number}".encode()) % 2**32)
         network = build("resnet32", channels=3, image_size=SIZE, task_sizes=[len(task) for task in tasks])
         transform = EvaluationTransform(SIZE, 3, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
         folder = self.settings.home / f"version-{uuid4().hex}"
         folder.mkdir()
         write_version(folder, network, transform=transform, manifest={"tasks": tasks, "version": number})
+        manifest = folder / "version.json"
+        manifest.write_text(json.dumps(json.loads(manifest.read_text()) | dict(rewrite)))
         sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
         return {name: StoredFile(self.blobs.put_file(folder / name), size) for name, size in sizes.items()}
 
