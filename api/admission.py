@@ -1,34 +1,14 @@
 """From an upload to a queued increment: checked first, stored then, committed last."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
-
 from sqlalchemy import Connection
 
 from api.service import Service
 from api.uploads import Upload
+from api.wishes import Wish
 from storage import archives, batches, increments, models
 from storage.admission import check_classes
 from storage.archives import ArchiveIndex, ArchiveLimits
-from storage.domain import Batch, Increment, KnownClasses, Model, Promotion
-from trainer import recipes
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What a request for an increment asks beside its images; None takes the model's default."""
-
-    strategy: str | None = None
-    recipe: Mapping[str, Any] | None = None
-    promote: Promotion = Promotion.AUTO
-    known_classes: KnownClasses = KnownClasses.REFUSE
-    idempotency_key: str | None = None
-
-    def recipe_for(self, model: Model) -> tuple[str, dict[str, Any]]:
-        """Strategy and complete recipe; raises `UnknownStrategy` and `RecipeInvalid`."""
-        strategy = self.strategy or model.strategy
-        return strategy, recipes.resolve(strategy, model.recipe, self.recipe or {}).model_dump(mode="json")
+from storage.domain import Batch, Increment, Model
 
 
 def from_archive(service: Service, name: str, upload: Upload, wish: Wish) -> tuple[Increment, bool]:

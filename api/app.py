@@ -7,7 +7,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from api import openapi, problems
-from api.routes import batches, health, images, increments, models, predictions, strategies, versions
+from api.routes import batches, events, health, images, increments, models, predictions, strategies, versions
 from api.service import Service
 from api.serving.engine import Engine
 from api.serving.records import Recorder
@@ -63,6 +63,6 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(BodyLimit, settings=settings)
     problems.install(app)
     openapi.install(app)
-    for routes in (models, strategies, batches, images, increments, versions, predictions, health):
+    for routes in (models, strategies, batches, images, increments, events, versions, predictions, health):
         app.include_router(routes.router)
     return app

@@ -1,0 +1,71 @@
+"""What a request for an increment asks beside its images."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from api.schemas import IncrementIn
+from storage.domain import KnownClasses, Model, Promotion
+from storage.errors import Invalid, RecipeInvalid
+from trainer import recipes
+
+Choice = TypeVar("Choice", bound=StrEnum)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a request for an increment asks beside its images; None takes the model's default."""
+
+    strategy: str | None = None
+    recipe: Mapping[str, Any] | None = None
+    promote: Promotion = Promotion.AUTO
+    known_classes: KnownClasses = KnownClasses.REFUSE
+    idempotency_key: str | None = None
+
+    def recipe_for(self, model: Model) -> tuple[str, dict[str, Any]]:
+        """Strategy and complete recipe; raises `UnknownStrategy` and `RecipeInvalid`."""
+        strategy = self.strategy or model.strategy
+        return strategy, recipes.resolve(strategy, model.recipe, self.recipe or {}).model_dump(mode="json")
+
+
+def parse_json(body: bytes) -> IncrementIn:
+    """The JSON form of a request for an increment; raises `Invalid` that names the field."""
+    try:
+        return IncrementIn.model_validate_json(body)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        raise Invalid(f"The JSON body is not as it should be: {faults}") from error
+
+
+def wish(body: Mapping[str, Any], query: Mapping[str, Any], *, idempotency_key: str | None) -> Wish:
+    """What form fields or JSON ask for, and the query above them; raises `Invalid` that names the field."""
+    fields = {**body, **{name: value for name, value in query.items() if value is not None}}
+    unknown = sorted(set(fields) - {"strategy", "recipe", "promote", "known_classes"})
+    if unknown:
+        raise Invalid(f"Unknown field {', '.join(unknown)}: known are strategy, recipe, promote and known_classes.")
+    recipe = fields.get("recipe")
+    if isinstance(recipe, str):
+        try:
+            recipe = json.loads(recipe)
+        except (ValueError, RecursionError) as error:
+            raise RecipeInvalid(f"recipe is no JSON: {error}") from error
+    if recipe is not None and not isinstance(recipe, dict):
+        raise RecipeInvalid(f'recipe is a JSON object such as {{"epochs": 10}}, got {recipe!r}')
+    return Wish(
+        strategy=fields.get("strategy"),
+        recipe=recipe,
+        promote=_one_of(Promotion, "promote", fields.get("promote") or Promotion.AUTO),
+        known_classes=_one_of(KnownClasses, "known_classes", fields.get("known_classes") or KnownClasses.REFUSE),
+        idempotency_key=idempotency_key,
+    )
+
+
+def _one_of(kind: type[Choice], name: str, value: str) -> Choice:
+    try:
+        return kind(value)
+    except ValueError as error:
+        raise Invalid(f"{name} is one of {', '.join(map(str, kind))}, got {value!r}") from error
