@@ -8,7 +8,8 @@ from fastapi import Request
 from pydantic import ValidationError
 from starlette.datastructures import UploadFile
 
-from api.schemas import PredictionIn, in_openapi
+from api.schemas.base import in_openapi
+from api.schemas.predictions import PredictionIn
 from api.uploads import media_type
 from storage.errors import ImageUnreadable, Invalid
 

@@ -9,17 +9,15 @@ with Client() as client:
 import base64
 import json
 import mimetypes
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
-from api import eventstream
-from api.connection import DEFAULT_URL, ClientError, Conflict, Connection, Unavailable, Unreachable
+from api import following
+from api.connection import DEFAULT_URL, ClientError, Conflict, Connection
 from api.documents import (
     Batch,
     Current,
@@ -35,12 +33,13 @@ from api.documents import (
     Version,
     VersionMetrics,
 )
+from api.following import Event
 from api.packing import CHUNK_BYTES, OnUpload, archive_of
 
+__all__ = ["Client", "Event", "IncrementFailed", "succeeded"]
+
 DEFAULT_MEMORY: Memory = {"per_class": 20}  # iCaRL §4, as DESIGN has it
-FINAL = frozenset({"succeeded", "failed", "cancelled"})
 _UPLOAD_ANSWER_SECONDS = 600.0  # the service reads the archive's whole directory before it answers
-_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 5.0  # before an event stream is opened again
 Document = dict[str, Any]
 
 
@@ -51,15 +50,6 @@ class IncrementFailed(ClientError):
         """Say how it ended, and why."""
         super().__init__(f"increment {increment['id']} {increment['status']}: {increment['error'] or 'on request'}")
         self.increment = increment
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """A step in an increment's life: ``status``, ``stage`` or ``epoch``, kept and numbered; ``progress`` live only."""
-
-    kind: str
-    data: Document
-    id: str | None
 
 
 class Client:
@@ -212,34 +202,18 @@ class Client:
 
         Ends after the last status. Raises Unreachable when the service stays away for longer than the patience.
         """
-        pause_seconds, lost_at, final = _FIRST_PAUSE_SECONDS, None, False
-        while not final:
-            try:
-                for event in self._events_of_one_stream(increment_id, last_event_id):
-                    pause_seconds, lost_at = _FIRST_PAUSE_SECONDS, None
-                    if event.kind == "status":  # an increment that was retried has final ones in its past: read on
-                        final = event.data["status"] in FINAL
-                    last_event_id = event.id or last_event_id
-                    yield event
-            except (Unreachable, Unavailable):
-                lost_at = lost_at or time.monotonic()
-                if time.monotonic() - lost_at > patience_seconds:
-                    raise
-            if not final:
-                time.sleep(pause_seconds)
-                pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
+        return following.events(
+            self._connection,
+            _path("increments", increment_id, "events"),
+            last_event_id=last_event_id,
+            patience_seconds=patience_seconds,
+        )
 
     def wait(self, increment_id: str) -> Increment:
         """The increment once it has succeeded; raises IncrementFailed."""
         for _ in self.events(increment_id):
             pass
         return succeeded(self.increment(increment_id))
-
-    def _events_of_one_stream(self, increment_id: str, last_event_id: str | None) -> Iterator[Event]:
-        headers = {"Accept": "text/event-stream"} | ({} if last_event_id is None else {"Last-Event-ID": last_event_id})
-        with self._connection.stream("GET", _path("increments", increment_id, "events"), headers=headers) as response:
-            for event in eventstream.events(response.iter_raw()):
-                yield Event(kind=event.kind, data=json.loads(event.data), id=event.id)
 
     def _upload(
         self, path: str, source: Path, *, params: Document, headers: Mapping[str, str], on_upload: OnUpload | None

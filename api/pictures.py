@@ -6,7 +6,7 @@ import math
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from api.schemas import ModelMetricsOut
+from api.schemas.metrics import ModelMetricsOut
 
 _FORMS = {"tag": "task-agnostic", "taw": "task-aware"}
 _LEGIBLE_TASKS = 12  # beyond, the numbers in the squares would overlap

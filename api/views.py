@@ -5,21 +5,11 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from api.schemas import (
-    AttemptOut,
-    BatchOut,
-    ClassCountOut,
-    CurrentOut,
-    FileOut,
-    IncrementOut,
-    ModelOut,
-    PredictionRecordOut,
-    ProgressOut,
-    RankedOut,
-    RejectOut,
-    Summary,
-    VersionOut,
-)
+from api.schemas.batches import BatchOut, ClassCountOut, RejectOut
+from api.schemas.increments import AttemptOut, IncrementOut, ProgressOut
+from api.schemas.models import ModelOut
+from api.schemas.predictions import PredictionRecordOut, RankedOut
+from api.schemas.versions import CurrentOut, FileOut, Summary, VersionOut
 from storage import batches, increments, metrics, models, versions
 from storage.domain import Batch, Increment, Model, Prediction, Version
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from api.schemas import IncrementIn
+from api.schemas.increments import IncrementIn
 from storage.domain import KnownClasses, Model, Promotion
 from storage.errors import Invalid, RecipeInvalid
 from trainer import recipes

@@ -28,9 +28,10 @@ def of_version(connection: Connection, *, model_id: str, version: int) -> tuple[
         .join(exemplars, exemplars.c.image_id == images.c.id)
         .where(exemplars.c.model_id == model_id)
         .where(exemplars.c.version == version)
-        .order_by(images.c.label, exemplars.c.rank)
+        .order_by(exemplars.c.rank)
     )
-    return tuple(rows.image(row) for row in connection.execute(query).mappings())
+    found = [rows.image(row) for row in connection.execute(query).mappings()]
+    return tuple(sorted(found, key=lambda image: image.label))  # here, as databases collate differently
 
 
 def release(connection: Connection, *, model: Model, version: int) -> tuple[str, ...]:

@@ -121,6 +121,15 @@ def end(connection: Connection, held: Claim, status: IncrementStatus, *, reason:
     return True
 
 
+def refuse(connection: Connection, held: Claim, *, reason: str) -> None:
+    """Finish an increment that can never succeed; one that was asked to stop meanwhile is cancelled, as promised."""
+    query = select(increments.c.cancel_requested).where(held.row).with_for_update()
+    if connection.scalar(query):
+        end(connection, held, IncrementStatus.CANCELLED)
+    else:
+        end(connection, held, IncrementStatus.FAILED, reason=reason)
+
+
 def give_back(
     connection: Connection, held: Claim, *, reason: str, crashed: bool, max_crashes: int
 ) -> IncrementStatus | None:

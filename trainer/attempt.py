@@ -2,12 +2,8 @@
 
 import json
 import logging
-import os
-import queue
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -23,14 +19,13 @@ from storage.domain import IncrementStatus, StoredFile
 from storage.leases import Claim
 from storage.publication import Outcome, publish
 from storage.settings import Settings
+from trainer.childprocess import Child
 
 TICK_SECONDS = 0.1
 WRITE_SECONDS = 0.25  # progress reaches the database at most this often
 WATCH_SECONDS = 1.0  # a cancellation is looked for at least this often
-STOP_SECONDS = 2.0  # between asking a child to end and ending it
 DATABASE_PATIENCE_SECONDS = 60.0
 REFUSED = 3  # exit status of a child that knows why it can never succeed; failure.json says it
-LAST_WORDS = 2_000  # characters of a crashed child's error output that are kept
 
 log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
@@ -57,85 +52,30 @@ def run_attempt(
     lost – without a trace.
     """
     folder = scratch_folder(settings, claim)
-    for left_behind in settings.scratch.glob(f"{claim.increment_id}-*"):  # by attempts that were killed
-        shutil.rmtree(left_behind, ignore_errors=True)
-    folder.mkdir(parents=True)
-    child = Child(claim, settings, folder)
     try:
-        status = _watch(child, claim, settings=settings, database=database, stopping=stopping)
-        _conclude(claim, folder, status, settings=settings, database=database, blobs=blobs)
+        for left_behind in settings.scratch.glob(f"{claim.increment_id}-*"):  # by attempts that were killed
+            shutil.rmtree(left_behind, ignore_errors=True)
+        folder.mkdir(parents=True)
+        with Child(claim, settings, folder) as child:
+            ended = _watch(child, claim, settings=settings, database=database, stopping=stopping)
+        _conclude(claim, folder, ended, settings=settings, database=database, blobs=blobs)
     except ClaimLost:
         log.warning("increment %s: attempt %d lost its claim", claim.increment_id, claim.attempt)
     except Cancelled:
-        child.kill()
         _persist(database, lambda connection: leases.end(connection, claim, IncrementStatus.CANCELLED))
     except Stopping:
-        child.kill()
         _give_back(claim, database, settings, reason="the worker was shut down", crashed=False)
+    except Exception as error:  # a full disk, a store that is away: one crashed attempt, with its reason on record
+        log.exception("increment %s: attempt %d failed in the worker", claim.increment_id, claim.attempt)
+        reason = f"the worker could not go on ({type(error).__name__}: {error})"
+        _give_back(claim, database, settings, reason=reason, crashed=True)
     finally:
-        child.kill()
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def scratch_folder(settings: Settings, claim: Claim) -> Path:
     """Where an attempt keeps its unfinished work."""
     return settings.scratch / f"{claim.increment_id}-{claim.attempt}"
-
-
-class Child:
-    """The training process: a fresh interpreter in a session of its own, talking to us line by line.
-
-    It reads its settings from standard input and takes the end of that stream as our death.
-    """
-
-    def __init__(self, claim: Claim, settings: Settings, folder: Path) -> None:
-        """Start it."""
-        self._errors = folder / "stderr.log"
-        with self._errors.open("wb") as errors:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "trainer.child", claim.increment_id, str(claim.attempt), str(folder)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                start_new_session=True,
-                text=True,
-                # Threads that wait for each other must sleep: spinning, two trainings on two processors, or training
-                # and serving, take each other's time slices and run many times slower (docs/benchmarks.md).
-                env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
-            )
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"settings": settings.model_dump(mode="json"), "spawned_at": time.time()}))
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
-        self.messages: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
-        self._reader = threading.Thread(target=self._read, name="child-reader", daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self.messages.put(json.loads(line))
-
-    def poll(self) -> int | None:
-        """Exit status once it has ended and everything it said is in ``messages``."""
-        status = self._process.poll()
-        if status is not None:
-            self._reader.join()
-        return status
-
-    def last_words(self) -> str:
-        """The end of its error output."""
-        return self._errors.read_text(errors="replace")[-LAST_WORDS:].strip()
-
-    def kill(self) -> None:
-        """End it and whatever it started, if it still runs."""
-        if self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGTERM)
-            try:
-                self._process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                os.killpg(self._process.pid, signal.SIGKILL)
-                self._process.wait()
 
 
 def _watch(
@@ -202,7 +142,7 @@ def _conclude(
         _publish(claim, folder, settings=settings, database=database, blobs=blobs)
     elif status == REFUSED:
         reason = json.loads((folder / "failure.json").read_text())["reason"]
-        _persist(database, lambda connection: leases.end(connection, claim, IncrementStatus.FAILED, reason=reason))
+        _persist(database, lambda connection: leases.refuse(connection, claim, reason=reason))
     else:
         how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
         log.error("increment %s: attempt %d ended early (%s):\n%s", claim.increment_id, claim.attempt, how, last_words)

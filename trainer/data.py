@@ -39,6 +39,7 @@ def load(
     classes: Mapping[str, int],
     image_size: int,
     channels: int,
+    max_pixels: int,
     threads: int,
     advanced: Callable[[int], None] = lambda _done: None,
 ) -> ImageSet:
@@ -48,7 +49,7 @@ def load(
     """
 
     def one(image: Image) -> Tensor:
-        return pixels(decode(read(image.digest), channels=channels), image_size)
+        return pixels(decode(read(image.digest), channels=channels, max_pixels=max_pixels), image_size)
 
     resident = torch.empty(len(stored), channels, image_size, image_size, dtype=torch.uint8)
     with ThreadPoolExecutor(threads) as pool:

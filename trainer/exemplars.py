@@ -13,7 +13,8 @@ def choose_random(
     What the parent kept stays first in its order, so a shrinking share drops the least wanted; free places are drawn
     from ``candidates`` without replacement.
     """
-    fresh = [image for image in candidates if image not in set(kept)]
+    present = set(kept)
+    fresh = [image for image in candidates if image not in present]
     drawn = torch.randperm(len(fresh), generator=generator).tolist()
     return (*kept, *(fresh[position] for position in drawn))[:share]
 

@@ -17,7 +17,7 @@ from trainer.data import ImageSet, channel_statistics
 from trainer.networks import EvaluationTransform, IncrementalNetwork, build, load_initial_weights
 from trainer.recipes import Recipe
 from trainer.reporting import Report
-from trainer.training import train
+from trainer.training import LossNotFinite, train
 
 EVALUATION_MINIBATCH = 256
 
@@ -100,15 +100,18 @@ def _teacher(parent: Learned | None, device: torch.device) -> IncrementalNetwork
 
 @torch.inference_mode()
 def logits_of(learned: Learned, images: ImageSet, *, report: Report) -> Tensor:
-    """Logits float32 [images, classes] in evaluation mode, on the CPU."""
+    """Logits float32 [images, classes] in evaluation mode, on the CPU; raises `LossNotFinite` if they are not finite."""
     network = learned.network.eval()
     device = next(network.parameters()).device
     parts: list[Tensor] = []
     for pixels in torch.split(images.pixels, EVALUATION_MINIBATCH):
         inputs = learned.transform.normalise(pixels.to(device))
         parts.append(network(inputs).float().cpu())
-        report.progress(step=len(parts) * EVALUATION_MINIBATCH, steps=len(images))
-    return torch.cat(parts) if parts else torch.empty(0, sum(network.task_sizes))
+        report.progress(step=min(len(parts) * EVALUATION_MINIBATCH, len(images)), steps=len(images))
+    logits = torch.cat(parts) if parts else torch.empty(0, sum(network.task_sizes))
+    if not bool(logits.isfinite().all()):  # the very last step can diverge after its loss was looked at
+        raise LossNotFinite("the trained network's outputs are not finite: lower learning_rate in the recipe")
+    return logits
 
 
 def head_rows(network: IncrementalNetwork) -> tuple[list[float], list[float]]:

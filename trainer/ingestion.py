@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -30,7 +30,13 @@ class Ingested:
 
 
 def ingest_archive(
-    batch: Batch, *, blobs: BlobStore, settings: Settings, folder: Path, advanced: Callable[[int, int], None]
+    batch: Batch,
+    *,
+    blobs: BlobStore,
+    settings: Settings,
+    threads: int,
+    folder: Path,
+    advanced: Callable[[int, int], None],
 ) -> Ingested:
     """Decode and store the images of a batch's archive; the archive itself stays where it is.
 
@@ -53,7 +59,7 @@ def ingest_archive(
             id=new_id(), batch_id=batch.id, label=label, filename=name, digest=digest, size=len(data), split=split
         )
 
-    with ThreadPoolExecutor(settings.threads or 2) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         calls = (
             pool.submit(examine, member.label, member.name, member.split, data) for member, data in read(path, index)
         )
@@ -64,11 +70,18 @@ def ingest_archive(
                 stored.append(result)
             advanced(done, len(index.members))
     path.unlink()
-    return settle(stored, rejects, max_bad_share=settings.max_bad_share)
+    labels = {count.label for count in index.classes}
+    return settle(stored, rejects, labels=labels, max_bad_share=settings.max_bad_share)
 
 
-def settle(stored: Sequence[Image], rejects: Sequence[Reject], *, max_bad_share: float) -> Ingested:
-    """Drop duplicates, put each image on its side, and digest the whole; raises `BatchInvalid`."""
+def settle(
+    stored: Sequence[Image], rejects: Sequence[Reject], *, labels: Collection[str], max_bad_share: float
+) -> Ingested:
+    """Drop duplicates, put each image on its side, and digest the whole.
+
+    ``labels`` are the classes the batch set out with: one that comes out with fewer than two images, or with none to
+    learn from, raises `BatchInvalid`, as does a share of rejects above ``max_bad_share``.
+    """
     if len(rejects) > max_bad_share * (len(rejects) + len(stored)):
         shown = "; ".join(f"{reject.file}: {reject.reason}" for reject in rejects[:5])
         raise BatchInvalid(
@@ -77,9 +90,17 @@ def settle(stored: Sequence[Image], rejects: Sequence[Reject], *, max_bad_share:
         )
     unique, repeated = _without_repetition(stored)
     images = _split(unique)
-    few = sorted(label for label, members in _by_label(images).items() if len(members) < 2)
-    if few:
-        raise BatchInvalid(f"A class needs at least two distinct images; {', '.join(few)} has fewer.", classes=few)
+    by_label = _by_label(images)
+    if few := sorted(label for label in labels if len(by_label.get(label, ())) < 2):
+        raise BatchInvalid(
+            f"A class needs at least two distinct, readable images; {', '.join(few)} has fewer.", classes=few
+        )
+    taught = {image.label for image in images if image.split is Split.TRAIN}
+    if untaught := sorted(by_label.keys() - taught):
+        raise BatchInvalid(
+            f"All images of {', '.join(untaught)} are on the test side: a class needs others to learn from.",
+            classes=untaught,
+        )
     return Ingested(images=images, rejects=(*rejects, *repeated), digest=data_digest(images))
 
 
@@ -116,13 +137,11 @@ def _split(images: Sequence[Image]) -> tuple[Image, ...]:
         if any(image.split is Split.TEST for image in members):
             settled.extend(replace(image, split=image.split or Split.TRAIN) for image in members)
             continue
-        ranked = sorted(members, key=lambda image: image.digest)
+        undecided = [image for image in members if image.split is None] or members
+        ranked = sorted(undecided, key=lambda image: image.digest)
         under = sum(int(image.digest, 16) < TEST_SHARE * _HASH_RANGE for image in ranked)
-        tested = min(max(under, 1), len(ranked) - 1)
-        settled.extend(
-            replace(image, split=Split.TEST if position < tested else Split.TRAIN)
-            for position, image in enumerate(ranked)
-        )
+        tested = {image.id for image in ranked[: min(max(under, 1), len(members) - 1)]}
+        settled.extend(replace(image, split=Split.TEST if image.id in tested else Split.TRAIN) for image in members)
     return tuple(settled)
 
 

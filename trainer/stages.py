@@ -13,7 +13,7 @@ from storage import batches, images, leases
 from storage.blobs import BlobStore
 from storage.database import Database
 from storage.domain import BatchStatus, Image, Split
-from storage.errors import Invalid
+from storage.errors import BatchInvalid, Invalid
 from storage.publication import next_number
 from storage.settings import Settings
 from trainer import exemplars, metrics
@@ -49,7 +49,8 @@ class Material:
     parent: Learned | None
     tasks: tuple[tuple[str, ...], ...]  # labels by task, the new one last
     train: ImageSet
-    rehearsed: ImageSet | None
+    rehearsed: ImageSet | None  # the parent's exemplars that are still fit to learn from
+    kept: tuple[Image, ...]  # the same as references, most wanted first within a class
     tests: tuple[ImageSet | None, ...]  # by task; None where the evaluation images are gone
 
 
@@ -62,6 +63,7 @@ def run(job: Job, tools: Tools) -> dict[str, Any]:
     torch.set_num_threads(tools.threads)
     report = tools.report
     recipe = Recipe.model_validate(job.increment.recipe)
+    device = _device(tools.settings.device)
     with report.stage("ingesting"):
         job = _ingest(job, tools)
     with report.stage("loading"):
@@ -77,7 +79,7 @@ def run(job: Job, tools: Tools) -> dict[str, Any]:
             strategy=job.increment.strategy,
             recipe=recipe,
             weights_folder=tools.settings.weights_folder,
-            device=_device(tools.settings.device),
+            device=device,
             report=report,
         )
     with report.stage("evaluating"):
@@ -91,7 +93,8 @@ def run(job: Job, tools: Tools) -> dict[str, Any]:
             "code_version": f"accrete {release_of('accrete')}, torch {torch.__version__}",
             "metrics": document,
         }
-        _write(job, learned, outcome, tools)
+        execution = {"device": str(device), "threads": tools.threads}
+        _write(job, learned, outcome | {"execution": execution}, tools)
     return outcome | {"exemplars": _choose_exemplars(job, material, recipe)}
 
 
@@ -122,12 +125,14 @@ def _found(job: Job, tools: Tools) -> Ingested:
             job.batch,
             blobs=tools.blobs,
             settings=tools.settings,
+            threads=tools.threads,
             folder=tools.folder,
             advanced=_steps(tools.report),
         )
     with tools.database.read() as connection:
         collected = images.of_batch(connection, job.batch.id)
-    return settle(collected, job.batch.rejects, max_bad_share=tools.settings.max_bad_share)
+    labels = {count.label for count in job.batch.classes}
+    return settle(collected, job.batch.rejects, labels=labels, max_bad_share=tools.settings.max_bad_share)
 
 
 def _load(job: Job, tools: Tools) -> Material:
@@ -142,9 +147,13 @@ def _load(job: Job, tools: Tools) -> Material:
             images.of_batch(connection, batch_id, split=Split.TEST, labels=set(task))
             for batch_id, task in zip((*job.test_batches, job.batch.id), tasks, strict=True)
         ]
+    # What is measured on is never learned from, whichever batch or label it came with.
     measured = {image.digest for task in tests for image in task}
     train = tuple(image for image in train if image.digest not in measured)
-    rehearsed = tuple(image for image in job.exemplars if image.digest not in {image.digest for image in train})
+    if untaught := sorted(set(new) - {image.label for image in train}):
+        raise BatchInvalid(f"No training image is left of {', '.join(untaught)}: all are evaluation images.")
+    excluded = measured | {image.digest for image in train}
+    rehearsed = tuple(image for image in job.exemplars if image.digest not in excluded)
 
     def resident(stored: Sequence[Image]) -> ImageSet:
         return load(
@@ -153,6 +162,7 @@ def _load(job: Job, tools: Tools) -> Material:
             classes=classes,
             image_size=job.model.image_size,
             channels=job.model.channels,
+            max_pixels=tools.settings.max_image_pixels,
             threads=tools.threads,
             advanced=lambda done: tools.report.progress(step=done, steps=len(stored)),
         )
@@ -162,6 +172,7 @@ def _load(job: Job, tools: Tools) -> Material:
         tasks=tasks,
         train=resident(train),
         rehearsed=resident(rehearsed) if rehearsed else None,
+        kept=rehearsed,
         tests=tuple(resident(task) if task else None for task in tests),
     )
 
@@ -198,7 +209,7 @@ def _write(job: Job, learned: Learned, outcome: Mapping[str, Any], tools: Tools)
     manifest = {
         "model": job.model.name,
         "version": outcome["number"],
-        **{key: outcome[key] for key in ("parent", "tasks", "data_digest", "code_version", "metrics")},
+        **{key: outcome[key] for key in ("parent", "tasks", "data_digest", "code_version", "execution", "metrics")},
         "increment": job.increment.id,
         "strategy": job.increment.strategy,
         "recipe": dict(job.increment.recipe),
@@ -214,7 +225,7 @@ def _choose_exemplars(job: Job, material: Material, recipe: Recipe) -> dict[str,
     for image_id, target in zip(material.train.ids, material.train.targets.tolist(), strict=True):
         candidates.setdefault(labels[target], []).append(image_id)
     kept: dict[str, list[str]] = {}
-    for image in job.exemplars:
+    for image in material.kept:
         kept.setdefault(image.label, []).append(image.id)
     share = job.model.memory.share(len(labels))
     return exemplars.choose(candidates=candidates, kept=kept, share=share, seed=recipe.seed)

@@ -47,20 +47,21 @@ def train(
     )
     trained = _parameters(student, rehearsal=rehearsal)
     optimiser = torch.optim.SGD(
-        trained, lr=recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+        trained,
+        lr=recipe.learning_rate,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        nesterov=recipe.momentum > 0,
     )
-    steps = math.ceil(len(images) / recipe.minibatch)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser,
-        learning_rate_factor(recipe.schedule, warmup=recipe.warmup_epochs * steps, total=recipe.epochs * steps),
-    )
+    # Parts of nearly one size, of two images at least: one alone leaves batch normalisation nothing to average over.
+    steps = max(1, min(math.ceil(len(images) / recipe.minibatch), len(images) // 2))
+    schedule = _schedule(optimiser, recipe, steps_per_epoch=steps)
     task_sizes = student.task_sizes
     pace = _Pace(report, epochs=recipe.epochs, steps=steps)
     student.train()
     for epoch in range(1, recipe.epochs + 1):
         pace.begin(epoch)
         order = torch.randperm(len(images), generator=shuffling).to(device)
-        # Parts of nearly one size: a last minibatch of one image would leave batch normalisation nothing to average.
         for step, chosen in enumerate(order.tensor_split(steps), start=1):
             inputs = transform.normalise(augment(pixels[chosen]))
             loss = objective(

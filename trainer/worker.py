@@ -39,12 +39,11 @@ class Worker:
         self.stopping = threading.Event()
         self._busy = threading.Lock()
         self._database = Database(settings.database)
+        self._blobs = open_blobs(settings.blobs)
         self._canary_sent: float | None = None  # time.monotonic() of the oldest unanswered one
 
     def start(self) -> None:
         """Begin to sweep; called when Celery is ready to take messages."""
-        self._blobs = open_blobs(self.settings.blobs)
-        self._clear_scratch()
         threading.Thread(target=self._sweep_forever, name="sweep", daemon=True).start()
 
     def stop(self) -> None:
@@ -89,9 +88,12 @@ class Worker:
 
         Only an idle worker sweeps: a busy one could not take the increment, and will look by itself when it is done.
         """
-        next_canary = 0.0
+        next_canary, scratch_is_clear = 0.0, False
         while not self.stopping.wait(self.settings.sweep_seconds):
             try:
+                if not scratch_is_clear:
+                    self._clear_scratch()
+                    scratch_is_clear = True
                 if not self._busy.locked():
                     self._sweep()
                 if time.monotonic() >= next_canary:
@@ -100,6 +102,9 @@ class Worker:
             except (BrokerUnreachable, DatabaseUnreachable) as error:
                 self._canary_sent = None  # nothing was lost on the way: it could not set out
                 log.warning("sweep: %s", error)
+            except Exception:  # whatever it is: a worker that no longer sweeps would leave increments lying for ever
+                self._canary_sent = None
+                log.exception("sweep failed; trying again in %g s", self.settings.sweep_seconds)
             silent = self._canary_sent is not None and time.monotonic() - self._canary_sent > SILENCE_SECONDS
             if silent and not self._busy.locked():
                 log.error(
@@ -110,9 +115,10 @@ class Worker:
 
     def _clear_scratch(self) -> None:
         """Remove the folders of attempts that are over; on a shared volume others may be under way."""
+        folders = list(self.settings.scratch.glob("*-*"))  # before the claims are read: a new one may make its folder
         with self._database.read() as connection:
             running = {f"{claim.increment_id}-{claim.attempt}" for claim in leases.standing(connection)}
-        for folder in self.settings.scratch.glob("*-*"):
+        for folder in folders:
             if ATTEMPT_FOLDER.fullmatch(folder.name) and folder.name not in running:
                 shutil.rmtree(folder, ignore_errors=True)
 

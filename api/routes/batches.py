@@ -10,7 +10,7 @@ from fastapi.concurrency import run_in_threadpool
 from api import admission, views
 from api.bodies import ARCHIVES, IMAGES, images_of
 from api.problems import problems
-from api.schemas import BatchOut, ImageOut, ImagesOut
+from api.schemas.batches import BatchOut, ImageOut, ImagesOut
 from api.service import Service, ServiceDep
 from api.uploads import Upload, received
 from storage import archives, batches, models

@@ -7,7 +7,7 @@ from kombu.exceptions import OperationalError as BrokerUnreachable
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from api.schemas import HealthOut
+from api.schemas.health import HealthOut
 from api.service import Service, ServiceDep
 
 router = APIRouter(tags=["probes"])

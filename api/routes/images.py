@@ -7,7 +7,7 @@ from fastapi.responses import Response
 
 from api import views
 from api.problems import problems
-from api.schemas import ImagePredictionOut
+from api.schemas.predictions import ImagePredictionOut
 from api.service import ServiceDep
 from storage import images, models
 from storage.errors import ImageNotFound, ModelNotFound, NoVersionYet

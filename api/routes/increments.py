@@ -9,7 +9,8 @@ from api import admission, views, wishes
 from api.bodies import ARCHIVES
 from api.problems import problems
 from api.routes.models import Cursor, Limit
-from api.schemas import IncrementIn, IncrementOut, PageOut, in_openapi
+from api.schemas.base import PageOut, in_openapi
+from api.schemas.increments import IncrementIn, IncrementOut
 from api.service import Service, ServiceDep
 from api.uploads import media_type, received
 from api.wishes import Wish

@@ -6,7 +6,8 @@ from fastapi import APIRouter, Query, Response
 
 from api import views
 from api.problems import problems
-from api.schemas import ModelChange, ModelIn, ModelOut, PageOut
+from api.schemas.base import PageOut
+from api.schemas.models import ModelChange, ModelIn, ModelOut
 from api.service import ServiceDep
 from storage import models
 from storage.errors import (

@@ -9,7 +9,8 @@ from api import views
 from api.bodies import IMAGES, images_of
 from api.problems import problems
 from api.routes.models import Cursor, Limit
-from api.schemas import PageOut, PredictionOut, PredictionRecordOut
+from api.schemas.base import PageOut
+from api.schemas.predictions import PredictionOut, PredictionRecordOut
 from api.service import Service, ServiceDep
 from storage import models, predictions
 from storage.domain import Prediction, new_id, now

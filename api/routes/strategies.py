@@ -2,7 +2,8 @@
 
 from fastapi import APIRouter
 
-from api.schemas import PageOut, StrategyOut
+from api.schemas.base import PageOut
+from api.schemas.strategies import StrategyOut
 from losses import strategies
 from trainer import recipes
 

@@ -8,14 +8,9 @@ from fastapi.responses import Response
 from api import pictures, views
 from api.problems import problems
 from api.routes.models import Cursor, Limit
-from api.schemas import (
-    CurrentIn,
-    CurrentOut,
-    ModelMetricsOut,
-    PageOut,
-    VersionMetricsOut,
-    VersionOut,
-)
+from api.schemas.base import PageOut
+from api.schemas.metrics import ModelMetricsOut, VersionMetricsOut
+from api.schemas.versions import CurrentIn, CurrentOut, VersionOut
 from api.service import Service, ServiceDep
 from storage import metrics, models, versions
 from storage.curves import curves

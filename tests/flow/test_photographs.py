@@ -8,7 +8,7 @@ import pytest
 
 from api.client import Client
 
-pytestmark = [pytest.mark.flow, pytest.mark.slow]
+pytestmark = [pytest.mark.flow, pytest.mark.slow, pytest.mark.timeout(900)]
 
 DATASETS = Path(os.environ.get("ACCRETE_TEST_DATASETS", Path(__file__).parents[3] / "shared" / "datasets"))
 ARCHIVES = [DATASETS / "tiny-imagenet-100-32px" / f"task-{task:02d}.zip" for task in range(3)]
@@ -16,7 +16,7 @@ ARCHIVES = [DATASETS / "tiny-imagenet-100-32px" / f"task-{task:02d}.zip" for tas
 
 @pytest.mark.skipif(not ARCHIVES[0].exists(), reason=f"no photographs in {DATASETS} (set ACCRETE_TEST_DATASETS)")
 def test_three_archives_of_photographs_become_three_versions_that_predict_well_above_chance(client: Client) -> None:
-    client.create_model("photographs", recipe={"epochs": 3, "minibatch": 32})
+    client.create_model("photographs", recipe={"epochs": 2, "minibatch": 32})
     for task, archive in enumerate(ARCHIVES, start=1):
         done = client.wait(client.start_increment("photographs", archive)["id"])
         assert (done["version"], done["promoted"], done["rejects"]) == (task, True, [])
@@ -31,7 +31,7 @@ def test_three_archives_of_photographs_become_three_versions_that_predict_well_a
         measured = client.version_metrics("photographs", number)
         assert measured["test_images"] == [500] * number
         assert len(measured["tag"]["per_class"]) == 10 * number
-        assert measured["tag"]["average_accuracy"] > 2 / (10 * number)  # twice chance, after three epochs
+        assert measured["tag"]["average_accuracy"] > 2 / (10 * number)  # twice chance, after two epochs
         assert min(measured["taw"]["accuracy"]) > 0.15  # chance is 0.1
 
     hits, asked = 0, 0

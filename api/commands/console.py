@@ -1,0 +1,35 @@
+"""What every command does: reach the service, print, and fail with one line."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from api.client import Client
+
+
+@contextmanager
+def service(url: str | None) -> "Iterator[Client]":
+    """A client whose errors become one line and exit code 1."""
+    from api.client import Client
+    from api.connection import DEFAULT_URL, ClientError
+
+    try:
+        with Client(url or DEFAULT_URL) as client:
+            yield client
+    except ClientError as error:
+        raise failure(str(error)) from error
+
+
+def failure(message: str) -> typer.Exit:
+    """Say what went wrong; the exception to raise."""
+    typer.echo(f"error: {message}", err=True)
+    return typer.Exit(1)
+
+
+def emit(document: object | None, text: str) -> None:
+    """Print the JSON document if there is one, else the text."""
+    typer.echo(text if document is None else json.dumps(document, ensure_ascii=False))

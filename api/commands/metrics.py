@@ -1,0 +1,50 @@
+"""`accrete metrics`: the accuracy matrices and their curves as text."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from api.commands.console import emit, service
+from api.commands.options import AsJson, Model, Url
+from api.tables import labels, share, table
+
+if TYPE_CHECKING:
+    from api.documents import Curves, ModelMetrics
+
+
+def metrics(
+    model: Model,
+    version: Annotated[
+        int | None, typer.Option(help="The version whose ancestors to follow (default: the head).")
+    ] = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the accuracy matrix and the curves, task-agnostic (TAg) and task-aware (TAw)."""
+    with service(url) as client:
+        document = client.metrics(model, version=version)
+    emit(document if as_json else None, metrics_text(document))
+
+
+def metrics_text(document: "ModelMetrics") -> str:
+    """Both accuracy matrices with their curves; a row per version, a column per task."""
+    parts = []
+    for title, curves in (("Task-agnostic (TAg)", document["tag"]), ("Task-aware (TAw)", document["taw"])):
+        tasks = [f"task {number}" for number in range(1, len(document["tasks"]) + 1)]
+        headings = ["version", *tasks, "average", "forgetting", "backward transfer"]
+        rows = [
+            [number, *_matrix_row(curves, row, len(tasks)), *(share(curve[row]) for curve in _curves(curves))]
+            for row, number in enumerate(document["versions"])
+        ]
+        parts.append(f"{title}\n{table(headings, rows)}")
+    tasks = [f"task {number}: {labels(names)}" for number, names in enumerate(document["tasks"], start=1)]
+    return "\n\n".join([*parts, "\n".join(tasks)])
+
+
+def _matrix_row(curves: "Curves", row: int, width: int) -> list[str]:
+    cells = [share(value) for value in curves["matrix"][row]]
+    return cells + [""] * (width - len(cells))
+
+
+def _curves(curves: "Curves") -> "list[list[float | None]]":
+    return [curves["average_accuracy"], curves["forgetting"], curves["backward_transfer"]]

@@ -1,0 +1,30 @@
+"""The options and arguments that several commands take."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from api.commands.console import failure
+
+Url = Annotated[
+    str | None,
+    typer.Option("--url", envvar="ACCRETE_URL", help="Address of the service; default: this machine, port 8000."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Model = Annotated[str, typer.Argument(help="Name of the model.")]
+Recipe = Annotated[str | None, typer.Option(help="Hyper-parameters as JSON, such as '{\"epochs\": 10}'.")]
+Strategy = Annotated[str | None, typer.Option(help="What to optimise; GET /v1/strategies explains each.")]
+
+
+def parsed_recipe(text: str | None) -> dict[str, Any] | None:
+    """The recipe of the option."""
+    if text is None:
+        return None
+    try:
+        recipe = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise failure(f"--recipe is no JSON ({error}); expected something like '{{\"epochs\": 10}}'") from error
+    if not isinstance(recipe, dict):
+        raise failure(f"--recipe must be a JSON object such as '{{\"epochs\": 10}}', got {text}")
+    return recipe

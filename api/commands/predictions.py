@@ -1,0 +1,38 @@
+"""`accrete predict`: the most probable classes of image files."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from api.commands.console import emit, service
+from api.commands.options import AsJson, Model, Url
+from api.tables import share
+
+_FILES_PER_REQUEST = 16  # well below what a request may hold, in images and in bytes
+
+
+def predict(
+    model: Model,
+    files: Annotated[list[Path], typer.Argument(help="Images.", exists=True, dir_okay=False)],
+    *,
+    top_k: Annotated[int, typer.Option(min=1, help="Classes to name for each image.")] = 3,
+    version: Annotated[int | None, typer.Option(help="Another version than the current one.")] = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Classify images."""
+    items: list[dict[str, Any]] = []
+    with service(url) as client:
+        for start in range(0, len(files), _FILES_PER_REQUEST):
+            some = files[start : start + _FILES_PER_REQUEST]
+            answer = client.predict(model, some, top_k=top_k, version=version)
+            for file, ranked in zip(some, answer["predictions"], strict=True):
+                item = {"file": str(file), "version": answer["version"], "id": answer["id"], "predictions": ranked}
+                items.append(item)
+    rows = [
+        [item["file"], *(f"{found['label']} {share(found['probability'])}" for found in item["predictions"])]
+        for item in items
+    ]
+    text = "\n".join("  ".join(row) for row in rows)
+    emit({"model": model, "items": items} if as_json else None, text)

@@ -1,0 +1,58 @@
+"""`accrete versions`, `promote` and `rollback`: what there is, and what is in service."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from api.commands.console import emit, service
+from api.commands.options import AsJson, Model, Url
+from api.tables import labels, seconds, share, table
+
+if TYPE_CHECKING:
+    from api.documents import Version
+
+
+def versions(model: Model, url: Url = None, as_json: AsJson = False) -> None:
+    """List a model's versions: what each learned, how well, and what it forgot."""
+    with service(url) as client:
+        items = list(client.versions(model))
+    empty = f"No versions yet: accrete push {model} FOLDER"
+    emit({"items": items} if as_json else None, versions_table(items) if items else empty)
+
+
+def promote(
+    model: Model,
+    version: Annotated[int, typer.Argument(help="Number of the version.")],
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put a version into service."""
+    with service(url) as client:
+        current = client.promote(model, version)
+    emit(current if as_json else None, f"version {current['version']} of {model} is in service")
+
+
+def rollback(model: Model, url: Url = None, as_json: AsJson = False) -> None:
+    """Put the previous version back into service."""
+    with service(url) as client:
+        current = client.rollback(model)
+    emit(current if as_json else None, f"version {current['version']} of {model} is in service again")
+
+
+def versions_table(items: "list[Version]") -> str:
+    """A line per version."""
+    headings = ["version", "classes", "new", "TAg", "TAw", "forgetting", "seconds", ""]
+    rows = [
+        [
+            version["version"],
+            len(version["classes"]),
+            labels(version["tasks"][-1]),
+            share(version["summary"]["tag"]["average_accuracy"]),
+            share(version["summary"]["taw"]["average_accuracy"]),
+            share(version["summary"]["tag"]["forgetting"]),
+            seconds(sum(version["seconds"].values())),
+            " ".join(word for word in ("current", "head") if version[word]),
+        ]
+        for version in items
+    ]
+    return table(headings, rows)

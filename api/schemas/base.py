@@ -1,0 +1,33 @@
+"""What requests and answers share: how they are checked, made from records, listed and described."""
+
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+Item = TypeVar("Item")
+
+
+class Answer(BaseModel):
+    """Base of all answers: built from a record's attributes."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+class Request(BaseModel):
+    """Base of all JSON requests: an unknown field is a mistake worth hearing about."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+def in_openapi(model: type[BaseModel]) -> dict[str, Any]:
+    """Schema of a body that a route reads by itself; its enumerations are among the components as parameters' types."""
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema.pop("$defs", None)
+    return schema
+
+
+class PageOut(BaseModel, Generic[Item]):
+    """A slice of a list; ``next_cursor`` is null on the last one."""
+
+    items: list[Item]
+    next_cursor: str | None

@@ -1,0 +1,58 @@
+"""Versions: trained networks, and which of them is in service."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field
+
+from api.schemas.base import Answer, Request
+
+
+class FileOut(Answer):
+    """A file of a version."""
+
+    sha256: str
+    bytes: int
+
+
+class Summary(BaseModel):
+    """The headline of a version's metrics; null where nothing was measured."""
+
+    average_accuracy: float | None
+    forgetting: float | None
+
+
+class VersionOut(Answer):
+    """An immutable trained network with its lineage."""
+
+    model: str
+    version: int
+    parent: int | None
+    task: int
+    classes: list[str]
+    tasks: list[list[str]]
+    strategy: str
+    recipe: dict[str, Any]
+    increment_id: str
+    files: dict[str, FileOut]
+    data_digest: str
+    code_version: str
+    seconds: dict[str, float]
+    current: bool
+    head: bool
+    summary: dict[str, Summary]
+    created_at: datetime
+
+
+class CurrentIn(Request):
+    """The version to put into service."""
+
+    version: Annotated[int, Field(ge=1)]
+
+
+class CurrentOut(BaseModel):
+    """The version in service and the one before."""
+
+    model: str
+    version: int | None
+    previous: int | None
