@@ -100,7 +100,7 @@ def _teacher(parent: Learned | None, device: torch.device) -> IncrementalNetwork
 
 @torch.inference_mode()
 def logits_of(learned: Learned, images: ImageSet, *, report: Report) -> Tensor:
-    """Logits float32 [images, classes] in evaluation mode, on the CPU; raises `LossNotFinite` if they are not finite."""
+    """Logits float32 [images, classes] in evaluation mode, on the CPU; raises `LossNotFinite` if one is not finite."""
     network = learned.network.eval()
     device = next(network.parameters()).device
     parts: list[Tensor] = []

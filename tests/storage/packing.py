@@ -21,12 +21,14 @@ def pairs(files: Files) -> Iterable[tuple[str, bytes]]:
 
 
 def zipped(files: Files, *, method: int = zipfile.ZIP_DEFLATED) -> bytes:
-    """A zip archive of files."""
+    """A zip archive of files, the same bytes whenever it is made."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", method) as archive, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Duplicate name")
         for name, data in pairs(files):
-            archive.writestr(name, data)
+            entry = zipfile.ZipInfo(name)  # its time is the beginning of 1980
+            entry.compress_type = method
+            archive.writestr(entry, data)
     return buffer.getvalue()
 
 

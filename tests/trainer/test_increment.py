@@ -1,0 +1,293 @@
+"""One increment on tensors: what of the old network stays, what moves, and what is said of the outcome."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from storage.errors import RecipeInvalid
+from trainer.data import ImageSet, channel_statistics
+from trainer.increment import Architecture, Learned, head_rows, learn, logits_of
+from trainer.networks import EvaluationTransform, IncrementalNetwork, build
+from trainer.recipes import resolve
+from trainer.reporting import SilentReport
+from trainer.training import LossNotFinite
+
+SIZE = 8
+QUICK: dict[str, Any] = {"epochs": 6, "minibatch": 8, "learning_rate": 0.05, "augmentation": "none"}
+
+
+def images_of(*classes: int, each: int = 10, seed: int = 0) -> ImageSet:
+    """Noise over a pattern of each class's own; two classes have nothing but the kind of picture in common."""
+    pixels, targets = [], []
+    for target in classes:
+        pattern = torch.randint(30, 200, (3, SIZE, SIZE), generator=torch.Generator().manual_seed(target))
+        noise = torch.Generator().manual_seed(1000 * seed + target)
+        pixels.append(pattern + torch.randint(0, 50, (each, 3, SIZE, SIZE), generator=noise))
+        targets += [target] * each
+    names = tuple(f"{target} {number} {seed}" for number, target in enumerate(targets))
+    return ImageSet(torch.cat(pixels).to(torch.uint8), torch.tensor(targets), names)
+
+
+def taught(
+    parent: Learned | None,
+    images: ImageSet,
+    *,
+    strategy: str = "finetune",
+    new_classes: int = 2,
+    exemplars: ImageSet | None = None,
+    known: bool = False,
+    weights_folder: Path = Path("absent"),
+    **recipe: Any,
+) -> Learned:
+    return learn(
+        parent=parent,
+        architecture=Architecture("resnet32", image_size=SIZE, channels=3),
+        new_classes=new_classes,
+        images=images,
+        exemplars=exemplars,
+        known_classes_in_batch=known,
+        strategy=strategy,
+        recipe=resolve(strategy, QUICK, recipe),
+        weights_folder=weights_folder,
+        device=torch.device("cpu"),
+        report=SilentReport(),
+    )
+
+
+@pytest.fixture(scope="module")
+def first() -> Learned:
+    """A network that knows classes 0 and 1."""
+    return taught(None, images_of(0, 1))
+
+
+def logits(learned: Learned, images: ImageSet) -> Tensor:
+    return logits_of(learned, images, report=SilentReport())
+
+
+def state(learned: Learned) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in learned.network.state_dict().items()}
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+def old_head(learned: Learned) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in learned.network.heads[0].state_dict().items()}
+
+
+def test_a_first_increment_learns_its_classes(first):
+    assert first.network.task_sizes == (2,)
+    assert not first.network.training
+    unseen = images_of(0, 1, seed=7)
+    assert torch.equal(logits(first, unseen).argmax(1), unseen.targets)
+
+
+@pytest.mark.parametrize("strategy", ["finetune", "lwf"])
+def test_a_second_increment_learns_its_own_beside_the_old_ones(first, strategy):
+    second = taught(first, images_of(2, 3, seed=1), strategy=strategy)
+    assert second.network.task_sizes == (2, 2)
+    unseen = images_of(2, 3, seed=7)
+    outputs = logits(second, unseen)
+    assert outputs.shape == (20, 4)
+    assert torch.equal(outputs[:, 2:].argmax(1) + 2, unseen.targets)
+
+
+@pytest.mark.parametrize("strategy", ["finetune", "lwf"])
+@pytest.mark.parametrize("rehearsal", [False, True])
+def test_the_parent_is_the_same_to_the_last_bit_afterwards(first, strategy, rehearsal):
+    before, sizes = state(first), first.network.task_sizes
+    exemplars = images_of(0, 1, each=3) if rehearsal else None
+    taught(first, images_of(2, 3), strategy=strategy, exemplars=exemplars)
+    assert same(state(first), before)
+    assert first.network.task_sizes == sizes
+    assert not first.network.training
+    assert all(parameter.requires_grad for parameter in first.network.parameters())
+
+
+@pytest.mark.parametrize("strategy", ["finetune", "lwf"])
+def test_without_rehearsal_old_heads_stay_and_the_backbone_moves(first, strategy):
+    second = taught(first, images_of(2, 3), strategy=strategy, weight_decay=0.1)
+    assert same(old_head(second), old_head(first))
+    assert not same(dict(second.network.backbone.named_parameters()), dict(first.network.backbone.named_parameters()))
+
+
+@pytest.mark.parametrize("strategy", ["finetune", "lwf"])
+@pytest.mark.parametrize("way", ["exemplars", "known classes in the batch"])
+def test_with_rehearsal_old_heads_move_too(first, strategy, way):
+    if way == "exemplars":
+        second = taught(first, images_of(2, 3), exemplars=images_of(0, 1, each=3), strategy=strategy)
+    else:
+        second = taught(first, images_of(0, 2, 3), known=True, strategy=strategy)
+    for name, tensor in old_head(first).items():
+        assert not torch.equal(old_head(second)[name], tensor)
+
+
+def test_rehearsed_classes_are_still_told_apart_from_the_new_ones(first):
+    unseen = images_of(0, 1, 2, 3, seed=7)
+    with_, without = (
+        taught(first, images_of(2, 3), exemplars=exemplars, epochs=12) for exemplars in (images_of(0, 1, each=5), None)
+    )
+
+    def share_right(learned: Learned) -> float:
+        return float((logits(learned, unseen).argmax(1) == unseen.targets).double().mean())
+
+    assert share_right(with_) > 0.9
+    assert share_right(without) <= 0.5  # a new class is what every old image is taken for
+
+
+def test_an_empty_set_of_exemplars_is_no_rehearsal(first):
+    nothing = images_of(0, each=0)
+    without = taught(first, images_of(2, 3))
+    assert same(state(taught(first, images_of(2, 3), exemplars=nothing)), state(without))
+
+
+def test_distillation_keeps_old_outputs_nearer_to_the_parents_than_finetuning_does(first):
+    images, old = images_of(2, 3, seed=1), images_of(0, 1, seed=7)
+
+    def drift(learned: Learned, seen: ImageSet) -> float:
+        """Mean distance in nats of what the two say about the old classes."""
+        now, then = logits(learned, seen)[:, :2], logits(first, seen)
+        return float(
+            nn.functional.kl_div(now.log_softmax(1), then.log_softmax(1), log_target=True, reduction="batchmean")
+        )
+
+    finetuned = taught(first, images)
+    kept, kept_more = (taught(first, images, strategy="lwf", distillation_weight=weight) for weight in (1.0, 10.0))
+    for seen in (images, old):
+        assert drift(kept, seen) < drift(finetuned, seen)
+        assert drift(kept_more, seen) < drift(finetuned, seen) / 2
+
+
+def test_with_nothing_to_distil_the_strategies_are_one(first):
+    assert same(state(taught(None, images_of(0, 1), strategy="lwf")), state(first))
+    unweighted = taught(first, images_of(2, 3), strategy="lwf", distillation_weight=0.0)
+    finetuned = taught(first, images_of(2, 3))
+    torch.testing.assert_close(state(unweighted), state(finetuned))
+
+
+def test_the_seed_decides_and_nothing_else(first):
+    torch.manual_seed(77)
+    second = taught(first, images_of(2, 3), strategy="lwf")
+    torch.manual_seed(78)
+    assert same(state(taught(first, images_of(2, 3), strategy="lwf")), state(second))
+    assert not same(state(taught(first, images_of(2, 3), strategy="lwf", seed=1)), state(second))
+
+
+def test_the_first_images_fix_how_all_later_ones_are_normalised(first):
+    mean, std = channel_statistics(images_of(0, 1).pixels)
+    assert first.transform == EvaluationTransform(SIZE, 3, mean=mean, std=std)
+    darker = images_of(2, 3)
+    second = taught(first, ImageSet(darker.pixels // 4, darker.targets, darker.ids), epochs=1)
+    assert second.transform == first.transform
+
+
+def test_a_first_increment_starts_from_the_initial_weights_that_the_recipe_names(tmp_path):
+    torch.manual_seed(123)
+    wanted = {
+        name: tensor.clone()
+        for name, tensor in build("resnet32", channels=3, image_size=SIZE).backbone.state_dict().items()
+    }
+    save_file(wanted, tmp_path / "start.safetensors")
+    hardly: dict[str, Any] = {"epochs": 1, "learning_rate": 1e-9, "weights_folder": tmp_path}
+    images = images_of(0, 1)
+    learned = taught(None, images, initial_weights="start.safetensors", **hardly)
+    for name, parameter in learned.network.backbone.named_parameters():
+        torch.testing.assert_close(parameter.detach(), wanted[name], atol=1e-6, rtol=0)
+    by_chance = taught(None, images, **hardly)
+    assert not torch.allclose(
+        by_chance.network.backbone.state_dict()["conv1.weight"], wanted["conv1.weight"], atol=1e-3
+    )
+
+
+def test_initial_weights_that_cannot_be_used_are_a_fault_of_the_recipe(tmp_path):
+    save_file({"conv1.weight": torch.zeros(2, 2)}, tmp_path / "other.safetensors")
+    for name in ("absent.safetensors", "other.safetensors"):
+        with pytest.raises(RecipeInvalid, match=f"initial_weights '{name}' cannot be used"):
+            taught(None, images_of(0, 1), initial_weights=name, weights_folder=tmp_path)
+
+
+def test_a_later_increment_needs_no_initial_weights_any_more(first):
+    second = taught(first, images_of(2, 3), initial_weights="absent.safetensors")
+    assert same(state(second), state(taught(first, images_of(2, 3))))
+
+
+def test_training_that_diverges_leaves_the_parent_as_it_was(first):
+    before = state(first)
+    diverging: dict[str, Any] = {"epochs": 100, "learning_rate": 10.0, "weight_decay": 1.0, "gradient_clip": None}
+    with pytest.raises(LossNotFinite, match="learning_rate"):
+        taught(first, images_of(2, 3), **diverging)
+    assert same(state(first), before)
+
+
+def test_logits_are_those_of_a_direct_pass_in_evaluation_mode(first):
+    images = images_of(0, 1, each=150)  # more than one part
+    network = copy.deepcopy(first.network).train()  # however it was left
+    before = copy.deepcopy(network.state_dict())
+    outputs = logits(Learned(network, first.transform), images)
+    with torch.no_grad():
+        direct = first.network.eval()(first.transform.normalise(images.pixels))
+    assert outputs.dtype == torch.float32
+    assert outputs.shape == (300, 2)
+    torch.testing.assert_close(outputs, direct, atol=1e-4, rtol=1e-4)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
+def test_logits_of_no_images_are_an_empty_table(first):
+    assert logits(first, images_of(0, each=0)).shape == (0, 2)
+
+
+class Counting(SilentReport):
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, int]] = []
+
+    def progress(self, **state: Any) -> None:
+        self.seen.append((state["step"], state["steps"]))
+
+
+def test_measuring_counts_images_up_to_the_last_and_not_beyond(first):
+    report = Counting()
+    logits_of(first, images_of(0, 1, each=150), report=report)
+    assert report.seen[-1] == (300, 300)
+    assert report.seen == sorted(report.seen)
+    assert len(report.seen) > 1
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_outputs_that_are_not_finite_are_no_version(first, value):
+    network = copy.deepcopy(first.network)
+    head = network.heads[0]
+    assert isinstance(head, nn.Linear)
+    with torch.no_grad():
+        head.bias[1] = value
+    with pytest.raises(LossNotFinite, match="learning_rate"):
+        logits(Learned(network, first.transform), images_of(0))
+
+
+def test_head_rows_are_norms_and_biases_in_the_order_of_the_logits():
+    network = IncrementalNetwork(nn.Identity(), name="rows", channels=3, image_size=8, dim=2, classifier="")
+    rows = [[[3.0, 4.0], [0.0, -2.0]], [[5.0, 12.0]]]
+    network.backbone = nn.Linear(1, 1)  # heads are made like the backbone's parameters
+    for task, biases in zip(rows, ([0.5, -1.0], [7.0]), strict=True):
+        network.add_task(len(task))
+        head = network.heads[-1]
+        assert isinstance(head, nn.Linear)
+        with torch.no_grad():
+            head.weight.copy_(torch.tensor(task))
+            head.bias.copy_(torch.tensor(biases))
+    assert head_rows(network) == ([5.0, 2.0, 13.0], [0.5, -1.0, 7.0])
+
+
+def test_head_rows_of_a_trained_network_are_numpys(first):
+    second = taught(first, images_of(2, 3, 4), new_classes=3, epochs=1)
+    norms, biases = head_rows(second.network)
+    tensors = {name: tensor.numpy() for name, tensor in state(second).items()}
+    weight = np.concatenate([tensors["heads.0.weight"], tensors["heads.1.weight"]])
+    assert norms == pytest.approx(np.linalg.norm(weight, axis=1), rel=1e-6)
+    assert biases == [*tensors["heads.0.bias"], *tensors["heads.1.bias"]]

@@ -1,0 +1,356 @@
+"""The training loop: what its optimiser sees, what it reports, and that its chance is the seed's."""
+
+import copy
+import io
+import json
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from losses import objective
+from trainer.data import ImageSet, channel_statistics
+from trainer.networks import EvaluationTransform, IncrementalNetwork, build
+from trainer.recipes import Recipe, resolve
+from trainer.reporting import LineReport, Report, SilentReport
+from trainer.training import LossNotFinite, learning_rate_factor, train
+
+SIZE = 8
+PLAIN: dict[str, Any] = {"epochs": 2, "minibatch": 4, "learning_rate": 0.05, "augmentation": "none"}
+
+
+class Recorder:
+    """A report that wants to know everything and keeps it."""
+
+    def __init__(self) -> None:
+        self.progressed: list[dict[str, Any]] = []
+        self.epochs: list[dict[str, Any]] = []
+
+    def progress(self, **state: Any) -> None:
+        self.progressed.append(state)
+
+    def due(self) -> bool:
+        return True
+
+    def epoch(self, **done: Any) -> None:
+        self.epochs.append(done)
+
+
+def images_of(count: int, *, classes: int = 2, size: int = SIZE) -> ImageSet:
+    """Images of noise around a level of their class's own; each differs from all others."""
+    generator = torch.Generator().manual_seed(count)
+    targets = torch.arange(count) % classes
+    levels = (40 + 150 * targets // classes).view(-1, 1, 1, 1)
+    pixels = levels + torch.randint(0, 60, (count, 3, size, size), generator=generator)
+    return ImageSet(pixels.to(torch.uint8), targets, tuple(f"image {number}" for number in range(count)))
+
+
+def network(*task_sizes: int, size: int = SIZE, seed: int = 0) -> IncrementalNetwork:
+    torch.manual_seed(seed)
+    made = build("resnet32", channels=3, image_size=size)
+    for classes in task_sizes or (2,):
+        made.add_task(classes)
+    return made
+
+
+def transform_of(images: ImageSet) -> EvaluationTransform:
+    mean, std = channel_statistics(images.pixels)
+    return EvaluationTransform(images.pixels.shape[-1], 3, mean=mean, std=std)
+
+
+def trained(
+    images: ImageSet,
+    *,
+    student: IncrementalNetwork | None = None,
+    report: Report | None = None,
+    rehearsal: bool = False,
+    **recipe: Any,
+) -> IncrementalNetwork:
+    student = student or network(size=images.pixels.shape[-1])
+    train(
+        student=student,
+        teacher=None,
+        images=images,
+        transform=transform_of(images),
+        objective=objective("finetune"),
+        recipe=resolve("finetune", PLAIN, recipe),
+        rehearsal=rehearsal,
+        report=report or SilentReport(),
+    )
+    return student
+
+
+@contextmanager
+def watched_steps(look: Callable[[torch.optim.Optimizer], Any]) -> Iterator[list[Any]]:
+    """What every step of any optimiser finds, just before it is taken."""
+    seen: list[Any] = []
+    handle = register_optimizer_step_pre_hook(lambda optimiser, _args, _keywords: seen.append(look(optimiser)))
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+def rate_and_momentum(optimiser: torch.optim.Optimizer) -> tuple[float, float]:
+    (group,) = optimiser.param_groups
+    return float(group["lr"]), float(group["momentum"])
+
+
+@contextmanager
+def watched_minibatches(student: IncrementalNetwork) -> Iterator[list[Tensor]]:
+    """The input of every forward pass."""
+    seen: list[Tensor] = []
+    handle = student.register_forward_pre_hook(lambda _network, inputs: seen.append(inputs[0].clone()))
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+def test_a_constant_rate_stays_after_its_rise():
+    factor = learning_rate_factor("constant", warmup=4, total=20)
+    assert [factor(step) for step in range(20)] == [0.25, 0.5, 0.75, *[1.0] * 17]
+
+
+def test_a_cosine_falls_along_half_a_cosine_after_its_rise():
+    factor = learning_rate_factor("cosine", warmup=2, total=10)
+    factors = [factor(step) for step in range(11)]
+    assert factors[:3] == [0.5, 1.0, 1.0]
+    assert factors[4] == pytest.approx((1 + math.sqrt(0.5)) / 2)  # a quarter of the way down
+    assert factors[6] == pytest.approx(0.5)
+    assert factors[8] == pytest.approx((1 - math.sqrt(0.5)) / 2)
+    assert factors[10] == pytest.approx(0)
+
+
+def test_without_a_rise_the_first_step_has_the_whole_rate():
+    assert learning_rate_factor("cosine", warmup=0, total=5)(0) == 1
+    assert learning_rate_factor("constant", warmup=0.4, total=5)(0) == 1
+
+
+@pytest.mark.parametrize("kind", ["constant", "cosine"])
+def test_the_rise_takes_half_of_the_steps_at_most(kind):
+    factor = learning_rate_factor(kind, warmup=1000, total=10)
+    assert [factor(step) for step in range(6)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1, 1])
+
+
+@pytest.mark.parametrize("total", [1, 2, 3])
+def test_the_shortest_trainings_learn_at_every_step(total):
+    factor = learning_rate_factor("cosine", warmup=100, total=total)
+    assert all(0 < factor(step) <= 1 for step in range(total))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("constant", [0.02, 0.04, 0.04, 0.04, 0.04, 0.04]),
+        ("cosine", [0.02, 0.04, 0.04, 0.02 + 0.02 * math.sqrt(0.5), 0.02, 0.02 - 0.02 * math.sqrt(0.5)]),
+    ],
+)
+def test_the_schedule_moves_the_rate_at_every_step_and_leaves_momentum_alone(schedule, expected):
+    recipe = {"schedule": schedule, "epochs": 3, "warmup_epochs": 1, "learning_rate": 0.04, "momentum": 0.8}
+    with watched_steps(rate_and_momentum) as seen:
+        trained(images_of(8), **recipe)
+    assert [rate for rate, _ in seen] == pytest.approx(expected)
+    assert {momentum for _, momentum in seen} == {0.8}
+
+
+def test_one_cycle_moves_the_rate_up_and_down_and_momentum_against_it():
+    with watched_steps(rate_and_momentum) as seen:
+        trained(images_of(4), schedule="one-cycle", epochs=19, learning_rate=0.05, momentum=0.9)
+    rates, momenta = [rate for rate, _ in seen], [momentum for _, momentum in seen]
+    peak = rates.index(max(rates))
+    assert len(seen) == 19
+    assert rates[0] == pytest.approx(0.05 / 25)
+    assert rates[peak] == pytest.approx(0.05)
+    assert 0 < peak < 9  # the rise is the shorter part
+    assert rates == sorted(rates[: peak + 1]) + sorted(rates[peak + 1 :], reverse=True)
+    assert rates[-1] < 0.002
+    # Momentum turns where the rate does: 0.9 at both ends and 0.8 between.
+    assert (momenta[0], momenta[peak]) == pytest.approx((0.9, 0.8))
+    assert momenta[-1] == pytest.approx(0.9, abs=0.005)
+    assert momenta == sorted(momenta[: peak + 1], reverse=True) + sorted(momenta[peak + 1 :])
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.05])
+def test_one_cycle_never_brings_momentum_below_none(momentum):
+    with watched_steps(rate_and_momentum) as seen:
+        trained(images_of(4), schedule="one-cycle", epochs=9, momentum=momentum)
+    assert min(value for _, value in seen) == pytest.approx(0, abs=1e-9)
+    assert max(value for _, value in seen) <= momentum
+    assert max(rate for rate, _ in seen) > min(rate for rate, _ in seen)
+
+
+def gradient_norm(optimiser: torch.optim.Optimizer) -> float:
+    (group,) = optimiser.param_groups
+    return float(torch.cat([parameter.grad.flatten() for parameter in group["params"]]).norm())
+
+
+def test_the_gradient_is_never_longer_than_the_recipe_permits():
+    with watched_steps(gradient_norm) as free:
+        trained(images_of(8), gradient_clip=None, epochs=1)
+    with watched_steps(gradient_norm) as clipped:
+        trained(images_of(8), gradient_clip=0.01, epochs=1)
+    assert min(free) > 0.02
+    assert clipped == pytest.approx([0.01, 0.01], rel=1e-3)
+
+
+# Each step makes the weights nine times as large, so they leave float32 after some forty.
+DIVERGING: dict[str, Any] = {
+    "epochs": 200,
+    "learning_rate": 10.0,
+    "weight_decay": 1.0,
+    "momentum": 0.0,
+    "schedule": "constant",
+    "warmup_epochs": 0.0,
+    "gradient_clip": None,
+}
+
+
+def diverging(report: Report) -> LossNotFinite:
+    with pytest.raises(LossNotFinite) as failed:
+        trained(images_of(8), report=report, **DIVERGING)
+    return failed.value
+
+
+def test_a_loss_that_is_not_finite_ends_the_training_and_names_epoch_and_fields():
+    report = Recorder()
+    said = str(diverging(report))
+    assert len(report.epochs) >= 2  # so that the epoch named is not just the first
+    assert f"in epoch {len(report.epochs) + 1}:" in said
+    assert "learning_rate" in said
+    assert "gradient_clip" in said
+    assert all(math.isfinite(state["loss"]) for state in report.progressed)
+
+
+def test_it_ends_at_the_epoch_s_end_also_where_nobody_listens():
+    reported = Recorder()
+    diverging(reported)
+    assert f"in epoch {len(reported.epochs) + 1}:" in str(diverging(SilentReport()))
+
+
+def weights(student: IncrementalNetwork) -> Tensor:
+    return torch.cat([tensor.double().flatten() for tensor in student.state_dict().values()])
+
+
+@pytest.mark.parametrize("augmentation", ["none", "crop-flip"])
+def test_the_seed_decides_and_nothing_else(augmentation):
+    start = network()
+
+    def outcome(seed: int, global_seed: int) -> Tensor:
+        torch.manual_seed(global_seed)
+        student = copy.deepcopy(start)
+        return weights(trained(images_of(12), student=student, seed=seed, augmentation=augmentation))
+
+    first = outcome(seed=1, global_seed=1)
+    assert torch.equal(outcome(seed=1, global_seed=2), first)
+    assert not torch.equal(outcome(seed=2, global_seed=1), first)
+
+
+def test_listening_to_the_training_does_not_change_it():
+    start = network()
+    quiet = trained(images_of(12), student=copy.deepcopy(start))
+    heard = trained(images_of(12), student=copy.deepcopy(start), report=Recorder())
+    assert torch.equal(weights(quiet), weights(heard))
+
+
+@pytest.mark.parametrize(("count", "minibatch"), [(12, 4), (11, 4), (7, 3), (5, 64)])
+def test_every_image_is_seen_once_an_epoch_in_an_order_of_the_epoch_s_own(count, minibatch):
+    images = images_of(count)
+    normalised = transform_of(images).normalise(images.pixels)
+    student = network()
+    with watched_minibatches(student) as seen:
+        trained(images, student=student, epochs=3, minibatch=minibatch)
+    assert all(len(minibatch_) <= minibatch for minibatch_ in seen)
+    steps = len(seen) // 3
+    orders = []
+    for epoch in range(3):
+        shown = torch.cat(seen[epoch * steps : (epoch + 1) * steps])
+        equal = (shown[:, None] == normalised[None]).flatten(2).all(2)  # [shown, images]
+        assert equal.sum(1).tolist() == [1] * count
+        orders.append(equal.int().argmax(1).tolist())
+        assert sorted(orders[-1]) == list(range(count))
+    assert len({tuple(order) for order in orders}) == 3
+
+
+@pytest.mark.parametrize("count", [3, 5, 9])
+def test_an_odd_number_of_images_leaves_none_alone_in_a_minibatch_of_two(count):
+    # At four pixels the last maps are 1 × 1: batch normalisation refuses a single image there.
+    images, student = images_of(count, size=4), network(size=4)
+    with watched_minibatches(student) as seen:
+        trained(images, student=student, minibatch=2, epochs=1)
+    assert sum(map(len, seen)) == count
+    assert {len(minibatch) for minibatch in seen} <= {2, 3}
+
+
+def test_a_trained_network_knows_its_images_and_has_left_them_as_they_were():
+    images = images_of(16)
+    before = images.pixels.clone()
+    student = trained(images, epochs=10, minibatch=8).eval()
+    with torch.inference_mode():
+        logits = student(transform_of(images).normalise(images.pixels))
+    assert torch.equal(logits.argmax(1), images.targets)
+    assert torch.equal(images.pixels, before)
+
+
+def test_old_heads_rest_without_rehearsal_even_under_weight_decay_and_move_with_it():
+    images = images_of(8, classes=2)
+    shifted = ImageSet(images.pixels, images.targets + 2, images.ids)  # the new task's
+    start = network(2, 2)
+    for rehearsal in (False, True):
+        student = copy.deepcopy(start)
+        trained(shifted, student=student, rehearsal=rehearsal, weight_decay=0.5)
+        for name, before in start.heads[0].state_dict().items():
+            assert torch.equal(student.heads[0].state_dict()[name], before) is not rehearsal
+        assert isinstance(student.heads[1], nn.Linear)
+        assert isinstance(start.heads[1], nn.Linear)
+        assert not torch.equal(student.heads[1].weight, start.heads[1].weight)
+
+
+def test_every_step_and_epoch_is_reported_and_the_loss_falls():
+    report = Recorder()
+    trained(images_of(10), report=report, epochs=4, minibatch=4)  # three steps
+    seen = [(state["epoch"], state["step"]) for state in report.progressed]
+    assert seen == sorted(seen)
+    assert set(seen) == {(epoch, step) for epoch in range(1, 5) for step in range(1, 4)}
+    for state in report.progressed:
+        assert (state["epochs"], state["steps"]) == (4, 3)
+        assert state["images_per_second"] > 0
+        assert state["eta_seconds"] >= 0
+    assert report.progressed[-1]["eta_seconds"] == 0
+    assert [done["epoch"] for done in report.epochs] == [1, 2, 3, 4]
+    assert {done["epochs"] for done in report.epochs} == {4}
+    assert all(done["seconds"] > 0 and done["images_per_second"] > 0 for done in report.epochs)
+    assert report.epochs[-1]["loss"] < report.epochs[0]["loss"]
+
+
+def test_an_epoch_s_loss_is_the_mean_over_its_steps():
+    images, start = images_of(8), network()
+    report = Recorder()
+    trained(images, student=copy.deepcopy(start), report=report, epochs=1, minibatch=8)
+    logits = start.train()(transform_of(images).normalise(images.pixels))
+    expected = float(nn.functional.cross_entropy(logits, images.targets).detach())
+    assert report.epochs[0]["loss"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_lines_for_the_worker_hold_every_epoch_and_some_progress():
+    stream = io.StringIO()
+    trained(images_of(8), report=LineReport(stream), epochs=3)
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line["epoch"] for line in lines if line["kind"] == "epoch"] == [1, 2, 3]
+    assert lines[0]["kind"] == "progress"
+    assert lines[0]["progress"].items() >= {"epoch": 1, "step": 1, "steps": 2, "epochs": 3}.items()
+
+
+def test_the_recipe_s_decay_reaches_the_optimiser():
+    def decay(optimiser: torch.optim.Optimizer) -> float:
+        return float(optimiser.param_groups[0]["weight_decay"])
+
+    with watched_steps(decay) as seen:
+        trained(images_of(4), weight_decay=0.0125, epochs=1)
+    assert set(seen) == {0.0125}
+    assert Recipe().weight_decay != 0.0125
