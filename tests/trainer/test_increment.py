@@ -1,6 +1,7 @@
 """One increment on tensors: what of the old network stays, what moves, and what is said of the outcome."""
 
 import copy
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,15 @@ from trainer.training import LossNotFinite
 
 SIZE = 8
 QUICK: dict[str, Any] = {"epochs": 6, "minibatch": 8, "learning_rate": 0.05, "augmentation": "none"}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Networks this small are no faster on two, and far slower where another process wants one of them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def images_of(*classes: int, each: int = 10, seed: int = 0) -> ImageSet:
@@ -129,17 +139,10 @@ def test_with_rehearsal_old_heads_move_too(first, strategy, way):
         assert not torch.equal(old_head(second)[name], tensor)
 
 
-def test_rehearsed_classes_are_still_told_apart_from_the_new_ones(first):
+def test_with_rehearsal_old_and_new_classes_are_told_from_each_other(first):
+    second = taught(first, images_of(2, 3), exemplars=images_of(0, 1, each=5), epochs=12)
     unseen = images_of(0, 1, 2, 3, seed=7)
-    with_, without = (
-        taught(first, images_of(2, 3), exemplars=exemplars, epochs=12) for exemplars in (images_of(0, 1, each=5), None)
-    )
-
-    def share_right(learned: Learned) -> float:
-        return float((logits(learned, unseen).argmax(1) == unseen.targets).double().mean())
-
-    assert share_right(with_) > 0.9
-    assert share_right(without) <= 0.5  # a new class is what every old image is taken for
+    assert float((logits(second, unseen).argmax(1) == unseen.targets).double().mean()) > 0.9
 
 
 def test_an_empty_set_of_exemplars_is_no_rehearsal(first):
@@ -149,20 +152,15 @@ def test_an_empty_set_of_exemplars_is_no_rehearsal(first):
 
 
 def test_distillation_keeps_old_outputs_nearer_to_the_parents_than_finetuning_does(first):
-    images, old = images_of(2, 3, seed=1), images_of(0, 1, seed=7)
+    images = images_of(2, 3, seed=1)
+    then = logits(first, images).div(2).softmax(1)
 
-    def drift(learned: Learned, seen: ImageSet) -> float:
-        """Mean distance in nats of what the two say about the old classes."""
-        now, then = logits(learned, seen)[:, :2], logits(first, seen)
-        return float(
-            nn.functional.kl_div(now.log_softmax(1), then.log_softmax(1), log_target=True, reduction="batchmean")
-        )
+    def drift(learned: Learned) -> float:
+        """Mean distance in nats of what the two say about the old classes, at the temperature of distillation."""
+        now = logits(learned, images)[:, :2].div(2).log_softmax(1)
+        return float(nn.functional.kl_div(now, then, reduction="batchmean"))
 
-    finetuned = taught(first, images)
-    kept, kept_more = (taught(first, images, strategy="lwf", distillation_weight=weight) for weight in (1.0, 10.0))
-    for seen in (images, old):
-        assert drift(kept, seen) < drift(finetuned, seen)
-        assert drift(kept_more, seen) < drift(finetuned, seen) / 2
+    assert drift(taught(first, images, strategy="lwf")) < drift(taught(first, images)) / 2
 
 
 def test_with_nothing_to_distil_the_strategies_are_one(first):

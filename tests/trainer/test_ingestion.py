@@ -158,7 +158,7 @@ def test_a_class_given_for_training_alone_is_measured_on_some_of_it_all_the_same
 
 
 def test_every_class_has_both_sides_and_no_image_is_on_both_whatever_comes():
-    refusals = 0
+    refused: list[BatchInvalid] = []
     for seed in range(200):
         chance = Random(seed)
         count = chance.randint(4, 30)
@@ -173,15 +173,15 @@ def test_every_class_has_both_sides_and_no_image_is_on_both_whatever_comes():
         ]
         try:
             found = settled(*images)
-        except BatchInvalid as refused:
-            assert set(refused.extra["classes"]) <= {image.label for image in images}
-            refusals += 1
+        except BatchInvalid as fault:
+            refused.append(fault)
             continue
         assert len({image.digest for image in found.images}) == len(found.images)
         assert len(found.images) + len(found.rejects) == count
         for label in {image.label for image in images}:
             assert {image.split for image in found.images if image.label == label} == {Split.TRAIN, Split.TEST}
-    assert 0 < refusals < 100
+    assert 0 < len(refused) < 100
+    assert all(fault.extra["classes"] for fault in refused)
 
 
 OTHERS = [image(at(fraction), "chive") for fraction in (0.1, 0.6, 0.7)]
@@ -404,5 +404,5 @@ def test_a_class_of_an_archive_without_any_readable_image_is_named(blobs, folder
 
 
 def test_an_archive_of_too_many_bad_files_is_refused_with_the_numbers(blobs, folder):
-    with pytest.raises(BatchInvalid, match="4 of 84 .*0.04"):
+    with pytest.raises(BatchInvalid, match=r"4 of 84 .* 0\.04"):
         ingested(zipped(GOOD | BAD), blobs=blobs, folder=folder, max_bad_share=0.04)
