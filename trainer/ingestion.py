@@ -122,7 +122,8 @@ def _without_repetition(stored: Sequence[Image]) -> tuple[list[Image], list[Reje
     """One image of each content: the test side keeps it if both have it, and two labels for it are one too many."""
     kept: dict[str, Image] = {}
     repeated: list[Reject] = []
-    for image in sorted(stored, key=lambda image: (image.digest, image.split is not Split.TEST, image.filename)):
+    by_wish = {Split.TEST: 0, Split.TRAIN: 1, None: 2}  # a side that was asked for counts more than none
+    for image in sorted(stored, key=lambda image: (image.digest, by_wish[image.split], image.filename)):
         first = kept.setdefault(image.digest, image)
         if first is not image:
             same = "the same image as" if first.label == image.label else "another label for the same image as"

@@ -247,7 +247,9 @@ def test_the_digest_does_not_depend_on_order_names_or_ids():
     ]
     again = [image(one.digest, one.label, name=f"other-{one.filename}") for one in images]
     Random(1).shuffle(again)
-    assert settled(*again).digest == settled(*images).digest == data_digest(settled(*images).images)
+    found = settled(*images)
+    assert settled(*again).digest == found.digest
+    assert data_digest(found.images) == data_digest(reversed(found.images)) == found.digest
 
 
 @pytest.mark.parametrize(
@@ -406,3 +408,11 @@ def test_a_class_of_an_archive_without_any_readable_image_is_named(blobs, folder
 def test_an_archive_of_too_many_bad_files_is_refused_with_the_numbers(blobs, folder):
     with pytest.raises(BatchInvalid, match=r"4 of 84 .* 0\.04"):
         ingested(zipped(GOOD | BAD), blobs=blobs, folder=folder, max_bad_share=0.04)
+
+
+def test_of_two_copies_the_one_with_a_side_counts() -> None:
+    twice = at(0.01)  # would be on the test side if its content decided
+    found = settled(
+        image(twice, name="a.png"), image(twice, name="z.png", split=Split.TRAIN), image(at(0.02)), image(at(0.9))
+    )
+    assert sides(found)[twice] is Split.TRAIN

@@ -121,6 +121,13 @@ def watched_minibatches(student: IncrementalNetwork) -> Iterator[list[Tensor]]:
         handle.remove()
 
 
+def positions(shown: Tensor, images: Tensor) -> list[int]:
+    """Which of the images, all different, each of those shown is."""
+    equal = (shown[:, None] == images[None]).flatten(2).all(2)  # [shown, images]
+    assert equal.sum(1).tolist() == [1] * len(shown)
+    return equal.int().argmax(1).tolist()
+
+
 def test_a_constant_rate_stays_after_its_rise():
     factor = learning_rate_factor("constant", warmup=4, total=20)
     assert [factor(step) for step in range(20)] == [0.25, 0.5, 0.75, *[1.0] * 17]
@@ -279,9 +286,7 @@ def test_every_image_is_seen_once_an_epoch_in_an_order_of_the_epoch_s_own(count,
     orders = []
     for epoch in range(3):
         shown = torch.cat(seen[epoch * steps : (epoch + 1) * steps])
-        equal = (shown[:, None] == normalised[None]).flatten(2).all(2)  # [shown, images]
-        assert equal.sum(1).tolist() == [1] * count
-        orders.append(equal.int().argmax(1).tolist())
+        orders.append(positions(shown, normalised))
         assert sorted(orders[-1]) == list(range(count))
     assert len({tuple(order) for order in orders}) == 3
 
@@ -338,12 +343,17 @@ def test_every_step_and_epoch_is_reported_and_the_loss_falls():
 
 
 def test_an_epoch_s_loss_is_the_mean_over_its_steps():
-    images, start = images_of(8), network()
-    report = Recorder()
-    trained(images, student=copy.deepcopy(start), report=report, epochs=1, minibatch=8)
-    logits = start.train()(transform_of(images).normalise(images.pixels))
-    expected = float(nn.functional.cross_entropy(logits, images.targets).detach())
-    assert report.epochs[0]["loss"] == pytest.approx(expected, rel=1e-4)
+    images, start = images_of(12), network()
+    normalised = transform_of(images).normalise(images.pixels)
+    student, report = copy.deepcopy(start), Recorder()
+    with watched_minibatches(student) as seen:
+        trained(images, student=student, report=report, epochs=1, minibatch=4, learning_rate=1e-9)  # as good as at rest
+    losses = [
+        nn.functional.cross_entropy(start.train()(shown), images.targets[positions(shown, normalised)]).detach()
+        for shown in seen
+    ]
+    assert len(losses) == 3
+    assert report.epochs[0]["loss"] == pytest.approx(float(sum(losses)) / 3, rel=1e-4)
 
 
 def test_lines_for_the_worker_hold_every_epoch_and_some_progress():
