@@ -5,6 +5,8 @@ import os
 import time
 from pathlib import Path
 
+from api.pids import is_alive
+
 _CLEARING_SECONDS = 6.0  # a little longer than the keeper of a killed service takes at most
 
 
@@ -32,7 +34,7 @@ class HomeLock:
         deadline = time.monotonic() + _CLEARING_SECONDS
         while not self._try():
             pid = _recorded_pid(path)
-            if (pid is not None and _is_alive(pid)) or time.monotonic() > deadline:
+            if (pid is not None and is_alive(pid)) or time.monotonic() > deadline:
                 os.close(self.descriptor)
                 raise HomeInUse(home, pid)
             time.sleep(0.05)
@@ -56,14 +58,3 @@ def _recorded_pid(path: Path) -> int | None:
     """The pid in the lock file; None while the holder has not written it yet."""
     text = path.read_text().strip()
     return int(text) if text.isdigit() else None
-
-
-def _is_alive(pid: int) -> bool:
-    """Whether a process of this id runs, this user's or not."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

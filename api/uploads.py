@@ -20,6 +20,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.types import Message as AsgiMessage
 
+from api.pids import is_alive
 from storage.errors import ArchiveUnreadable, BatchInvalid, TooLarge
 from storage.settings import Settings
 
@@ -79,23 +80,13 @@ def clear_abandoned(settings: Settings) -> None:
     prefix = _folder(settings, "").name
     for folder in settings.scratch.glob(f"{prefix}*"):
         pid = folder.name.removeprefix(prefix)
-        if pid.isdecimal() and (int(pid) == os.getpid() or not _is_alive(int(pid))):
+        if pid.isdecimal() and (int(pid) == os.getpid() or not is_alive(int(pid))):
             shutil.rmtree(folder)
 
 
 def _folder(settings: Settings, pid: int | str) -> Path:
     """A folder of its own for each process; containers that share a volume count their processes each from 1."""
     return settings.scratch / f"uploads-{socket.gethostname()}-{pid}"
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 class _Sink:

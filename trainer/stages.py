@@ -17,6 +17,7 @@ from storage.errors import BatchInvalid, Invalid
 from storage.publication import next_number
 from storage.settings import Settings
 from trainer import exemplars, metrics
+from trainer.attempt import ClaimLost
 from trainer.data import ImageSet, load
 from trainer.increment import Architecture, Learned, head_rows, learn, logits_of
 from trainer.ingestion import Ingested, ingest_archive, settle
@@ -52,10 +53,6 @@ class Material:
     rehearsed: ImageSet | None  # the parent's exemplars that are still fit to learn from
     kept: tuple[Image, ...]  # the same as references, most wanted first within a class
     tests: tuple[ImageSet | None, ...]  # by task; None where the evaluation images are gone
-
-
-class ClaimLost(Exception):
-    """Another attempt has begun; the worker that started this one will notice too."""
 
 
 def run(job: Job, tools: Tools) -> dict[str, Any]:
