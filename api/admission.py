@@ -2,6 +2,7 @@
 
 from sqlalchemy import Connection
 
+from api.fitness import rehearses
 from api.service import Service
 from api.uploads import Upload
 from api.wishes import Wish
@@ -21,13 +22,13 @@ def from_archive(service: Service, name: str, upload: Upload, wish: Wish) -> tup
         model = models.get(connection, name)
         if (earlier := _answered_before(connection, model, wish, fingerprint=upload.sha256)) is not None:
             return earlier, False
-        wish.recipe_for(model)
+        strategy, _ = wish.recipe_for(connection, model)
         index = archives.scan(upload.path, limits=ArchiveLimits.of(service.settings))
         check_classes(
             batch=index.classes,
             known=increments.coming_classes(connection, model),
             policy=wish.known_classes,
-            has_memory=model.memory is not None,
+            has_memory=rehearses(model, strategy),
             duplicate_of=increments.earlier_increment(connection, model, upload.sha256),
         )
     store(service, upload)
@@ -87,13 +88,14 @@ def _answered_before(
 
 
 def _request(connection: Connection, model: Model, batch_id: str, wish: Wish) -> Increment:
-    strategy, recipe = wish.recipe_for(model)
+    strategy, recipe = wish.recipe_for(connection, model)
     return increments.request(
         connection,
         model=model,
         batch_id=batch_id,
         strategy=strategy,
         recipe=recipe,
+        rehearses=rehearses(model, strategy),
         promote=wish.promote,
         known_classes=wish.known_classes,
         idempotency_key=wish.idempotency_key,

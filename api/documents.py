@@ -35,6 +35,8 @@ class Strategy(TypedDict):
     title: str
     explanation: str
     source: str
+    formula: str
+    head: Literal["linear", "cosine"] | None
     recipe_schema: dict[str, Any]
 
 

@@ -7,11 +7,12 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
+from sqlalchemy import Connection
 
+from api.fitness import check_strategy, head_kind
 from api.schemas.increments import IncrementIn
 from storage.domain import KnownClasses, Model, Promotion
 from storage.errors import Invalid, RecipeInvalid
-from trainer import recipes
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
@@ -26,10 +27,20 @@ class Wish:
     known_classes: KnownClasses = KnownClasses.REFUSE
     idempotency_key: str | None = None
 
-    def recipe_for(self, model: Model) -> tuple[str, dict[str, Any]]:
-        """Strategy and complete recipe; raises `UnknownStrategy` and `RecipeInvalid`."""
+    def recipe_for(self, connection: Connection, model: Model) -> tuple[str, dict[str, Any]]:
+        """Strategy and complete recipe; raises `UnknownStrategy`, `RecipeInvalid` and `StrategyUnfit`."""
         strategy = self.strategy or model.strategy
-        return strategy, recipes.resolve(strategy, model.recipe, self.recipe or {}).model_dump(mode="json")
+        recipe = check_strategy(
+            strategy,
+            model.recipe,
+            self.recipe or {},
+            network=model.network,
+            channels=model.channels,
+            image_size=model.image_size,
+            retention=model.retention,
+            head_kind=head_kind(connection, model),
+        )
+        return strategy, recipe.model_dump(mode="json")
 
 
 def parse_json(body: bytes) -> IncrementIn:

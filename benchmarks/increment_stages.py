@@ -23,7 +23,7 @@ from PIL import Image
 from api.client import Client
 
 ARCHIVES = [f"task-{task:02d}.zip" for task in range(3)]
-STAGES = ("queued", "starting", "ingesting", "loading", "training", "evaluating", "writing", "publishing")
+STAGES = ("queued", "starting", "ingesting", "loading", "training", "evaluating", "selecting", "writing", "publishing")
 
 
 def main() -> None:

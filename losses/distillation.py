@@ -1,4 +1,4 @@
-"""Terms that keep what the previous version knows: student and teacher logits are [batch, old classes]."""
+"""Terms that keep what the previous version's outputs say: student and teacher logits are [batch, old classes]."""
 
 from typing import Literal, get_args
 
@@ -6,19 +6,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from losses.tasks import TaskSlices
+from losses.tasks import TaskSlices, segments
 
 TaskReduction = Literal["sum", "mean"]
 TASK_REDUCTIONS: tuple[str, ...] = get_args(TaskReduction)
 
 
 def joint_distillation(*, student_logits: Tensor, teacher_logits: Tensor, temperature: float = 2.0) -> Tensor:
-    """J, or K_i of one task: −Σ softmax(teacher / T) · log softmax(student / T) over the classes given.
+    """J: −Σ softmax(teacher / T) · log softmax(student / T) over all classes given.
 
-    In nats, batch mean, without a factor T²: the weights of the formula are calibrated so. T = 2 is LwF's (§4).
+    In nats, batch mean, without a factor T²: the weights of the formula are calibrated so. T = 2 is LwF's (§3).
     """
-    soft_targets = torch.softmax(teacher_logits / temperature, dim=1)
-    return -(soft_targets * torch.log_softmax(student_logits / temperature, dim=1)).sum(dim=1).mean()
+    return _soft_cross_entropy(
+        log_targets=torch.log_softmax(_softened(teacher_logits, temperature), dim=1),
+        log_probabilities=torch.log_softmax(_softened(student_logits, temperature), dim=1),
+    )
 
 
 def separated_distillation(
@@ -29,31 +31,41 @@ def separated_distillation(
     temperature: float = 2.0,
     task_reduction: TaskReduction = "sum",
 ) -> Tensor:
-    """Σ K_i: a softmax of its own for each old task; indifferent to a level shift of a whole task."""
-    terms = [
-        joint_distillation(
-            student_logits=student_logits[:, task], teacher_logits=teacher_logits[:, task], temperature=temperature
-        )
-        for task in tasks
-    ]
-    return _over_tasks(terms, task_reduction)
+    """Σ K_i: J with a softmax of its own for each old task; indifferent to a level shift of a whole task.
+
+    In nats, batch mean.
+    """
+    old = segments(tasks, student_logits.device)
+    summed = _soft_cross_entropy(
+        log_targets=old.log_softmax(teacher_logits, temperature),
+        log_probabilities=old.log_softmax(student_logits, temperature),
+    )
+    return _over_tasks(summed, len(tasks), task_reduction)
 
 
 def binary_distillation(
     *, student_logits: Tensor, teacher_logits: Tensor, tasks: TaskSlices, task_reduction: TaskReduction = "sum"
 ) -> Tensor:
-    """Σ B_i: binary cross-entropy of the student's sigmoids to the teacher's, mean over minibatch and classes.
+    """Σ B_i: binary cross-entropy of the student's sigmoids to the teacher's, mean over minibatch and a task's classes.
 
-    No temperature; pins the level of every logit.
+    In nats, no temperature; pins the level of every logit. 1 − σ(z) is computed as σ(−z), which keeps its digits
+    where σ is near 1.
     """
-    terms = [
-        F.binary_cross_entropy_with_logits(student_logits[:, task], torch.sigmoid(teacher_logits[:, task]))
-        for task in tasks
-    ]
-    return _over_tasks(terms, task_reduction)
+    present = torch.sigmoid(teacher_logits) * F.logsigmoid(student_logits)
+    absent = torch.sigmoid(-teacher_logits) * F.logsigmoid(-student_logits)
+    each_class = -(present + absent).mean(dim=0)
+    return _over_tasks((each_class / segments(tasks, student_logits.device).sizes).sum(), len(tasks), task_reduction)
 
 
-def _over_tasks(terms: list[Tensor], task_reduction: TaskReduction) -> Tensor:
+def _soft_cross_entropy(*, log_targets: Tensor, log_probabilities: Tensor) -> Tensor:
+    return -(log_targets.exp() * log_probabilities).sum(dim=1).mean()
+
+
+def _softened(logits: Tensor, temperature: float) -> Tensor:
+    """Logits / T, less the largest: the softmax is the same, and no level is rounded by the division."""
+    return (logits - logits.detach().amax(dim=1, keepdim=True)) / temperature
+
+
+def _over_tasks(summed: Tensor, tasks: int, task_reduction: TaskReduction) -> Tensor:
     """The sum, as published, or the mean, whose weight does not grow with the number of tasks."""
-    stacked = torch.stack(terms)
-    return stacked.sum() if task_reduction == "sum" else stacked.mean()
+    return summed if task_reduction == "sum" else summed / tasks

@@ -1,5 +1,6 @@
 """The objective of one increment: the formula of `losses.strategies` with a strategy's weights."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,8 +15,10 @@ from losses.distillation import (
     joint_distillation,
     separated_distillation,
 )
+from losses.minibatch import Minibatch
+from losses.representation import attention_distillation, less_forget, margin_ranking
 from losses.strategies import Weights, get
-from losses.tasks import TaskSlices, task_slices
+from losses.tasks import task_slices
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,24 +35,33 @@ class Loss:
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """Weights and hyper-parameters of the formula; call it with a minibatch's logits."""
+    """Weights and hyper-parameters of the formula; call it with what a minibatch gives."""
 
     weights: Weights
+    adaptive: bool = False
+    over_all_classes: bool = False
     label_smoothing: float = 0.0
     distillation_weight: float = 1.0  # λ, LwF §3
-    temperature: float = 2.0  # LwF §4
+    temperature: float = 2.0  # LwF §3
     task_reduction: TaskReduction = "sum"  # as published
+    attention_weight: float = 1.0  # γ, LwM §4, which gives no value
+    margin_weight: float = 1.0  # LUCIR Eq. 9
+    margin: float = 0.5  # LUCIR §4.1
+    hardest_classes: int = 2  # K, LUCIR §4.1
 
     def __post_init__(self) -> None:
         """Refuse values the formula has no meaning for."""
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing is at least 0 and below 1, got {self.label_smoothing}")
-        if self.distillation_weight < 0:
-            raise ValueError(f"distillation_weight is not negative, got {self.distillation_weight}")
-        if self.temperature <= 0:
-            raise ValueError(f"temperature is positive, got {self.temperature}")
+        for name in ("distillation_weight", "attention_weight", "margin_weight", "margin"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is finite and not negative, got {getattr(self, name)}")
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"temperature is finite and positive, got {self.temperature}")
         if self.task_reduction not in TASK_REDUCTIONS:
             raise ValueError(f"task_reduction is one of {TASK_REDUCTIONS}, got {self.task_reduction!r}")
+        if self.hardest_classes < 1:
+            raise ValueError(f"hardest_classes is at least 1, got {self.hardest_classes}")
 
     def __call__(
         self,
@@ -59,53 +71,94 @@ class Objective:
         targets: Tensor,
         task_sizes: Sequence[int],
         rehearsal: bool,
+        student_features: Tensor | None = None,
+        teacher_features: Tensor | None = None,
+        student_attention: Tensor | None = None,
+        teacher_attention: Tensor | None = None,
+        student_scale: Tensor | None = None,
     ) -> Loss:
         """The loss of a minibatch, in float32 also under autocast (float64 stays float64).
 
         ``student_logits`` [batch, classes] of all seen tasks; ``teacher_logits`` [batch, old classes] of the previous
         version, None at t = 0 and wherever nothing is distilled; ``targets`` int64 [batch], indices among all
         classes; ``task_sizes`` classes of every seen task, the new one last. With ``rehearsal`` (a minibatch may hold
-        old classes) labels are learned over all classes, else among the new task's only.
+        old classes) labels are learned over all classes, else among the new task's only. Asked for from t = 1 on by
+        the objectives that keep them: features [batch, dim], attention maps [batch, h, w] of the teacher's top class,
+        neither normalised, and the scale η of a cosine head (scalar). Raises ValueError for what is missing or has
+        another shape.
         """
-        slices = task_slices(task_sizes)
-        _check_shapes(student_logits, teacher_logits, targets, slices, teacher_needed=self.weights.distils)
-        student = _at_least_float32(student_logits)  # no term has an operation that autocast would take back down
-        parts = self._learned(student, targets, slices, rehearsal=rehearsal)
-        if len(slices) > 1 and self.weights.distils and teacher_logits is not None:
-            teacher = _at_least_float32(teacher_logits.detach())
-            parts |= self._kept(student[:, : teacher.shape[1]], teacher, slices[:-1])
+        given = Minibatch(
+            student_logits=student_logits,
+            teacher_logits=teacher_logits,
+            targets=targets,
+            tasks=task_slices(task_sizes),
+            student_features=student_features,
+            teacher_features=teacher_features,
+            student_attention=student_attention,
+            teacher_attention=teacher_attention,
+            student_scale=student_scale,
+        )
+        given.check(self.weights)
+        with torch.autocast(student_logits.device.type, enabled=False):
+            given = given.at_least_float32()
+            parts = self._learned(given, everything=rehearsal or self.over_all_classes)
+            if given.old_tasks:
+                parts |= self._kept(given)
         return Loss(parts)
 
-    def _learned(self, student: Tensor, targets: Tensor, slices: TaskSlices, *, rehearsal: bool) -> dict[str, Tensor]:
-        """CE and w_P·P, over all seen classes with rehearsal, over the new task's without."""
-        first = 0 if rehearsal else slices[-1].start
-        student, targets = student[:, first:], targets - first
+    def _learned(self, given: Minibatch, *, everything: bool) -> dict[str, Tensor]:
+        """CE and w_P·P, over all seen classes or over the new task's."""
+        first = 0 if everything else given.old_classes
+        student, targets = given.student_logits[:, first:], given.targets - first
         smoothing = self.label_smoothing
         parts = {
             "classification": softmax_cross_entropy(student_logits=student, targets=targets, label_smoothing=smoothing)
         }
-        if self.weights.prediction:
-            parts["prediction"] = self.weights.prediction * binary_prediction(student_logits=student, targets=targets)
+        if weight := self.weights.prediction:
+            parts["binary_prediction"] = weight * binary_prediction(student_logits=student, targets=targets)
         return parts
 
-    def _kept(self, student: Tensor, teacher: Tensor, old_tasks: TaskSlices) -> dict[str, Tensor]:
-        """λ·w_J·J, λ·w_K·Σ K_i and λ·w_B·Σ B_i, those with a weight."""
-        weights, scale, parts = self.weights, self.distillation_weight, {}
-        if weights.joint:
-            parts["joint"] = (scale * weights.joint) * joint_distillation(
-                student_logits=student, teacher_logits=teacher, temperature=self.temperature
+    def _kept(self, given: Minibatch) -> dict[str, Tensor]:
+        """The terms that look back, those with a weight."""
+        weights, parts = self.weights, {}
+        old_logits = given.student_logits[:, : given.old_classes]
+        scale = self.distillation_weight
+        if self.adaptive:
+            scale *= math.sqrt(given.old_classes / given.new_classes)
+        if weight := scale * weights.joint:
+            parts["joint"] = weight * joint_distillation(
+                student_logits=old_logits, teacher_logits=given.the("teacher_logits"), temperature=self.temperature
             )
-        if weights.separated:
-            parts["separated"] = (scale * weights.separated) * separated_distillation(
-                student_logits=student,
-                teacher_logits=teacher,
-                tasks=old_tasks,
+        if weight := scale * weights.separated:
+            parts["separated"] = weight * separated_distillation(
+                student_logits=old_logits,
+                teacher_logits=given.the("teacher_logits"),
+                tasks=given.old_tasks,
                 temperature=self.temperature,
                 task_reduction=self.task_reduction,
             )
-        if weights.binary:
-            parts["binary"] = (scale * weights.binary) * binary_distillation(
-                student_logits=student, teacher_logits=teacher, tasks=old_tasks, task_reduction=self.task_reduction
+        if weight := scale * weights.binary:
+            parts["binary"] = weight * binary_distillation(
+                student_logits=old_logits,
+                teacher_logits=given.the("teacher_logits"),
+                tasks=given.old_tasks,
+                task_reduction=self.task_reduction,
+            )
+        if weight := scale * weights.less_forget:
+            parts["less_forget"] = weight * less_forget(
+                student_features=given.the("student_features"), teacher_features=given.the("teacher_features")
+            )
+        if weight := self.attention_weight * weights.attention:
+            parts["attention"] = weight * attention_distillation(
+                student_attention=given.the("student_attention"), teacher_attention=given.the("teacher_attention")
+            )
+        if weight := self.margin_weight * weights.margin:
+            parts["margin_ranking"] = weight * margin_ranking(
+                cosines=given.student_logits / given.the("student_scale"),
+                targets=given.targets,
+                old_classes=given.old_classes,
+                margin=self.margin,
+                hardest_classes=self.hardest_classes,
             )
         return parts
 
@@ -113,48 +166,34 @@ class Objective:
 def objective(
     name: str,
     *,
-    label_smoothing: float = 0.0,
-    distillation_weight: float = 1.0,
-    temperature: float = 2.0,
-    task_reduction: TaskReduction = "sum",
+    label_smoothing: float | None = None,
+    distillation_weight: float | None = None,
+    temperature: float | None = None,
+    task_reduction: TaskReduction | None = None,
+    attention_weight: float | None = None,
+    margin_weight: float | None = None,
+    margin: float | None = None,
+    hardest_classes: int | None = None,
 ) -> Objective:
-    """The objective of the strategy of that name; raises KeyError that lists the known ones.
+    """The objective of the strategy of that name, None being the strategy's own value; KeyError lists the known names.
 
     Hyper-parameters that a strategy has no use for (``Strategy.hyper``) have no effect.
     """
+    strategy = get(name)
+    hyper = {
+        "label_smoothing": label_smoothing,
+        "distillation_weight": distillation_weight,
+        "temperature": temperature,
+        "task_reduction": task_reduction,
+        "attention_weight": attention_weight,
+        "margin_weight": margin_weight,
+        "margin": margin,
+        "hardest_classes": hardest_classes,
+    }
+    chosen = {field: value for field, value in hyper.items() if value is not None}
     return Objective(
-        weights=get(name).weights,
-        label_smoothing=label_smoothing,
-        distillation_weight=distillation_weight,
-        temperature=temperature,
-        task_reduction=task_reduction,
+        weights=strategy.weights,
+        adaptive=strategy.adaptive,
+        over_all_classes=strategy.over_all_classes,
+        **{**strategy.defaults, **chosen},  # type: ignore[arg-type]
     )
-
-
-def _at_least_float32(logits: Tensor) -> Tensor:
-    return logits if logits.dtype == torch.float64 else logits.to(torch.float32)
-
-
-def _check_shapes(
-    student_logits: Tensor, teacher_logits: Tensor | None, targets: Tensor, slices: TaskSlices, *, teacher_needed: bool
-) -> None:
-    """Say what was expected and what came; values stay unread, which would make a GPU wait."""
-    classes, old_classes = slices[-1].stop, slices[-1].start
-    if student_logits.ndim != 2 or student_logits.shape[1] != classes or not student_logits.is_floating_point():
-        raise ValueError(
-            f"student_logits: expected floating point [batch, {classes}], got "
-            f"{student_logits.dtype} {list(student_logits.shape)}"
-        )
-    batch = student_logits.shape[0]
-    if batch == 0:
-        raise ValueError("the minibatch is empty")
-    if targets.shape != (batch,) or targets.dtype != torch.int64:
-        raise ValueError(f"targets: expected int64 [{batch}], got {targets.dtype} {list(targets.shape)}")
-    if teacher_logits is None:
-        if teacher_needed and old_classes:
-            raise ValueError(f"teacher_logits: expected [{batch}, {old_classes}], got None")
-    elif teacher_logits.shape != (batch, old_classes):
-        raise ValueError(
-            f"teacher_logits: expected [{batch}, {old_classes}]{'' if old_classes else ' or None'}, "
-            f"got {list(teacher_logits.shape)}"
-        )

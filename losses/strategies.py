@@ -1,11 +1,16 @@
 """What each strategy optimises, as data; torch-free, so that the API can list and check them.
 
-The objectives of the family are one formula (Neural Networks 193 (2026) 108017), at t ≥ 1
-``L = CE + w_P·P + λ·(w_J·J + w_K·Σ K_i + w_B·Σ B_i)`` over old tasks i, at t = 0 only ``CE + w_P·P``;
-a strategy is a row of weights.
+The family of objectives is one formula (Neural Networks 193 (2026) 108017, doi 10.1016/j.neunet.2025.108017):
+``L = CE + w_P·P + Λ·(w_J·J + w_K·Σ K_i + w_B·Σ B_i + w_F·F) + w_A·Att + w_M·MR`` over old tasks i, at t = 0 only
+``CE + w_P·P``. A strategy is a row of weights; Λ is λ, for LUCIR λ·√(old classes / new classes).
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+from typing import Literal
+
+HeadKind = Literal["linear", "cosine"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,12 +20,15 @@ class Weights:
     joint: float = 0.0  # w_J: distillation over all old classes together
     separated: float = 0.0  # w_K: distillation within each old task
     binary: float = 0.0  # w_B: binary cross-entropy to the teacher's sigmoids, each old task
+    less_forget: float = 0.0  # w_F: cosine distance of the features to the teacher's
+    attention: float = 0.0  # w_A: distance of the attention maps to the teacher's
+    margin: float = 0.0  # w_M: margin ranking of old images against new classes
     prediction: float = 0.0  # w_P: binary cross-entropy to the labels
 
     @property
     def distils(self) -> bool:
         """Whether a teacher is needed from the second task on."""
-        return any((self.joint, self.separated, self.binary))
+        return any((self.joint, self.separated, self.binary, self.less_forget, self.attention))
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,36 +39,198 @@ class Strategy:
     title: str
     explanation: str
     source: str
-    weights: Weights
-    hyper: tuple[str, ...]  # hyper-parameters of the objective that have an effect here
+    weights: Weights = Weights()
+    defaults: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))  # of its hyper-parameters
+    head: HeadKind | None = None  # kind of head it needs; None: whichever the network has
+    adaptive: bool = False  # Λ grows with √(old classes / new classes)
+    over_all_classes: bool = False  # labels are learned over all seen classes also without rehearsal
+    old_heads_fixed: bool = False  # also with rehearsal; without it they are fixed for all that distil or fine-tune
+    backbone_fixed: bool = False  # from the second task on
+    every_image: bool = False  # learns a new network from the training images of all tasks
+
+    @property
+    def hyper(self) -> tuple[str, ...]:
+        """Hyper-parameters of the objective that have an effect here."""
+        has = self.weights
+        used = {
+            "label_smoothing": True,
+            "distillation_weight": has.joint or has.separated or has.binary or has.less_forget,
+            "temperature": has.joint or has.separated,
+            "task_reduction": has.separated or has.binary,
+            "attention_weight": has.attention,
+            "margin_weight": has.margin,
+            "margin": has.margin,
+            "hardest_classes": has.margin,
+        }
+        return tuple(name for name, effect in used.items() if effect)
+
+    @property
+    def formula(self) -> str:
+        """What is minimised from the second task on, in the notation of this module."""
+        terms = {item.name: getattr(self.weights, item.name) for item in fields(self.weights)}
+        kept = " + ".join(_term(terms[name], symbol) for name, symbol in _DISTILLED.items() if terms[name])
+        scale = "λₜ" if self.adaptive else "λ"
+        parts = [
+            "CE",
+            _term(terms["prediction"], "P"),
+            f"{scale}·({kept})" if " + " in kept else f"{scale}·{kept}" if kept else "",
+            _term(terms["attention"], "γ·Att"),
+            _term(terms["margin"], "λₘ·MR"),
+        ]
+        return " + ".join(part for part in parts if part)
 
 
-_DISTILLATION_HYPER = ("label_smoothing", "distillation_weight", "temperature", "task_reduction")
+_DISTILLED = {"joint": "J", "separated": "ΣKᵢ", "binary": "ΣBᵢ", "less_forget": "F"}
 
-STRATEGIES = (
+
+def _term(weight: float, symbol: str) -> str:
+    return "" if weight == 0 else symbol if weight == 1 else f"{weight:g}·{symbol}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Family:
+    """A published method and how its six forms are told apart."""
+
+    name: str
+    title: str
+    explanation: str
+    source: str
+    forms: Mapping[str, Weights]
+    defaults: Mapping[str, float]
+    head: HeadKind
+    rebalanced: bool = False  # LUCIR: adaptive weight, all classes, old head rows as they are
+
+    def strategy(self, form: str) -> Strategy:
+        suffix, cure = _FORMS[form]
+        return Strategy(
+            name=self.name + suffix,
+            title=f"{self.title}, {form}" if suffix else self.title,
+            explanation=self.explanation + (f" {cure}" if suffix else ""),
+            source=f"{self.source}; {_RETHINKING}" if suffix else self.source,
+            weights=self.forms[form],
+            defaults=MappingProxyType(dict(self.defaults)),
+            head=self.head,
+            adaptive=self.rebalanced,
+            over_all_classes=self.rebalanced,
+            old_heads_fixed=self.rebalanced,
+        )
+
+
+_RETHINKING = "Rethinking softmax in incremental learning, Neural Networks 193 (2026) 108017"
+_FORMS = {  # suffix, and what the form cures
+    "plain": ("", ""),
+    "separated": (
+        "-s",
+        "Separated: each old task has a softmax of its own, so that the level of a whole task cannot distort "
+        "what is distilled.",
+    ),
+    "separated, regularised": (
+        "-sr",
+        "Separated and regularised: a softmax for each old task, beside the plain method's own term.",
+    ),
+    "binary distillation": (
+        "-br",
+        "Binary distillation: beside the plain method, the teacher's sigmoids are kept, which pins the level of "
+        "every logit.",
+    ),
+    "binary distillation and prediction": (
+        "-br2",
+        "Binary distillation and prediction: the teacher's sigmoids are kept and the labels are learned by "
+        "sigmoids too.",
+    ),
+    "binary and separated": (
+        "-bsr",
+        "Binary and separated: a softmax for each old task, and the teacher's sigmoids to pin the levels.",
+    ),
+}
+# Rows of LOSSES: J, ΣK, ΣB, P.
+_SOFTMAX_FORMS = {
+    "plain": (1.0, 0.0, 0.0, 0.0),
+    "separated": (0.0, 1.0, 0.0, 0.0),
+    "separated, regularised": (0.5, 1.0, 0.0, 0.0),
+    "binary distillation": (1.0, 0.0, 1.0, 0.0),
+    "binary distillation and prediction": (1.0, 0.0, 1.0, 1.0),
+    "binary and separated": (1.0, 1.0, 0.5, 0.0),
+}
+_GAMMA = 0.1  # the published factor of LUCIR-SR's separated term
+# F, ΣK, ΣB, P; the separated form has ΣK in the place of F.
+_LUCIR_FORMS = {
+    "plain": (1.0, 0.0, 0.0, 0.0),
+    "separated": (0.0, _GAMMA, 0.0, 0.0),
+    "separated, regularised": (1.0, _GAMMA, 0.0, 0.0),
+    "binary distillation": (1.0, 0.0, 1.0, 0.0),
+    "binary distillation and prediction": (1.0, 0.0, 1.0, 1.0),
+    "binary and separated": (1.0, _GAMMA, 0.5, 0.0),
+}
+
+_FAMILIES = (
+    _Family(
+        name="lwf",
+        title="Learning without forgetting",
+        explanation="Beside the cross-entropy of the new classes, the softened outputs of the previous version for "
+        "the old classes are kept (knowledge distillation).",
+        source="Li and Hoiem, Learning without forgetting, arXiv:1606.09282",
+        forms={
+            form: Weights(joint=j, separated=k, binary=b, prediction=p) for form, (j, k, b, p) in _SOFTMAX_FORMS.items()
+        },
+        defaults={"distillation_weight": 1.0, "temperature": 2.0},  # §3
+        head="linear",
+    ),
+    _Family(
+        name="lwm",
+        title="Learning without memorizing",
+        explanation="Learning without forgetting that also keeps where the network looks: the Grad-CAM map of the "
+        "class the previous version holds for likeliest is distilled.",
+        source="Dhar et al., Learning without memorizing, arXiv:1811.08051",
+        forms={
+            form: Weights(joint=j, separated=k, binary=b, prediction=p, attention=1.0)
+            for form, (j, k, b, p) in _SOFTMAX_FORMS.items()
+        },
+        # β and γ of §4, which gives them no values; T is LwF's.
+        defaults={"distillation_weight": 1.0, "temperature": 2.0, "attention_weight": 1.0},
+        head="linear",
+    ),
+    _Family(
+        name="lucir",
+        title="Learning a unified classifier via rebalancing",
+        explanation="Cosine classifier: the features keep their direction (less-forget), and old images stay a margin "
+        "away from new classes. Made for rehearsal, without which the margin has nothing to act on.",
+        source="Hou et al., Learning a unified classifier incrementally via rebalancing, CVPR 2019",
+        forms={
+            form: Weights(less_forget=f, separated=k, binary=b, prediction=p, margin=1.0)
+            for form, (f, k, b, p) in _LUCIR_FORMS.items()
+        },
+        defaults={"distillation_weight": 5.0, "temperature": 1.0, "margin_weight": 1.0},  # λ_base: §4.1; 1: Eq. 9
+        head="cosine",
+        rebalanced=True,
+    ),
+)
+_BASELINES = (
     Strategy(
         name="finetune",
         title="Fine-tuning",
-        explanation=(
-            "Learns the new classes by cross-entropy alone and does nothing to keep the old ones: "
-            "the lower bound every other strategy is measured against."
-        ),
+        explanation="Learns the new classes by cross-entropy alone and does nothing to keep the old ones: "
+        "the lower bound every other strategy is measured against.",
         source="baseline",
-        weights=Weights(),
-        hyper=("label_smoothing",),
     ),
     Strategy(
-        name="lwf",
-        title="Learning without forgetting",
-        explanation=(
-            "Beside the cross-entropy of the new classes, the softened outputs of the previous version "
-            "for all old classes together are kept (knowledge distillation)."
-        ),
-        source="Li and Hoiem, Learning without Forgetting, arXiv:1606.09282",
-        weights=Weights(joint=1.0),
-        hyper=_DISTILLATION_HYPER,
+        name="freeze",
+        title="Frozen features",
+        explanation="After the first task only heads are trained, on features that stay as they are: forgets "
+        "nothing within a task, and learns as well as the first task's features allow.",
+        source="baseline (feature extraction, Li and Hoiem, arXiv:1606.09282)",
+        backbone_fixed=True,
+    ),
+    Strategy(
+        name="joint",
+        title="Joint training",
+        explanation="Trains a new network on all images of all tasks, as if their classes had come at once: the upper "
+        "bound, and the dearest. Needs every old training image (retention all).",
+        source="baseline (joint training, Li and Hoiem, arXiv:1606.09282)",
+        every_image=True,
     ),
 )
+STRATEGIES = (*_BASELINES, *(family.strategy(form) for family in _FAMILIES for form in _FORMS))
 
 _BY_NAME = {strategy.name: strategy for strategy in STRATEGIES}
 

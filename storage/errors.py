@@ -93,6 +93,10 @@ class UnknownStrategy(Invalid):
     """No strategy of that name."""
 
 
+class StrategyUnfit(Invalid):
+    """The strategy cannot work on this model: its network, its kind of heads or what it keeps."""
+
+
 class UnknownNetwork(Invalid):
     """No network of that name."""
 

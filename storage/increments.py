@@ -30,6 +30,7 @@ def request(
     batch_id: str,
     strategy: str,
     recipe: Mapping[str, Any],
+    rehearses: bool,
     promote: Promotion,
     known_classes: KnownClasses,
     idempotency_key: str | None = None,
@@ -44,7 +45,7 @@ def request(
         batch=batch.classes,
         known=coming_classes(connection, model),
         policy=known_classes,
-        has_memory=model.memory is not None,
+        has_memory=rehearses,
         duplicate_of=earlier_increment(connection, model, batch.fingerprint),
     )
     increment_id = new_id()
@@ -126,7 +127,7 @@ def cancel(connection: Connection, increment_id: str) -> Increment:
     return get(connection, increment_id)
 
 
-def retry(connection: Connection, increment_id: str, *, model: Model) -> Increment:
+def retry(connection: Connection, increment_id: str, *, model: Model, rehearses: bool) -> Increment:
     """Queue a failed or cancelled increment once more, in its old place; raises `IncrementNotRetryable`."""
     increment = get(connection, increment_id)
     if increment.status not in {IncrementStatus.FAILED, IncrementStatus.CANCELLED}:
@@ -137,7 +138,7 @@ def retry(connection: Connection, increment_id: str, *, model: Model) -> Increme
         batch=batches.get(connection, increment.batch_id).classes,
         known=coming_classes(connection, model),
         policy=increment.known_classes,
-        has_memory=model.memory is not None,
+        has_memory=rehearses,
     )
     connection.execute(
         update(increments)

@@ -64,6 +64,18 @@ def lineage(connection: Connection, model: Model, number: int | None) -> tuple[V
     return tuple(reversed(line))
 
 
+def first_strategy(connection: Connection, model: Model) -> str | None:
+    """The strategy of a model's first version, from which all others come; None before there is one."""
+    query = (
+        select(increments.c.strategy)
+        .join(versions, versions.c.increment_id == increments.c.id)
+        .where(versions.c.model_id == model.id)
+        .order_by(versions.c.number)
+        .limit(1)
+    )
+    return connection.scalar(query)
+
+
 def remove(connection: Connection, model: Model, number: int) -> frozenset[str]:
     """Delete a version and return the digests of the contents that nobody refers to any more.
 

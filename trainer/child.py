@@ -18,7 +18,6 @@ from storage.errors import AccreteError
 from storage.leases import Claim
 from storage.settings import Settings
 from trainer.attempt import REFUSED
-from trainer.job import read_job
 from trainer.reporting import LineReport
 
 _PARENT_GONE = 77
@@ -53,7 +52,7 @@ def _end_with_parent() -> None:
 
 def _reason(error: Exception) -> str | None:
     """Why another attempt would end the same way; None for what may be a passing fault."""
-    from trainer.training import LossNotFinite
+    from trainer.pace import LossNotFinite
 
     if isinstance(error, AccreteError):
         return error.detail
@@ -63,14 +62,17 @@ def _reason(error: Exception) -> str | None:
 
 
 def _run(claim: Claim, settings: Settings, folder: Path, report: LineReport, *, spawned_at: float) -> None:
+    # Both import torch, which takes seconds in which the end of the worker is to be noticed already.
+    from trainer import stages
+    from trainer.job import read_job
+    from trainer.tools import Tools
+
     database, blobs = Database(settings.database), open_blobs(settings.blobs)
     job = read_job(database, claim)
     job.check_classes()
-    from trainer import stages  # imports torch, which takes seconds; a refusal above need not wait for it
-
     report.seconds["queued"] = round(spawned_at - job.increment.created_at.timestamp(), 3)
     report.seconds["starting"] = round(time.time() - spawned_at, 3)
-    outcome = stages.run(job, stages.Tools(database, blobs, settings, folder, report))
+    outcome = stages.run(job, Tools(database, blobs, settings, folder, report))
     (folder / "outcome.json").write_text(json.dumps(outcome | {"seconds": report.seconds}))
 
 

@@ -31,6 +31,21 @@ class ImageSet:
             ids=self.ids + other.ids,
         )
 
+    def select(self, positions: Tensor) -> "ImageSet":
+        """The images at ``positions`` (int64 [chosen]), in that order; their pixels are copied."""
+        return ImageSet(
+            pixels=self.pixels[positions],
+            targets=self.targets[positions],
+            ids=tuple(self.ids[position] for position in positions.tolist()),
+        )
+
+
+def positions_by_class(targets: Tensor) -> dict[int, Tensor]:
+    """Where the images of each class present stand: int64 positions, rising, by class index, rising."""
+    classes, counts = torch.unique(targets, return_counts=True)
+    grouped = torch.split(targets.argsort(stable=True), counts.tolist())
+    return dict(zip(classes.tolist(), grouped, strict=True))
+
 
 def load(
     stored: Sequence[Image],

@@ -4,6 +4,7 @@ No storage, no HTTP: the service's worker and experiments in process train throu
 """
 
 import copy
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,13 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from losses import objective
-from losses.strategies import get as strategy_named
+from losses.strategies import Strategy
 from storage.errors import RecipeInvalid
+from trainer.alignment import align_weights
 from trainer.data import ImageSet, channel_statistics
+from trainer.lesson import Lesson
 from trainer.networks import EvaluationTransform, IncrementalNetwork, build, load_initial_weights
-from trainer.recipes import Recipe
+from trainer.pace import LossNotFinite
+from trainer.recipes import Recipe, check_fit, known
 from trainer.reporting import Report
-from trainer.training import LossNotFinite, train
+from trainer.training import train
 
 EVALUATION_MINIBATCH = 256
 
@@ -55,31 +59,74 @@ def learn(
 ) -> Learned:
     """Train one increment on ``images`` of the batch and the parent's ``exemplars``; the parent is left as it was.
 
-    Normalisation is fixed by the first increment's images. Raises `RecipeInvalid` for initial weights that are missing
-    or do not fit, and `trainer.training.LossNotFinite`.
+    For a strategy that learns from every image, ``exemplars`` are all training images of the old tasks. Normalisation
+    is fixed by the first increment's images, the kind of head by the first increment's strategy. Raises
+    `StrategyUnfit` where the network is not what the strategy needs, `RecipeInvalid` for initial weights that are
+    missing or do not fit, and `LossNotFinite`.
     """
+    chosen = known(strategy)
+    check_fit(
+        chosen.name,
+        recipe,
+        network=architecture.network,
+        channels=architecture.channels,
+        image_size=architecture.image_size,
+        head_kind=parent.network.head_kind if parent else None,
+    )
     torch.manual_seed(recipe.seed)  # heads and, at first, the backbone draw their initial weights from here
+    if parent is None or chosen.every_image:
+        network = _fresh(architecture, chosen, parent, recipe, weights_folder)
+    else:
+        network = copy.deepcopy(parent.network)
     if parent is None:
-        network = build(architecture.network, channels=architecture.channels, image_size=architecture.image_size)
-        if recipe.initial_weights is not None:
-            _start_from(network, weights_folder / recipe.initial_weights)
         mean, std = channel_statistics(images.pixels)
         transform = EvaluationTransform(architecture.image_size, architecture.channels, mean=mean, std=std)
     else:
-        network, transform = copy.deepcopy(parent.network), parent.transform
+        transform = parent.transform
     network.add_task(new_classes)
     rehearsal = bool(exemplars) or (parent is not None and known_classes_in_batch)
-    train(
+    lesson = Lesson(
         student=network.to(device, memory_format=torch.channels_last),  # type: ignore[call-overload]
-        teacher=_teacher(parent, device) if strategy_named(strategy).weights.distils else None,
+        teacher=_teacher(parent, device) if chosen.weights.distils else None,
+        objective=objective(strategy, **recipe.objective(strategy)),
+        rehearsal=rehearsal,
+    )
+    train(
+        lesson,
         images=images + exemplars if exemplars else images,
         transform=transform,
-        objective=objective(strategy, **recipe.objective(strategy)),
+        fixed=_fixed(network, chosen, rehearsal=rehearsal),
         recipe=recipe,
-        rehearsal=rehearsal,
         report=report,
     )
+    if recipe.align_weights:
+        align_weights(network)
     return Learned(network.eval(), transform)
+
+
+def _fresh(
+    architecture: Architecture, strategy: Strategy, parent: Learned | None, recipe: Recipe, weights_folder: Path
+) -> IncrementalNetwork:
+    """A network that has learned nothing yet, with heads for the tasks the parent knows."""
+    network = build(
+        architecture.network,
+        channels=architecture.channels,
+        image_size=architecture.image_size,
+        task_sizes=parent.network.task_sizes if parent else (),
+        head_kind=parent.network.head_kind if parent else strategy.head or "linear",
+    )
+    if recipe.initial_weights is not None:
+        _start_from(network, weights_folder / recipe.initial_weights)
+    return network
+
+
+def _fixed(network: IncrementalNetwork, strategy: Strategy, *, rehearsal: bool) -> Collection[nn.Module]:
+    """What stays as the parent left it: without rehearsal the old heads (LOSSES, LwF-x), and what a strategy fixes."""
+    *old, _new = network.heads
+    if not old:
+        return ()
+    backbone = (network.backbone,) if strategy.backbone_fixed else ()
+    return (*backbone, *old) if strategy.old_heads_fixed or not rehearsal else backbone
 
 
 def _start_from(network: IncrementalNetwork, file: Path) -> None:
@@ -101,22 +148,31 @@ def _teacher(parent: Learned | None, device: torch.device) -> IncrementalNetwork
 @torch.inference_mode()
 def logits_of(learned: Learned, images: ImageSet, *, report: Report) -> Tensor:
     """Logits float32 [images, classes] in evaluation mode, on the CPU; raises `LossNotFinite` if one is not finite."""
-    network = learned.network.eval()
-    device = next(network.parameters()).device
+    return _outputs(learned, learned.network, images, width=sum(learned.network.task_sizes), report=report)
+
+
+@torch.inference_mode()
+def features_of(learned: Learned, images: ImageSet, *, report: Report) -> Tensor:
+    """Features float32 [images, dim] in evaluation mode, on the CPU; raises `LossNotFinite` if one is not finite."""
+    return _outputs(learned, learned.network.features, images, width=learned.network.dim, report=report)
+
+
+def _outputs(
+    learned: Learned, outputs: Callable[[Tensor], Tensor], images: ImageSet, *, width: int, report: Report
+) -> Tensor:
+    device = next(learned.network.eval().parameters()).device
     parts: list[Tensor] = []
     for pixels in torch.split(images.pixels, EVALUATION_MINIBATCH):
         inputs = learned.transform.normalise(pixels.to(device))
-        parts.append(network(inputs).float().cpu())
+        parts.append(outputs(inputs).float().cpu())
         report.progress(step=min(len(parts) * EVALUATION_MINIBATCH, len(images)), steps=len(images))
-    logits = torch.cat(parts) if parts else torch.empty(0, sum(network.task_sizes))
-    if not bool(logits.isfinite().all()):  # the very last step can diverge after its loss was looked at
+    found = torch.cat(parts) if parts else torch.empty(0, width)
+    if not bool(found.isfinite().all()):  # the very last step can diverge after its loss was looked at
         raise LossNotFinite("the trained network's outputs are not finite: lower learning_rate in the recipe")
-    return logits
+    return found
 
 
-def head_rows(network: IncrementalNetwork) -> tuple[list[float], list[float]]:
-    """Euclidean norm and bias of each class's row in its head, in the order of the logits."""
-    heads = [head for head in network.heads if isinstance(head, nn.Linear)]
-    norms = torch.cat([head.weight.detach().norm(dim=1) for head in heads])
-    biases = torch.cat([head.bias.detach() for head in heads])
-    return norms.tolist(), biases.tolist()
+def head_rows(network: IncrementalNetwork) -> tuple[list[float], list[float] | None]:
+    """Euclidean norm of each class's row in its head, and its bias (None without), in the order of the logits."""
+    biases = network.biases()
+    return network.row_norms().tolist(), biases.tolist() if biases is not None else None

@@ -1,32 +1,19 @@
-"""From an uploaded archive to stored images: decoded once to see that they are images, split, counted, digested."""
+"""From an uploaded archive to stored images: decoded once to see that they are images, and settled."""
 
-import hashlib
-from collections import defaultdict, deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
 from storage.archives import ArchiveLimits, read, scan
 from storage.blobs import BlobStore
 from storage.domain import Batch, Image, Reject, Split, new_id
-from storage.errors import BatchInvalid
 from storage.settings import Settings
 from trainer.networks.transforms import ImageRejected, decode
+from trainer.sides import Ingested, settle
 
-TEST_SHARE = 0.2  # of the range of the content hash (DESIGN, Evaluation images)
-_HASH_RANGE = 1 << 256
 _IN_FLIGHT = 64  # images decoded ahead; bounds memory whatever the archive holds
-
-
-@dataclass(frozen=True)
-class Ingested:
-    """What decoding a batch found."""
-
-    images: tuple[Image, ...]
-    rejects: tuple[Reject, ...]
-    digest: str
 
 
 def ingest_archive(
@@ -74,80 +61,9 @@ def ingest_archive(
     return settle(stored, rejects, labels=labels, max_bad_share=settings.max_bad_share)
 
 
-def settle(
-    stored: Sequence[Image], rejects: Sequence[Reject], *, labels: Collection[str], max_bad_share: float
-) -> Ingested:
-    """Drop duplicates, put each image on its side, and digest the whole.
-
-    ``labels`` are the classes the batch set out with: one that comes out with fewer than two images, or with none to
-    learn from, raises `BatchInvalid`, as does a share of rejects above ``max_bad_share``.
-    """
-    if len(rejects) > max_bad_share * (len(rejects) + len(stored)):
-        shown = "; ".join(f"{reject.file}: {reject.reason}" for reject in rejects[:5])
-        raise BatchInvalid(
-            f"{len(rejects)} of {len(rejects) + len(stored)} files are not usable, more than the share of "
-            f"{max_bad_share:g} that a batch may have: {shown}"
-        )
-    unique, repeated = _without_repetition(stored)
-    images = _split(unique)
-    by_label = _by_label(images)
-    if few := sorted(label for label in labels if len(by_label.get(label, ())) < 2):
-        raise BatchInvalid(
-            f"A class needs at least two distinct, readable images; {', '.join(few)} has fewer.", classes=few
-        )
-    taught = {image.label for image in images if image.split is Split.TRAIN}
-    if untaught := sorted(by_label.keys() - taught):
-        raise BatchInvalid(
-            f"All images of {', '.join(untaught)} are on the test side: a class needs others to learn from.",
-            classes=untaught,
-        )
-    return Ingested(images=images, rejects=(*rejects, *repeated), digest=data_digest(images))
-
-
-def data_digest(images: Iterable[Image]) -> str:
-    """SHA-256 over label, side and content of each image, in an order that depends on nothing else."""
-    lines = sorted(f"{image.label}\0{image.split}\0{image.digest}\n" for image in images)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
 def _in_order(calls: Iterator[Future[Image | Reject]]) -> Iterator[Image | Reject]:
     """Results in the order of the calls, with a bounded number of them under way."""
     waiting = deque(islice(calls, _IN_FLIGHT))
     while waiting:
         yield waiting.popleft().result()
         waiting.extend(islice(calls, 1))
-
-
-def _without_repetition(stored: Sequence[Image]) -> tuple[list[Image], list[Reject]]:
-    """One image of each content: the test side keeps it if both have it, and two labels for it are one too many."""
-    kept: dict[str, Image] = {}
-    repeated: list[Reject] = []
-    by_wish = {Split.TEST: 0, Split.TRAIN: 1, None: 2}  # a side that was asked for counts more than none
-    for image in sorted(stored, key=lambda image: (image.digest, by_wish[image.split], image.filename)):
-        first = kept.setdefault(image.digest, image)
-        if first is not image:
-            same = "the same image as" if first.label == image.label else "another label for the same image as"
-            repeated.append(Reject(image.filename, f"{same} {first.filename}"))
-    return list(kept.values()), repeated
-
-
-def _split(images: Sequence[Image]) -> tuple[Image, ...]:
-    """Give every class an evaluation side: the one it came with, or by content hash – never none, never all."""
-    settled: list[Image] = []
-    for members in _by_label(images).values():
-        if any(image.split is Split.TEST for image in members):
-            settled.extend(replace(image, split=image.split or Split.TRAIN) for image in members)
-            continue
-        undecided = [image for image in members if image.split is None] or members
-        ranked = sorted(undecided, key=lambda image: image.digest)
-        under = sum(int(image.digest, 16) < TEST_SHARE * _HASH_RANGE for image in ranked)
-        tested = {image.id for image in ranked[: min(max(under, 1), len(members) - 1)]}
-        settled.extend(replace(image, split=Split.TEST if image.id in tested else Split.TRAIN) for image in members)
-    return tuple(settled)
-
-
-def _by_label(images: Iterable[Image]) -> dict[str, list[Image]]:
-    by_label: dict[str, list[Image]] = defaultdict(list)
-    for image in images:
-        by_label[image.label].append(image)
-    return by_label

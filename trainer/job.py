@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from losses.strategies import Strategy
+from losses.strategies import get as strategy_named
 from storage import batches, exemplars, increments, metrics, models, versions
 from storage.admission import check_classes
 from storage.database import Database
@@ -21,7 +23,7 @@ class Job:
     batch: Batch
     line: tuple[Version, ...]  # the parent's line of ancestors, the parent last
     documents: tuple[Mapping[str, Any], ...]  # their metrics
-    test_batches: tuple[str, ...]  # batch that fixed the evaluation set of each old task
+    old_batches: tuple[str, ...]  # batch of each old task, which fixed its evaluation set
     exemplars: tuple[Image, ...]  # of the parent
 
     @property
@@ -35,8 +37,14 @@ class Job:
             batch=self.batch.classes,
             known=self.known,
             policy=self.increment.known_classes,
-            has_memory=bool(self.exemplars),  # a memory that is still empty sets nothing beside a single class
+            # A memory that is still empty sets nothing beside a single class.
+            has_memory=bool(self.exemplars) or self.strategy.every_image,
         )
+
+    @property
+    def strategy(self) -> Strategy:
+        """What the increment optimises."""
+        return strategy_named(self.increment.strategy)
 
     @property
     def parent(self) -> Version | None:
@@ -62,6 +70,6 @@ def read_job(database: Database, claim: Claim) -> Job:
             batch=batches.get(connection, increment.batch_id),
             line=line,
             documents=metrics.of_versions(connection, line),
-            test_batches=tuple(increments.get(connection, ancestor.increment_id).batch_id for ancestor in line),
+            old_batches=tuple(increments.get(connection, ancestor.increment_id).batch_id for ancestor in line),
             exemplars=kept,
         )

@@ -1,58 +1,27 @@
-"""The stages of an increment, in order: ingesting, loading, training, evaluating, writing."""
+"""The stages of an increment, in order: ingesting, loading, training, evaluating, selecting, writing."""
 
-import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib.metadata import version as release_of
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from storage import batches, images, leases
-from storage.blobs import BlobStore
-from storage.database import Database
-from storage.domain import BatchStatus, Image, Split
-from storage.errors import BatchInvalid, Invalid
+from storage.domain import BatchStatus
+from storage.errors import Invalid
 from storage.publication import next_number
-from storage.settings import Settings
 from trainer import exemplars, metrics
 from trainer.attempt import ClaimLost
-from trainer.data import ImageSet, load
-from trainer.increment import Architecture, Learned, head_rows, learn, logits_of
-from trainer.ingestion import Ingested, ingest_archive, settle
+from trainer.increment import Architecture, Learned, features_of, head_rows, learn, logits_of
+from trainer.ingestion import ingest_archive
 from trainer.job import Job
-from trainer.networks import load_version, write_version
+from trainer.material import Material, gather
+from trainer.networks import write_version
 from trainer.recipes import Recipe
 from trainer.reporting import LineReport
-
-
-@dataclass(frozen=True)
-class Tools:
-    """What the stages work with."""
-
-    database: Database
-    blobs: BlobStore
-    settings: Settings
-    folder: Path  # scratch of this attempt
-    report: LineReport
-
-    @property
-    def threads(self) -> int:
-        """Threads of training and of decoding; every processor unless set: serving goes first by its priority."""
-        return self.settings.threads or len(os.sched_getaffinity(0))
-
-
-@dataclass(frozen=True)
-class Material:
-    """What an increment learns from, and what it is measured on."""
-
-    parent: Learned | None
-    tasks: tuple[tuple[str, ...], ...]  # labels by task, the new one last
-    train: ImageSet
-    rehearsed: ImageSet | None  # the parent's exemplars that are still fit to learn from
-    kept: tuple[Image, ...]  # the same as references, most wanted first within a class
-    tests: tuple[ImageSet | None, ...]  # by task; None where the evaluation images are gone
+from trainer.sides import Ingested, settle
+from trainer.tools import Tools
 
 
 def run(job: Job, tools: Tools) -> dict[str, Any]:
@@ -64,7 +33,7 @@ def run(job: Job, tools: Tools) -> dict[str, Any]:
     with report.stage("ingesting"):
         job = _ingest(job, tools)
     with report.stage("loading"):
-        material = _load(job, tools)
+        material = gather(job, tools)
     with report.stage("training"):
         learned = learn(
             parent=material.parent,
@@ -81,6 +50,8 @@ def run(job: Job, tools: Tools) -> dict[str, Any]:
         )
     with report.stage("evaluating"):
         document = _evaluate(job, material, learned, tools)
+    with report.stage("selecting"):
+        selected = _select_exemplars(job, material, learned, recipe, tools)
     with report.stage("writing"):
         outcome = {
             "number": next_number(job.model),
@@ -92,7 +63,7 @@ def run(job: Job, tools: Tools) -> dict[str, Any]:
         }
         execution = {"device": str(device), "threads": tools.threads}
         _write(job, learned, outcome | {"execution": execution}, tools)
-    return outcome | {"exemplars": _choose_exemplars(job, material, recipe)}
+    return outcome | {"exemplars": selected}
 
 
 def _ingest(job: Job, tools: Tools) -> Job:
@@ -132,59 +103,6 @@ def _found(job: Job, tools: Tools) -> Ingested:
     return settle(collected, job.batch.rejects, labels=labels, max_bad_share=tools.settings.max_bad_share)
 
 
-def _load(job: Job, tools: Tools) -> Material:
-    """Bring the parent, the batch, the exemplars and every task's evaluation images into memory."""
-    new = tuple(sorted({count.label for count in job.batch.classes} - set(job.known)))
-    tasks = (*(job.parent.tasks if job.parent else ()), new)
-    classes = {label: index for index, label in enumerate(label for task in tasks for label in task)}
-    with tools.database.read() as connection:
-        train = images.of_batch(connection, job.batch.id, split=Split.TRAIN)
-        # A class is measured on the images its first increment brought, whatever later batches hold of it.
-        tests = [
-            images.of_batch(connection, batch_id, split=Split.TEST, labels=set(task))
-            for batch_id, task in zip((*job.test_batches, job.batch.id), tasks, strict=True)
-        ]
-    # What is measured on is never learned from, whichever batch or label it came with.
-    measured = {image.digest for task in tests for image in task}
-    train = tuple(image for image in train if image.digest not in measured)
-    if untaught := sorted(set(new) - {image.label for image in train}):
-        raise BatchInvalid(f"No training image is left of {', '.join(untaught)}: all are evaluation images.")
-    excluded = measured | {image.digest for image in train}
-    rehearsed = tuple(image for image in job.exemplars if image.digest not in excluded)
-
-    def resident(stored: Sequence[Image]) -> ImageSet:
-        return load(
-            stored,
-            read=tools.blobs.get,
-            classes=classes,
-            image_size=job.model.image_size,
-            channels=job.model.channels,
-            max_pixels=tools.settings.max_image_pixels,
-            threads=tools.threads,
-            advanced=lambda done: tools.report.progress(step=done, steps=len(stored)),
-        )
-
-    return Material(
-        parent=_parent(job, tools),
-        tasks=tasks,
-        train=resident(train),
-        rehearsed=resident(rehearsed) if rehearsed else None,
-        kept=rehearsed,
-        tests=tuple(resident(task) if task else None for task in tests),
-    )
-
-
-def _parent(job: Job, tools: Tools) -> Learned | None:
-    if job.parent is None:
-        return None
-    folder = tools.folder / "parent"
-    folder.mkdir()
-    for name, file in job.parent.files.items():
-        tools.blobs.fetch(file.sha256, folder / name)
-    loaded = load_version(folder)
-    return Learned(loaded.network, loaded.transform)
-
-
 def _evaluate(job: Job, material: Material, learned: Learned, tools: Tools) -> dict[str, Any]:
     """Every metric of the new version, on every task whose evaluation images are still there."""
     first, *others = [task for task in material.tests if task is not None]
@@ -214,18 +132,22 @@ def _write(job: Job, learned: Learned, outcome: Mapping[str, Any], tools: Tools)
     write_version(folder, learned.network, transform=learned.transform, manifest=manifest)
 
 
-def _choose_exemplars(job: Job, material: Material, recipe: Recipe) -> dict[str, tuple[str, ...]]:
+def _select_exemplars(
+    job: Job, material: Material, learned: Learned, recipe: Recipe, tools: Tools
+) -> dict[str, tuple[str, ...]]:
+    """The new version's exemplars: image ids by label, most wanted first."""
     if job.model.memory is None:
         return {}
     labels = [label for task in material.tasks for label in task]
-    candidates: dict[str, list[str]] = {}
-    for image_id, target in zip(material.train.ids, material.train.targets.tolist(), strict=True):
-        candidates.setdefault(labels[target], []).append(image_id)
-    kept: dict[str, list[str]] = {}
-    for image in material.kept:
-        kept.setdefault(image.label, []).append(image.id)
-    share = job.model.memory.share(len(labels))
-    return exemplars.choose(candidates=candidates, kept=kept, share=share, seed=recipe.seed)
+    chosen = exemplars.choose(
+        candidates=material.train,
+        kept=material.kept,
+        share=job.model.memory.share(len(labels)),
+        selection=recipe.exemplar_selection,
+        seed=recipe.seed,
+        features=lambda images: features_of(learned, images, report=tools.report),
+    )
+    return {labels[target]: ids for target, ids in chosen.items()}
 
 
 def _steps(report: LineReport) -> Callable[[int, int], None]:

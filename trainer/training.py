@@ -1,43 +1,47 @@
 """The training loop: minibatch SGD on images that lie in memory, towards an objective of `losses`."""
 
 import math
-import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Collection
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from losses import Objective
 from trainer.augmentation import Augmentation
 from trainer.data import ImageSet
+from trainer.lesson import Lesson
 from trainer.networks import EvaluationTransform, IncrementalNetwork
+from trainer.pace import Pace
 from trainer.recipes import Recipe
 from trainer.reporting import Report
+from trainer.sampling import epoch_order
+from trainer.schedules import VALIDATED, Schedule, schedule_for
+from trainer.validation import split_by_hash
 
-
-class LossNotFinite(Exception):
-    """Training diverged; another attempt with the same recipe would as well."""
+VALIDATION_MINIBATCH = 256
 
 
 def train(
+    lesson: Lesson,
     *,
-    student: IncrementalNetwork,
-    teacher: IncrementalNetwork | None,
     images: ImageSet,
     transform: EvaluationTransform,
-    objective: Objective,
+    fixed: Collection[nn.Module],
     recipe: Recipe,
-    rehearsal: bool,
     report: Report,
 ) -> None:
-    """Fit ``student`` to ``images`` in place; ``teacher`` is the version it came from, if the objective asks it.
+    """Fit the lesson's student to ``images`` in place; its modules ``fixed`` stay as they are to the last bit.
 
     Everything random comes from ``recipe.seed``, so on one machine, CPU and thread count the weights repeat to the
     last bit. Raises `LossNotFinite`.
     """
+    student = lesson.student
     device = next(student.parameters()).device
+    held = None
+    if recipe.schedule in VALIDATED:
+        images, held = split_by_hash(images, share=recipe.validation_share)
     pixels, targets = images.pixels.to(device), images.targets.to(device)
+    validation = _Validation(lesson, held, transform) if held else None
     shuffling = torch.Generator().manual_seed(recipe.seed)
     augment = Augmentation(
         recipe.augmentation,
@@ -45,7 +49,7 @@ def train(
         channels=transform.channels,
         generator=torch.Generator(device).manual_seed(recipe.seed),
     )
-    trained = _parameters(student, rehearsal=rehearsal)
+    trained = _parameters(student, fixed)
     optimiser = torch.optim.SGD(
         trained,
         lr=recipe.learning_rate,
@@ -55,22 +59,14 @@ def train(
     )
     # Parts of nearly one size, of two images at least: one alone leaves batch normalisation nothing to average over.
     steps = max(1, min(math.ceil(len(images) / recipe.minibatch), len(images) // 2))
-    schedule = _schedule(optimiser, recipe, steps_per_epoch=steps)
-    task_sizes = student.task_sizes
-    pace = _Pace(report, epochs=recipe.epochs, steps=steps)
-    student.train()
+    schedule = _schedule(recipe, optimiser, student, steps_per_epoch=steps)
+    pace = Pace(report, epochs=recipe.epochs, steps=steps)
     for epoch in range(1, recipe.epochs + 1):
+        _training_mode(student, fixed)
         pace.begin(epoch)
-        order = torch.randperm(len(images), generator=shuffling).to(device)
+        order = epoch_order(recipe.sampling, images.targets, generator=shuffling).to(device)
         for step, chosen in enumerate(order.tensor_split(steps), start=1):
-            inputs = transform.normalise(augment(pixels[chosen]))
-            loss = objective(
-                student_logits=student(inputs),
-                teacher_logits=_teach(teacher, inputs),
-                targets=targets[chosen],
-                task_sizes=task_sizes,
-                rehearsal=rehearsal,
-            ).total
+            loss = lesson.loss(transform.normalise(augment(pixels[chosen])), targets[chosen]).total
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             if recipe.gradient_clip is not None:
@@ -79,113 +75,57 @@ def train(
             schedule.step()
             pace.advance(step, loss.detach(), len(chosen))
         pace.end()
+        if schedule.epoch(validation.loss() if validation else None):
+            break
+    schedule.finish()
 
 
-def learning_rate_factor(kind: str, *, warmup: float, total: int) -> Callable[[int], float]:
-    """What the learning rate is multiplied by at each step of ``total``, after rising linearly for ``warmup`` steps.
-
-    ``constant`` stays at 1; ``cosine`` falls to 0 along half a cosine (Loshchilov and Hutter, arXiv:1608.03983, Eq. 5,
-    without restarts). The warm-up takes half of the steps at most.
-    """
-    rising = round(min(warmup, total / 2))
-
-    def factor(step: int) -> float:
-        if step < rising:
-            return (step + 1) / rising
-        if kind == "constant":
-            return 1.0
-        return (1 + math.cos(math.pi * (step - rising) / max(total - rising, 1))) / 2
-
-    return factor
-
-
-def _schedule(
-    optimiser: torch.optim.Optimizer, recipe: Recipe, *, steps_per_epoch: int
-) -> torch.optim.lr_scheduler.LRScheduler:
-    total = recipe.epochs * steps_per_epoch
-    if recipe.schedule == "one-cycle":
-        return torch.optim.lr_scheduler.OneCycleLR(
-            optimiser,
-            max_lr=recipe.learning_rate,
-            total_steps=total + 1,  # it is asked for the rate after the last step too
-            cycle_momentum=recipe.momentum > 0,
-            base_momentum=max(recipe.momentum - 0.1, 0.0),
-            max_momentum=recipe.momentum,
-        )
-    factor = learning_rate_factor(recipe.schedule, warmup=recipe.warmup_epochs * steps_per_epoch, total=total)
-    return torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
-
-
-def _teach(teacher: IncrementalNetwork | None, inputs: Tensor) -> Tensor | None:
-    if teacher is None:
-        return None
-    with torch.no_grad():
-        logits: Tensor = teacher(inputs)
-    return logits
-
-
-def _parameters(student: IncrementalNetwork, *, rehearsal: bool) -> list[nn.Parameter]:
-    """What is optimised: everything with rehearsal; without it the old heads stay as they are (LOSSES, LwF-x)."""
-    resting = (
-        set() if rehearsal else {parameter for head in list(student.heads)[:-1] for parameter in head.parameters()}
-    )
-    for parameter in student.parameters():
-        parameter.requires_grad_(parameter not in resting)
+def _parameters(student: IncrementalNetwork, fixed: Collection[nn.Module]) -> list[nn.Parameter]:
+    """What is optimised: everything that is not fixed, which from now on needs no gradient."""
+    student.requires_grad_(True)
+    for module in fixed:
+        module.requires_grad_(False)
     return [parameter for parameter in student.parameters() if parameter.requires_grad]
 
 
-class _Pace:
-    """Keeps the count of steps, loss and speed; looks at the loss, which makes a GPU wait, only when it reports."""
+def _training_mode(student: IncrementalNetwork, fixed: Collection[nn.Module]) -> None:
+    """Training mode but for what is fixed, whose batch statistics stay as well."""
+    student.train()
+    for module in fixed:
+        module.eval()
 
-    def __init__(self, report: Report, *, epochs: int, steps: int) -> None:
-        self._report = report
-        self._epochs = epochs
-        self._steps = steps
-        self._began = time.monotonic()
-        self._images = 0
 
-    def begin(self, epoch: int) -> None:
-        self._epoch = epoch
-        self._epoch_began = time.monotonic()
-        self._epoch_images = 0
-        self._loss_sum: Tensor | float = 0.0
+def _schedule(
+    recipe: Recipe, optimiser: torch.optim.Optimizer, student: IncrementalNetwork, *, steps_per_epoch: int
+) -> Schedule:
+    return schedule_for(
+        recipe.schedule,
+        optimiser,
+        student,
+        epochs=recipe.epochs,
+        steps_per_epoch=steps_per_epoch,
+        warmup_epochs=recipe.warmup_epochs,
+        patience=recipe.patience,
+        rate_divisor=recipe.rate_divisor,
+        lowest_rate=recipe.lowest_rate,
+    )
 
-    def advance(self, step: int, loss: Tensor, images: int) -> None:
-        self._step = step
-        self._loss_sum = self._loss_sum + loss
-        self._images += images
-        self._epoch_images += images
-        if self._report.due():
-            self._report.progress(**self._state())
 
-    def end(self) -> None:
-        seconds = time.monotonic() - self._epoch_began
-        self._report.progress(**self._state())
-        self._report.epoch(
-            epoch=self._epoch,
-            epochs=self._epochs,
-            loss=self._mean_loss(),
-            images_per_second=round(self._epoch_images / max(seconds, 1e-9), 1),
-            seconds=round(seconds, 3),
-        )
+@dataclass(frozen=True)
+class _Validation:
+    """Images held back from training, to see when it has come to a halt."""
 
-    def _mean_loss(self) -> float:
-        loss = float(self._loss_sum) / self._step
-        if not math.isfinite(loss):
-            raise LossNotFinite(
-                f"the loss is {loss} in epoch {self._epoch}: lower learning_rate, or set gradient_clip in the recipe"
-            )
-        return round(loss, 6)
+    lesson: Lesson
+    images: ImageSet
+    transform: EvaluationTransform
 
-    def _state(self) -> dict[str, Any]:
-        done = (self._epoch - 1) * self._steps + self._step
-        elapsed = time.monotonic() - self._began
-        return {
-            "epoch": self._epoch,
-            "epochs": self._epochs,
-            "step": self._step,
-            "steps": self._steps,
-            "loss": self._mean_loss(),
-            "images_per_second": round(self._images / max(elapsed, 1e-9), 1),
-            "eta_seconds": round(elapsed / done * (self._epochs * self._steps - done), 1),
-        }
+    def loss(self) -> float:
+        """The classification loss over all of them, in evaluation mode."""
+        student = self.lesson.student.eval()
+        device = next(student.parameters()).device
+        total: Tensor | float = 0.0
+        parts = (torch.split(part, VALIDATION_MINIBATCH) for part in (self.images.pixels, self.images.targets))
+        for pixels, targets in zip(*parts, strict=True):
+            inputs = self.transform.normalise(pixels.to(device))
+            total = total + self.lesson.classification(inputs, targets.to(device)) * len(targets)
+        return float(total) / len(self.images)

@@ -45,11 +45,11 @@ async def follow_increment(
             seen = step.sequence
             data = await run_in_threadpool(_data, service, step)
             yield ServerSentEvent(data=data, event=step.kind, id=str(step.sequence))
+        if increment.status.is_final:
+            return  # the final status is the last event, whatever progress was written shortly before it
         if increment.progress is not None and increment.progress != progress:
             progress = increment.progress
             yield ServerSentEvent(data=dict(progress), event="progress")
-        if increment.status.is_final:
-            return
         await asyncio.sleep(POLL_SECONDS)
 
 

@@ -7,6 +7,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from api import admission, views, wishes
 from api.bodies import ARCHIVES
+from api.fitness import rehearses
 from api.problems import problems
 from api.routes.models import Cursor, Limit
 from api.schemas.base import PageOut, in_openapi
@@ -30,6 +31,7 @@ from storage.errors import (
     ModelNotFound,
     NothingToLearn,
     RecipeInvalid,
+    StrategyUnfit,
     TooLarge,
     UnknownStrategy,
 )
@@ -71,6 +73,7 @@ BODY: dict[str, Any] = {
         BatchClosed,
         UnknownStrategy,
         RecipeInvalid,
+        StrategyUnfit,
         NothingToLearn,
         BatchInvalid,
         ArchiveUnreadable,
@@ -141,7 +144,7 @@ def retry_increment(increment_id: str, service: ServiceDep) -> IncrementOut:
     with service.database.write() as connection:
         found = increments.get(connection, increment_id)
         model = models.lock(connection, models.by_id(connection, found.model_id).name)
-        increments.retry(connection, increment_id, model=model)
+        increments.retry(connection, increment_id, model=model, rehearses=rehearses(model, found.strategy))
     service.wake_worker(increment_id)
     return _look(service, increment_id)
 
@@ -153,4 +156,4 @@ def _look(service: Service, increment_id: str) -> IncrementOut:
 
 def _check_wish(service: Service, name: str, wish: Wish) -> None:
     with service.database.read() as connection:
-        wish.recipe_for(models.get(connection, name))
+        wish.recipe_for(connection, models.get(connection, name))

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 
 from api import views
+from api.fitness import check_strategy, head_kind
 from api.problems import problems
 from api.schemas.base import PageOut
 from api.schemas.models import ModelChange, ModelIn, ModelOut
@@ -15,10 +16,10 @@ from storage.errors import (
     ModelExists,
     ModelNotFound,
     RecipeInvalid,
+    StrategyUnfit,
     UnknownNetwork,
     UnknownStrategy,
 )
-from trainer import recipes
 from trainer.networks import check as check_network
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
@@ -26,14 +27,24 @@ Limit = Annotated[int, Query(ge=1, le=1000)]
 Cursor = Annotated[str | None, Query(description="next_cursor of the page before.")]
 
 
-@router.post("", status_code=201, responses=problems(ModelExists, UnknownStrategy, UnknownNetwork, RecipeInvalid))
+@router.post(
+    "", status_code=201, responses=problems(ModelExists, UnknownStrategy, UnknownNetwork, RecipeInvalid, StrategyUnfit)
+)
 def create_model(body: ModelIn, response: Response, service: ServiceDep) -> ModelOut:
     """Create a model; its first version comes with its first increment."""
-    recipes.resolve(body.strategy, body.recipe)
     try:
         check_network(body.network, channels=body.channels, image_size=body.image_size)
     except ValueError as error:
         raise UnknownNetwork(str(error)) from error
+    check_strategy(
+        body.strategy,
+        body.recipe,
+        network=body.network,
+        channels=body.channels,
+        image_size=body.image_size,
+        retention=body.retention,
+        head_kind=None,
+    )
     with service.database.write() as connection:
         created = models.create(
             connection,
@@ -65,7 +76,7 @@ def get_model(name: str, service: ServiceDep) -> ModelOut:
         return views.model(connection, models.get(connection, name))
 
 
-@router.patch("/{name}", responses=problems(ModelNotFound, UnknownStrategy, RecipeInvalid))
+@router.patch("/{name}", responses=problems(ModelNotFound, UnknownStrategy, RecipeInvalid, StrategyUnfit))
 def change_model(name: str, body: ModelChange, service: ServiceDep) -> ModelOut:
     """Set new defaults for coming increments."""
     values: dict[str, Any] = body.model_dump(exclude_unset=True)
@@ -76,7 +87,15 @@ def change_model(name: str, body: ModelChange, service: ServiceDep) -> ModelOut:
         values["memory"] = body.memory.model_dump()
     with service.database.write() as connection:
         model = models.lock(connection, name)
-        recipes.resolve(values.get("strategy", model.strategy), values.get("recipe", model.recipe))
+        check_strategy(
+            values.get("strategy", model.strategy),
+            values.get("recipe", model.recipe),
+            network=model.network,
+            channels=model.channels,
+            image_size=model.image_size,
+            retention=values.get("retention", model.retention),
+            head_kind=head_kind(connection, model),
+        )
         return views.model(connection, models.change(connection, name, values))
 
 

@@ -19,6 +19,8 @@ def list_strategies() -> PageOut[StrategyOut]:
             title=strategy.title,
             explanation=strategy.explanation,
             source=strategy.source,
+            formula=strategy.formula,
+            head=strategy.head,
             recipe_schema=recipes.schema(strategy.name),
         )
         for strategy in strategies.STRATEGIES

@@ -1,6 +1,8 @@
 """Strategies: what an increment can optimise."""
 
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import Field
 
 from api.schemas.base import Answer
 
@@ -12,4 +14,6 @@ class StrategyOut(Answer):
     title: str
     explanation: str
     source: str
+    formula: str = Field(description="What is minimised from the second increment on, in the notation of the guide.")
+    head: Literal["linear", "cosine"] | None = Field(description="Kind of heads it needs; null: either.")
     recipe_schema: dict[str, Any]

@@ -164,3 +164,11 @@ def test_streams_end_when_the_service_does(settings_for, tmp_path):
         stopped_at = time.monotonic()
     assert time.monotonic() - stopped_at < 3
     assert follower.rest() == []
+
+
+def test_the_end_is_the_last_event_whatever_progress_came_shortly_before(http, world):
+    claim = world.claim(world.increment(world.model(), "cat", "dog")["id"])
+    world.progress(claim, stage="training", step=1, steps=3)
+    world.end(claim, IncrementStatus.FAILED, reason="bad data")
+    kind, _, data = Follower(http, claim.increment_id).rest()[-1]
+    assert (kind, data["status"]) == ("status", "failed")

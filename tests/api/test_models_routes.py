@@ -147,6 +147,27 @@ def test_a_recipe_out_of_range_names_field_and_range(http, recipe, field, permit
     assert permitted in refused["detail"]
 
 
+@pytest.mark.parametrize("strategy", ["lwm", "lucir-bsr"])
+def test_a_strategy_that_cannot_train_the_network_is_refused_by_name_and_reason(http, strategy):
+    body = {"name": "m", "network": "vgg11", "strategy": strategy}
+    detail = problem(http.post("/v1/models", json=body), 422, "strategy-unfit")["detail"]
+    assert "vgg11" in detail
+    assert "ResNet" in detail
+    problem(http.get("/v1/models/m"), 404, "model-not-found")
+
+
+def test_joint_training_needs_every_image(http, world):
+    refused = problem(
+        http.post("/v1/models", json={"name": "m", "strategy": "joint", "retention": "exemplars"}),
+        422,
+        "strategy-unfit",
+    )
+    assert "retention" in refused["detail"]
+    path = f"/v1/models/{world.model(strategy='joint')}"
+    problem(http.patch(path, json={"retention": "none"}), 422, "strategy-unfit")
+    assert http.get(path).json()["retention"] == "all"
+
+
 def test_models_are_listed_page_by_page_in_the_order_of_their_names(http, world):
     made = {world.model() for _ in range(5)}
     seen: list[str] = []

@@ -12,6 +12,8 @@ def test_every_strategy_is_explained_with_its_source_and_its_recipe(http):
         assert len(item["title"]) > 3
         assert len(item["explanation"]) > 40
         assert item["source"]
+        assert item["formula"].startswith("CE")
+        assert item["head"] in {None, "linear", "cosine"}
 
 
 def test_a_recipe_schema_has_range_default_and_description_of_every_field(http):

@@ -60,7 +60,7 @@ def test_progress_reaches_the_increment_and_its_stream_within_a_second(client: C
     kinds = [event.kind for event in client.events(increment)]
     assert kinds.count("epoch") == 40
     assert [event.data["stage"] for event in client.events(increment) if event.kind == "stage"] == [
-        "starting", "ingesting", "loading", "training", "evaluating", "writing", "publishing",
+        "starting", "ingesting", "loading", "training", "evaluating", "selecting", "writing", "publishing",
     ]  # fmt: skip
 
 

@@ -1,33 +1,109 @@
-"""The table of strategies."""
+"""The table of strategies: what each asks for, says of itself, and has an ear for."""
+
+from dataclasses import asdict
+from typing import Any
 
 import pytest
 
 import losses
 from losses import strategies
 from losses.objectives import Objective
+from tests.losses import reference
+from tests.losses.minibatches import minibatch
+
+DISTILLING = [name for name in reference.NAMES if name not in reference.BASELINES]
+OTHER_VALUES: dict[str, Any] = {
+    "label_smoothing": 0.3,
+    "distillation_weight": 2.5,
+    "temperature": 3.5,
+    "task_reduction": "mean",
+    "attention_weight": 0.5,
+    "margin_weight": 0.5,
+    "margin": 0.8,
+    "hardest_classes": 1,
+}
 
 
-def test_every_strategy_can_be_listed_found_and_built():
-    assert losses.names()[:2] == ("finetune", "lwf")
-    for name in losses.names():
-        strategy = strategies.get(name)
-        assert strategy.name == name
-        assert strategy.title
-        assert strategy.explanation.endswith(".")
-        assert strategy.source
-        assert losses.objective(name).weights == strategy.weights
+def test_all_twenty_one_are_listed():
+    assert sorted(losses.names()) == sorted(reference.NAMES)
+    assert len(losses.names()) == 21
 
 
-def test_hyper_parameters_of_a_strategy_are_those_of_its_objective():
-    for name in losses.names():
-        assert set(strategies.get(name).hyper) <= set(Objective.__dataclass_fields__) - {"weights"}
+@pytest.mark.parametrize("name", reference.NAMES)
+def test_every_strategy_says_what_it_is_and_can_be_built(name):
+    strategy = strategies.get(name)
+    assert strategy.name == name
+    assert strategy.title
+    assert strategy.explanation.endswith(".")
+    assert strategy.source
+    assert losses.objective(name).weights == strategy.weights
+    assert set(strategy.defaults) <= set(OTHER_VALUES)
 
 
-def test_only_distilling_strategies_need_a_teacher():
-    assert strategies.get("lwf").weights.distils
-    assert not strategies.get("finetune").weights.distils
+def test_no_two_strategies_are_the_same():
+    for said in ("name", "title", "explanation"):
+        assert len({getattr(strategy, said) for strategy in strategies.STRATEGIES}) == 21
+
+
+@pytest.mark.parametrize("form", reference.SOFTMAX_TABLE)
+def test_the_weights_are_those_of_the_table(form):
+    none = dict.fromkeys(asdict(strategies.Weights()), 0.0)
+    shared = dict(zip(("joint", "separated", "binary", "prediction"), reference.SOFTMAX_TABLE[form], strict=True))
+    assert asdict(strategies.get(f"lwf{form}").weights) == none | shared
+    assert asdict(strategies.get(f"lwm{form}").weights) == none | shared | {"attention": 1}
+    own = dict(zip(("less_forget", "separated", "binary", "prediction"), reference.LUCIR_TABLE[form], strict=True))
+    assert asdict(strategies.get(f"lucir{form}").weights) == none | own | {"margin": 1}
+
+
+@pytest.mark.parametrize("name", reference.BASELINES)
+def test_baselines_weigh_nothing_but_cross_entropy(name):
+    assert not any(asdict(strategies.get(name).weights).values())
+
+
+@pytest.mark.parametrize("name", reference.NAMES)
+def test_whoever_distils_needs_a_teacher(name):
+    assert strategies.get(name).weights.distils is (name in DISTILLING)
+
+
+@pytest.mark.parametrize("name", reference.NAMES)
+def test_lucir_alone_needs_cosines_and_keeps_old_head_rows(name):
+    strategy, lucir = strategies.get(name), name.startswith("lucir")
+    assert strategy.head == ("cosine" if lucir else None if name in reference.BASELINES else "linear")
+    assert strategy.adaptive is strategy.over_all_classes is strategy.old_heads_fixed is lucir
+    assert strategy.backbone_fixed is (name == "freeze")
+    assert strategy.every_image is (name == "joint")
+
+
+@pytest.mark.parametrize(
+    ("name", "formula"),
+    [
+        ("finetune", "CE"),
+        ("lwf", "CE + λ·J"),
+        ("lwf-s", "CE + λ·ΣKᵢ"),
+        ("lwf-sr", "CE + λ·(0.5·J + ΣKᵢ)"),
+        ("lwf-br2", "CE + P + λ·(J + ΣBᵢ)"),
+        ("lwm-bsr", "CE + λ·(J + ΣKᵢ + 0.5·ΣBᵢ) + γ·Att"),
+        ("lucir", "CE + λₜ·F + λₘ·MR"),
+        ("lucir-s", "CE + λₜ·0.1·ΣKᵢ + λₘ·MR"),
+        ("lucir-bsr", "CE + λₜ·(0.1·ΣKᵢ + 0.5·ΣBᵢ + F) + λₘ·MR"),
+    ],
+)
+def test_a_formula_reads_as_it_is_minimised(name, formula):
+    assert strategies.get(name).formula == formula
+
+
+@pytest.mark.parametrize("name", reference.NAMES)
+@pytest.mark.parametrize("hyper", OTHER_VALUES)
+def test_a_hyper_parameter_has_an_effect_exactly_where_it_is_listed(name, hyper):
+    keywords = minibatch((2, 3, 1, 3), rehearsal=True).tensors()
+    before, after = losses.objective(name), losses.objective(name, **{hyper: OTHER_VALUES[hyper]})
+    assert (before(**keywords).total != after(**keywords).total) == (hyper in strategies.get(name).hyper)
+
+
+def test_every_hyper_parameter_is_one_of_the_objective():
+    assert set(OTHER_VALUES) == set(Objective.__dataclass_fields__) - {"weights", "adaptive", "over_all_classes"}
 
 
 def test_an_unknown_strategy_is_answered_with_the_known_ones():
-    with pytest.raises(KeyError, match="no strategy 'lfw'; known are finetune, lwf"):
+    with pytest.raises(KeyError, match=r"no strategy 'lfw'; known are finetune, .*lwf.*lucir-bsr"):
         losses.objective("lfw")

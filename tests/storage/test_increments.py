@@ -275,7 +275,7 @@ def test_a_batch_that_decoding_left_too_small_is_not_tried_again(world: World):
 
 
 def test_an_increment_that_is_not_there_is_said_by_id(world: World):
-    calls = (increments.get, increments.cancel, partial(increments.retry, model=world.create()))
+    calls = (increments.get, increments.cancel, partial(increments.retry, model=world.create(), rehearses=True))
     for call in calls:
         with pytest.raises(IncrementNotFound, match="nowhere"):
             world.write(call, "nowhere")

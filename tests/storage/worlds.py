@@ -121,6 +121,7 @@ class World:
                 batch_id=batch.id,
                 strategy="lwf",
                 recipe={"epochs": 2},
+                rehearses=model.memory is not None,
                 promote=promote,
                 known_classes=known_classes,
                 idempotency_key=idempotency_key,
@@ -137,7 +138,9 @@ class World:
     def retry(self, increment: Increment, model: Model) -> Increment:
         """Queue it once more."""
         with self.database.write() as connection:
-            return increments.retry(connection, increment.id, model=models.lock(connection, model.name))
+            rehearses = model.memory is not None
+            locked = models.lock(connection, model.name)
+            return increments.retry(connection, increment.id, model=locked, rehearses=rehearses)
 
     def claim(self, worker: str = "worker", *, lease_seconds: float = LEASE_SECONDS) -> Claim | None:
         """What the worker gets to do; a lease of less than nothing has run out already."""

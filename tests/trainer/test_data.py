@@ -12,7 +12,7 @@ from storage.blobs import DirectoryBlobs
 from storage.domain import Image, new_id
 from storage.errors import BlobMissing
 from tests.patterns import SIZE, picture
-from trainer.data import ImageSet, channel_statistics, load
+from trainer.data import ImageSet, channel_statistics, load, positions_by_class
 from trainer.networks import ImageRejected
 
 LABELS = ("basil", "chive", "dill")
@@ -118,6 +118,33 @@ def test_two_sets_together_are_the_first_and_then_the_second(stored, blobs):
     assert torch.equal(both.targets, whole.targets)
     assert both.ids == whole.ids
     assert (len(first), len(second)) == (12, 18)
+
+
+@pytest.mark.parametrize("positions", [[4, 0, 29, 4], [], list(range(30))], ids=["some", "none", "all"])
+def test_selected_images_are_those_at_the_positions_in_their_order(stored, blobs, positions):
+    whole = loaded(stored, blobs)
+    found = whole.select(torch.tensor(positions, dtype=torch.int64))
+    assert found.ids == tuple(stored[position].id for position in positions)
+    assert found.pixels.shape == (len(positions), 3, SIZE, SIZE)
+    for image, position in enumerate(positions):
+        assert torch.equal(found.pixels[image], whole.pixels[position])
+        assert found.targets[image] == whole.targets[position]
+
+
+def test_selected_images_are_copies():
+    whole = ImageSet(torch.zeros(3, 1, 2, 2, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64), ("a", "b", "c"))
+    whole.select(torch.tensor([1, 2])).pixels.fill_(9)
+    assert not whole.pixels.any()
+
+
+@pytest.mark.parametrize(
+    "targets", [[], [2], [3, 1, 3, 0, 1, 3], [7, 2, 2] * 3000], ids=["none", "one", "some", "many"]
+)
+def test_the_positions_of_a_class_rise_and_so_do_the_classes(targets):
+    found = positions_by_class(torch.tensor(targets, dtype=torch.int64))
+    assert [*found] == sorted(set(targets))
+    for target, positions in found.items():
+        assert positions.tolist() == [position for position, of in enumerate(targets) if of == target]
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -11,13 +11,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from storage.errors import RecipeInvalid
+from losses import names
+from storage.errors import RecipeInvalid, StrategyUnfit
 from trainer.data import ImageSet, channel_statistics
-from trainer.increment import Architecture, Learned, head_rows, learn, logits_of
+from trainer.increment import Architecture, Learned, features_of, head_rows, learn, logits_of
 from trainer.networks import EvaluationTransform, IncrementalNetwork, build
+from trainer.pace import LossNotFinite
 from trainer.recipes import resolve
 from trainer.reporting import SilentReport
-from trainer.training import LossNotFinite
 
 SIZE = 8
 QUICK: dict[str, Any] = {"epochs": 6, "minibatch": 8, "learning_rate": 0.05, "augmentation": "none"}
@@ -41,7 +42,7 @@ def images_of(*classes: int, each: int = 10, seed: int = 0) -> ImageSet:
         pixels.append(pattern + torch.randint(0, 50, (each, 3, SIZE, SIZE), generator=noise))
         targets += [target] * each
     names = tuple(f"{target} {number} {seed}" for number, target in enumerate(targets))
-    return ImageSet(torch.cat(pixels).to(torch.uint8), torch.tensor(targets), names)
+    return ImageSet(torch.cat(pixels).to(torch.uint8), torch.tensor(targets, dtype=torch.int64), names)
 
 
 def taught(
@@ -143,6 +144,96 @@ def test_with_rehearsal_old_and_new_classes_are_told_from_each_other(first):
     second = taught(first, images_of(2, 3), exemplars=images_of(0, 1, each=5), epochs=12)
     unseen = images_of(0, 1, 2, 3, seed=7)
     assert float((logits(second, unseen).argmax(1) == unseen.targets).double().mean()) > 0.9
+
+
+@pytest.mark.parametrize("rehearsal", [False, True])
+def test_frozen_features_are_those_of_the_first_task_to_the_last_bit(first, rehearsal):
+    exemplars = images_of(0, 1, each=5) if rehearsal else None
+    second = taught(first, images_of(2, 3), strategy="freeze", exemplars=exemplars, weight_decay=0.1)
+    before = first.network.backbone.state_dict()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in second.network.backbone.state_dict().items())
+    assert same(old_head(second), old_head(first)) is not rehearsal
+    unseen = images_of(2, 3, seed=7)
+    assert float((logits(second, unseen)[:, 2:].argmax(1) + 2 == unseen.targets).double().mean()) >= 0.9
+
+
+def test_joint_training_starts_anew_and_does_not_ask_what_the_parent_knew(first):
+    confused = copy.deepcopy(first)
+    with torch.no_grad():
+        for parameter in confused.network.parameters():
+            parameter.fill_(0.5)
+    joint, again = (
+        taught(parent, images_of(2, 3), strategy="joint", exemplars=images_of(0, 1)) for parent in (first, confused)
+    )
+    assert same(state(joint), state(again))
+    assert joint.network.task_sizes == (2, 2)
+    assert joint.transform == first.transform
+    unseen = images_of(0, 1, 2, 3, seed=7)
+    assert float((logits(joint, unseen).argmax(1) == unseen.targets).double().mean()) > 0.9
+
+
+@pytest.mark.parametrize("strategy", [name for name in names() if name != "joint"])
+def test_every_strategy_learns_task_after_task_with_exemplars_and_stays_finite(strategy):
+    tasks = 10  # LUCIR's published program fails from the third on (LOSSES)
+    learned, seen = None, images_of(0, each=0)
+    for task in range(tasks):
+        images = images_of(2 * task, 2 * task + 1)
+        exemplars = seen if task else None
+        learned = taught(learned, images, strategy=strategy, exemplars=exemplars, epochs=3)
+        seen = seen + images.select(torch.tensor([0, 1, 2, 10, 11, 12]))
+    assert learned is not None
+    unseen = images_of(18, 19, *range(4), seed=7)
+    outputs = logits(learned, unseen)  # raises if one is not finite
+    within = [
+        outputs[start : start + 20, 2 * task : 2 * task + 2] for start, task in ((0, tasks - 1), (20, 0), (40, 1))
+    ]
+    shares = [float((part.argmax(1) == torch.arange(2).repeat_interleave(10)).double().mean()) for part in within]
+    assert min(shares) >= 0.8, shares
+
+
+def test_lucir_s_old_rows_stay_with_rehearsal_too_while_scale_and_backbone_move():
+    first = taught(None, images_of(0, 1), strategy="lucir")
+    assert first.network.head_kind == "cosine"
+    second = taught(first, images_of(2, 3), strategy="lucir-s", exemplars=images_of(0, 1, each=5), weight_decay=0.1)
+    assert same(old_head(second), old_head(first))
+    assert first.network.scale is not None
+    assert second.network.scale is not None
+    assert not torch.equal(first.network.scale, second.network.scale)
+    assert not torch.equal(
+        first.network.backbone.state_dict()["conv1.weight"], second.network.backbone.state_dict()["conv1.weight"]
+    )
+
+
+def test_the_first_version_fixes_the_kind_of_heads(first):
+    with pytest.raises(StrategyUnfit, match="'lucir' needs a network with cosine heads"):
+        taught(first, images_of(2, 3), strategy="lucir")
+    cosine = taught(None, images_of(0, 1), strategy="lucir", epochs=1)
+    with pytest.raises(StrategyUnfit, match="'lwf' needs a network with linear heads"):
+        taught(cosine, images_of(2, 3), strategy="lwf")
+    for strategy in ("finetune", "freeze", "joint"):
+        exemplars = images_of(0, 1)
+        assert taught(cosine, images_of(2, 3), strategy=strategy, exemplars=exemplars).network.head_kind == "cosine"
+
+
+def test_aligned_weights_are_as_long_for_new_classes_as_for_old_ones(first):
+    plain, aligned = (
+        taught(first, images_of(2, 3), strategy="lwf", align_weights=align, weight_decay=0.2) for align in (False, True)
+    )
+    norms, biases = head_rows(aligned.network)
+    assert np.mean(norms[2:]) == pytest.approx(np.mean(norms[:2]), rel=1e-5)
+    plain_norms, plain_biases = head_rows(plain.network)
+    assert np.mean(plain_norms[2:]) != pytest.approx(np.mean(plain_norms[:2]), rel=1e-2)
+    assert biases == plain_biases
+    assert taught(None, images_of(0, 1), align_weights=True).network.task_sizes == (2,)  # nothing to align with yet
+
+
+def test_features_are_what_the_heads_work_on(first):
+    images = images_of(0, 1, each=150)  # more than one part
+    found = features_of(first, images, report=SilentReport())
+    assert found.shape == (300, first.network.dim)
+    with torch.inference_mode():
+        direct = first.network.logits(found)
+    torch.testing.assert_close(direct, logits(first, images), atol=1e-4, rtol=1e-4)
 
 
 def test_an_empty_set_of_exemplars_is_no_rehearsal(first):

@@ -15,7 +15,8 @@ from storage.errors import BatchInvalid
 from storage.settings import Settings
 from tests.patterns import SIZE, picture
 from tests.storage.packing import tarred, zipped
-from trainer.ingestion import Ingested, data_digest, ingest_archive, settle
+from trainer.ingestion import ingest_archive
+from trainer.sides import Ingested, data_digest, settle
 
 
 def at(fraction: float, *, name: str = "") -> str:

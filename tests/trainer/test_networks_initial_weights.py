@@ -48,9 +48,10 @@ def test_a_checkpoint_of_data_parallel_training_is_understood(network, published
     expect_loaded(network, published)
 
 
-def test_a_version_of_this_service_is_understood_and_its_heads_ignored(network, tmp_path):
+@pytest.mark.parametrize("head_kind", ["linear", "cosine"])
+def test_a_version_of_this_service_is_understood_and_its_heads_ignored(head_kind, network, tmp_path):
     torch.manual_seed(5)
-    other = build("resnet18", channels=3, image_size=32, task_sizes=(7, 2))
+    other = build("resnet18", channels=3, image_size=32, task_sizes=(7, 2), head_kind=head_kind)
     save_file(other.state_dict(), tmp_path / "weights.safetensors")
     load_initial_weights(network, tmp_path / "weights.safetensors")
     expect_loaded(network, dict(other.backbone.state_dict()))

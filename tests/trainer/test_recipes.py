@@ -6,8 +6,9 @@ import pytest
 from pydantic import ValidationError
 
 import losses
-from storage.errors import RecipeInvalid, UnknownStrategy
-from trainer.recipes import PRESETS, Recipe, resolve, schema
+from losses.strategies import HeadKind
+from storage.errors import RecipeInvalid, StrategyUnfit, UnknownStrategy
+from trainer.recipes import PRESETS, Recipe, check_fit, resolve, schema
 
 
 def test_nothing_asked_for_is_the_recommended_recipe():
@@ -62,11 +63,17 @@ def test_whole_numbers_stand_for_real_ones():
         ("momentum", 1.0, "a number at least 0 and below 1"),
         ("momentum", None, "a number at least 0 and below 1"),
         ("gradient_clip", 0, "null or a number above 0"),
-        ("schedule", "step", "one of constant, cosine, one-cycle"),
+        ("schedule", "step", "one of constant, cosine, one-cycle, plateau"),
         ("augmentation", ["crop"], "one of auto, none, crop, crop-flip"),
         ("task_reduction", "max", "one of sum, mean"),
-        ("preset", "slow", "one of recommended, quick"),
-        ("preset", ["quick"], "one of recommended, quick"),
+        ("sampling", "fair", "one of uniform, class-balanced"),
+        ("exemplar_selection", "best", "one of herding, random"),
+        ("align_weights", 1, "true or false"),
+        ("rate_divisor", 1, "a number above 1 and at most 1,000"),
+        ("validation_share", 0.6, "a number above 0 and at most 0.5"),
+        ("hardest_classes", 0, "a whole number at least 1 and at most 1,000"),
+        ("preset", "slow", "one of recommended, quick, paper"),
+        ("preset", ["quick"], "one of recommended, quick, paper"),
         ("seed", -1, "a whole number at least 0 and below 4,294,967,296"),
     ],
 )
@@ -119,7 +126,9 @@ def test_all_faults_are_told_at_once_and_survive_json():
 
 
 def test_an_unknown_strategy_is_answered_with_the_known_ones():
-    with pytest.raises(UnknownStrategy, match="no strategy 'lfw'; known are finetune, lwf") as raised:
+    with pytest.raises(
+        UnknownStrategy, match="no strategy 'lfw'; known are finetune, freeze, joint, lwf, lwf-s, "
+    ) as raised:
         resolve("lfw")
     assert raised.value.extra["known"] == list(losses.names())
     with pytest.raises(UnknownStrategy):
@@ -131,11 +140,43 @@ def test_a_recipe_cannot_be_changed():
         Recipe().epochs = 3  # type: ignore[misc]
 
 
-def test_the_schema_holds_what_the_strategy_uses():
-    lwf, finetune = schema("lwf")["properties"], schema("finetune")["properties"]
-    assert set(lwf) == set(Recipe.model_fields)
-    assert set(lwf) - set(finetune) == {"distillation_weight", "temperature", "task_reduction"}
+def test_the_schema_holds_what_the_strategy_uses_with_its_own_defaults():
+    shown = {name: schema(name)["properties"] for name in losses.names()}
+    assert set().union(*shown.values()) == set(Recipe.model_fields)
+    common = set(shown["finetune"])
+    assert common < set(Recipe.model_fields)
+    assert set(shown["lwf"]) - common == {"distillation_weight", "temperature"}
+    assert set(shown["lwf-bsr"]) - set(shown["lwf"]) == {"task_reduction"}
+    assert set(shown["lwm"]) - set(shown["lwf"]) == {"attention_weight"}
+    assert common - set(shown["lucir"]) == {"align_weights"}
+    assert set(shown["lucir"]) - common == {"distillation_weight", "margin", "margin_weight", "hardest_classes"}
+    assert (shown["lwf"]["distillation_weight"]["default"], shown["lucir"]["distillation_weight"]["default"]) == (1, 5)
     assert schema("lwf")["additionalProperties"] is False
+
+
+def test_a_strategy_brings_its_own_hyper_parameters_and_a_layer_can_change_them():
+    assert (resolve("lwm").distillation_weight, resolve("lwm").temperature) == (1.0, 2.0)
+    assert (resolve("lucir").distillation_weight, resolve("lucir").temperature) == (5.0, 1.0)
+    assert resolve("lucir-s", {"preset": "quick"}).distillation_weight == 5.0
+    assert resolve("lucir-s", {"distillation_weight": 2.0}, {"epochs": 3}).distillation_weight == 2.0
+    assert resolve("lucir-s", {"distillation_weight": 2.0}, {"preset": "paper"}).distillation_weight == 5.0
+
+
+def test_the_paper_s_preset_is_the_published_schedule():
+    recipe = resolve("lwf-bsr", {"preset": "paper"})
+    published = {
+        "learning_rate": 0.1,
+        "momentum": 0.0,
+        "weight_decay": 0.0,
+        "minibatch": 64,
+        "epochs": 200,
+        "schedule": "plateau",
+        "patience": 5,
+        "rate_divisor": 3.0,
+        "lowest_rate": 1e-4,
+        "validation_share": 0.1,
+    }
+    assert {name: getattr(recipe, name) for name in published} == published
 
 
 def test_every_field_is_described_with_its_default():
@@ -146,14 +187,62 @@ def test_every_field_is_described_with_its_default():
 
 @pytest.mark.parametrize("name", losses.names())
 def test_a_recipe_gives_the_objective_its_hyper_parameters(name):
-    recipe = resolve(
-        name, {"distillation_weight": 3.0, "temperature": 4.0, "task_reduction": "mean", "label_smoothing": 0.1}
-    )
-    objective = losses.objective(name, **recipe.objective(name))
-    assert objective.label_smoothing == 0.1
-    if name == "lwf":
-        assert (objective.distillation_weight, objective.temperature, objective.task_reduction) == (3.0, 4.0, "mean")
+    asked = {
+        "label_smoothing": 0.1,
+        "distillation_weight": 3.0,
+        "temperature": 4.0,
+        "task_reduction": "mean",
+        "attention_weight": 5.0,
+        "margin_weight": 6.0,
+        "margin": 0.7,
+        "hardest_classes": 8,
+    }
+    objective = losses.objective(name, **resolve(name, asked).objective(name))
+    used = [field for field in asked if field in schema(name)["properties"]]
+    assert "label_smoothing" in used
+    assert [getattr(objective, field) for field in used] == [asked[field] for field in used]
 
 
-def test_recipes_and_objectives_agree_on_defaults():
-    assert losses.objective("lwf", **Recipe().objective("lwf")) == losses.objective("lwf")
+@pytest.mark.parametrize("name", losses.names())
+def test_recipes_and_objectives_agree_on_defaults(name):
+    assert losses.objective(name, **resolve(name).objective(name)) == losses.objective(name)
+
+
+# Fit
+
+
+def fit(strategy: str, *, network: str = "resnet32", head_kind: HeadKind | None = None, **recipe: object) -> None:
+    chosen = resolve(strategy, recipe)
+    check_fit(strategy, chosen, network=network, channels=3, image_size=32, head_kind=head_kind)
+
+
+def test_a_strategy_fits_the_heads_it_needs():
+    for strategy in losses.names():
+        fit(strategy)
+    for strategy in ("finetune", "freeze", "joint"):
+        fit(strategy, head_kind="linear")
+        fit(strategy, head_kind="cosine")
+    fit("lwf", head_kind="linear")
+    fit("lucir", head_kind="cosine")
+    with pytest.raises(
+        StrategyUnfit, match=r"'lucir-bsr' needs a network with cosine heads, and .* fixed linear heads"
+    ):
+        fit("lucir-bsr", head_kind="linear")
+    with pytest.raises(StrategyUnfit, match=r"'lwm' needs a network with linear heads, and .* fixed cosine heads"):
+        fit("lwm", head_kind="cosine")
+
+
+@pytest.mark.parametrize("strategy", ["lwm-s", "lucir"])
+def test_a_network_whose_inside_is_not_known_is_refused_by_name_and_reason(strategy):
+    fit("lwf-s", network="vgg11")
+    with pytest.raises(StrategyUnfit, match=rf"'{strategy}' cannot train this network: .*'vgg11'.*ResNet"):
+        fit(strategy, network="vgg11")
+
+
+def test_weights_are_aligned_in_linear_heads_only():
+    fit("finetune", align_weights=True)
+    fit("lwf", align_weights=True, head_kind="linear")
+    with pytest.raises(RecipeInvalid, match=r"align_weights = True: permitted is false"):
+        fit("lucir", align_weights=True)
+    with pytest.raises(RecipeInvalid, match=r"align_weights = True: permitted is false"):
+        fit("finetune", align_weights=True, head_kind="cosine")

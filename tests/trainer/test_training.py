@@ -4,7 +4,7 @@ import copy
 import io
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,10 +15,13 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from losses import objective
 from trainer.data import ImageSet, channel_statistics
+from trainer.lesson import Lesson
 from trainer.networks import EvaluationTransform, IncrementalNetwork, build
+from trainer.pace import LossNotFinite
 from trainer.recipes import Recipe, resolve
 from trainer.reporting import LineReport, Report, SilentReport
-from trainer.training import LossNotFinite, learning_rate_factor, train
+from trainer.training import train
+from trainer.validation import split_by_hash
 
 SIZE = 8
 PLAIN: dict[str, Any] = {"epochs": 2, "minibatch": 4, "learning_rate": 0.05, "augmentation": "none"}
@@ -78,17 +81,16 @@ def trained(
     student: IncrementalNetwork | None = None,
     report: Report | None = None,
     rehearsal: bool = False,
+    fixed: Collection[nn.Module] = (),
     **recipe: Any,
 ) -> IncrementalNetwork:
     student = student or network(size=images.pixels.shape[-1])
     train(
-        student=student,
-        teacher=None,
+        Lesson(student=student, teacher=None, objective=objective("finetune"), rehearsal=rehearsal),
         images=images,
         transform=transform_of(images),
-        objective=objective("finetune"),
+        fixed=fixed,
         recipe=resolve("finetune", PLAIN, recipe),
-        rehearsal=rehearsal,
         report=report or SilentReport(),
     )
     return student
@@ -114,7 +116,7 @@ def rate_and_momentum(optimiser: torch.optim.Optimizer) -> tuple[float, float]:
 def watched_minibatches(student: IncrementalNetwork) -> Iterator[list[Tensor]]:
     """The input of every forward pass."""
     seen: list[Tensor] = []
-    handle = student.register_forward_pre_hook(lambda _network, inputs: seen.append(inputs[0].clone()))
+    handle = student.backbone.register_forward_pre_hook(lambda _backbone, inputs: seen.append(inputs[0].clone()))
     try:
         yield seen
     finally:
@@ -126,38 +128,6 @@ def positions(shown: Tensor, images: Tensor) -> list[int]:
     equal = (shown[:, None] == images[None]).flatten(2).all(2)  # [shown, images]
     assert equal.sum(1).tolist() == [1] * len(shown)
     return equal.int().argmax(1).tolist()
-
-
-def test_a_constant_rate_stays_after_its_rise():
-    factor = learning_rate_factor("constant", warmup=4, total=20)
-    assert [factor(step) for step in range(20)] == [0.25, 0.5, 0.75, *[1.0] * 17]
-
-
-def test_a_cosine_falls_along_half_a_cosine_after_its_rise():
-    factor = learning_rate_factor("cosine", warmup=2, total=10)
-    factors = [factor(step) for step in range(11)]
-    assert factors[:3] == [0.5, 1.0, 1.0]
-    assert factors[4] == pytest.approx((1 + math.sqrt(0.5)) / 2)  # a quarter of the way down
-    assert factors[6] == pytest.approx(0.5)
-    assert factors[8] == pytest.approx((1 - math.sqrt(0.5)) / 2)
-    assert factors[10] == pytest.approx(0)
-
-
-def test_without_a_rise_the_first_step_has_the_whole_rate():
-    assert learning_rate_factor("cosine", warmup=0, total=5)(0) == 1
-    assert learning_rate_factor("constant", warmup=0.4, total=5)(0) == 1
-
-
-@pytest.mark.parametrize("kind", ["constant", "cosine"])
-def test_the_rise_takes_half_of_the_steps_at_most(kind):
-    factor = learning_rate_factor(kind, warmup=1000, total=10)
-    assert [factor(step) for step in range(6)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1, 1])
-
-
-@pytest.mark.parametrize("total", [1, 2, 3])
-def test_the_shortest_trainings_learn_at_every_step(total):
-    factor = learning_rate_factor("cosine", warmup=100, total=total)
-    assert all(0 < factor(step) <= 1 for step in range(total))
 
 
 @pytest.mark.parametrize(
@@ -311,18 +281,51 @@ def test_a_trained_network_knows_its_images_and_has_left_them_as_they_were():
     assert torch.equal(images.pixels, before)
 
 
-def test_old_heads_rest_without_rehearsal_even_under_weight_decay_and_move_with_it():
+def test_what_is_fixed_stays_to_the_last_bit_even_under_weight_decay_and_the_rest_moves():
     images = images_of(8, classes=2)
     shifted = ImageSet(images.pixels, images.targets + 2, images.ids)  # the new task's
     start = network(2, 2)
-    for rehearsal in (False, True):
-        student = copy.deepcopy(start)
-        trained(shifted, student=student, rehearsal=rehearsal, weight_decay=0.5)
-        for name, before in start.heads[0].state_dict().items():
-            assert torch.equal(student.heads[0].state_dict()[name], before) is not rehearsal
-        assert isinstance(student.heads[1], nn.Linear)
-        assert isinstance(start.heads[1], nn.Linear)
-        assert not torch.equal(student.heads[1].weight, start.heads[1].weight)
+    for part in ("heads.0", "backbone"):
+        for fix in (False, True):
+            student = copy.deepcopy(start)
+            fixed = (student.get_submodule(part),) if fix else ()
+            trained(shifted, student=student, fixed=fixed, rehearsal=True, weight_decay=0.5)
+            for name, before in start.get_submodule(part).state_dict().items():  # running statistics are among them
+                assert torch.equal(student.get_submodule(part).state_dict()[name], before) is fix, name
+            assert isinstance(student.heads[1], nn.Linear)
+            assert isinstance(start.heads[1], nn.Linear)
+            assert not torch.equal(student.heads[1].weight, start.heads[1].weight)
+
+
+def test_class_balanced_sampling_shows_a_class_of_few_images_as_often_as_one_of_many():
+    few = images_of(20, classes=2)
+    chosen = torch.cat([(few.targets == 0).nonzero().flatten(), (few.targets == 1).nonzero().flatten()[:2]])
+    images = few.select(chosen)  # ten and two
+    normalised = transform_of(images).normalise(images.pixels)
+    for sampling, shown_of_second in (("uniform", 2), ("class-balanced", 6)):
+        student = network()
+        with watched_minibatches(student) as seen:
+            trained(images, student=student, epochs=1, sampling=sampling)
+        shown = positions(torch.cat(seen), normalised)
+        assert len(shown) == 12
+        assert int((images.targets[shown] == 1).sum()) == shown_of_second
+
+
+def test_a_plateau_ends_training_early_on_images_it_never_trained_on():
+    images, report, student = images_of(40), Recorder(), network()
+    recipe: dict[str, Any] = {"schedule": "plateau", "patience": 1, "lowest_rate": 0.02, "validation_share": 0.2}
+    with watched_minibatches(student) as seen:
+        trained(images, student=student, report=report, epochs=50, **recipe)
+    assert len(report.epochs) < 50  # 0.05 / 3 is below the lowest rate: one wait is one too many
+    normalised = transform_of(images).normalise(images.pixels)
+    training, held = split_by_hash(images, share=0.2)
+    by_epoch = len(seen) // len(report.epochs)
+    shown = [
+        positions(torch.cat(minibatches), normalised)
+        for minibatches in (seen[: by_epoch - 1], seen[by_epoch - 1 : by_epoch])
+    ]
+    assert {images.ids[place] for place in shown[0]} == set(training.ids)
+    assert [images.ids[place] for place in shown[1]] == list(held.ids)
 
 
 def test_every_step_and_epoch_is_reported_and_the_loss_falls():

@@ -4,7 +4,7 @@ Imports nothing but torch, torchvision (only when one of its networks is asked f
 """
 
 from trainer.networks.catalogue import build, check, names
-from trainer.networks.incremental import IncrementalNetwork
+from trainer.networks.incremental import IncrementalNetwork, Observed
 from trainer.networks.initial_weights import load_initial_weights
 from trainer.networks.transforms import EvaluationTransform, ImageRejected, decode, pixels
 from trainer.networks.versions import LoadedVersion, load_version, write_version
@@ -14,6 +14,7 @@ __all__ = [
     "ImageRejected",
     "IncrementalNetwork",
     "LoadedVersion",
+    "Observed",
     "build",
     "check",
     "decode",

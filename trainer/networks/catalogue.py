@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
+from trainer.networks.families import KNOWN, family_of
+from trainer.networks.heads import HeadKind
 from trainer.networks.incremental import IncrementalNetwork
 from trainer.networks.resnet32 import ResNet32
 
@@ -20,28 +23,41 @@ def names() -> tuple[str, ...]:
     return ("resnet32", *torchvision.models.list_models(module=torchvision.models))
 
 
-def build(name: str, *, channels: int, image_size: int, task_sizes: Sequence[int] = ()) -> IncrementalNetwork:
+def build(
+    name: str, *, channels: int, image_size: int, task_sizes: Sequence[int] = (), head_kind: HeadKind = "linear"
+) -> IncrementalNetwork:
     """A freshly initialised network in training mode, with a head for each of ``task_sizes``.
 
-    Draws from torch's global generator: seed it first. Raises ValueError for an unknown name, and for a network
-    that cannot take such images.
+    With cosine heads its features are not rectified (`families`). Draws from torch's global generator: seed it first.
+    Raises ValueError for an unknown name, and for a network that cannot take such images or such heads.
     """
-    network = _probed(name, channels=channels, image_size=image_size)
+    network = _probed(name, channels=channels, image_size=image_size, head_kind=head_kind)
     for classes in task_sizes:
         network.add_task(classes)
     return network.train()
 
 
-def check(name: str, *, channels: int, image_size: int) -> None:
-    """Raise what `build` would, without the cost of its weights wherever the network can be made without them."""
+def check(
+    name: str, *, channels: int, image_size: int, head_kind: HeadKind = "linear", attention: bool = False
+) -> None:
+    """Raise what `build` would, without the cost of its weights wherever the network can be made without them.
+
+    With ``attention`` also ValueError for a network of which no Grad-CAM maps can be made.
+    """
+    probed = partial(_probed, name, channels=channels, image_size=image_size, head_kind=head_kind, attention=attention)
+    if name == "resnet32":  # made in less time than torch takes to import what the meta device needs
+        probed()
+        return
     try:
         with torch.device("meta"):
-            _probed(name, channels=channels, image_size=image_size)
+            probed()
     except NotImplementedError:  # RegNet computes its widths with tensors, which the meta device cannot
-        _probed(name, channels=channels, image_size=image_size)
+        probed()
 
 
-def _probed(name: str, *, channels: int, image_size: int) -> IncrementalNetwork:
+def _probed(
+    name: str, *, channels: int, image_size: int, head_kind: HeadKind, attention: bool = False
+) -> IncrementalNetwork:
     """The network without heads; a dry pass of one image shows that it works, and how many features it gives."""
     if channels not in {1, 3}:
         raise ValueError(f"a network takes 1 channel (grey) or 3 (colour), got {channels}")
@@ -50,8 +66,21 @@ def _probed(name: str, *, channels: int, image_size: int) -> IncrementalNetwork:
     if name != "resnet32" and name not in names():
         close = ", ".join(get_close_matches(name, names())) or "none is close"
         raise ValueError(f"no network {name!r} (similar: {close}); known are {', '.join(names())}")
+    family = family_of(name)
+    if head_kind == "cosine" and family is None:
+        raise ValueError(
+            f"network {name!r} cannot have cosine heads: its last activation would have to be removed, and where that "
+            f"is is known of {KNOWN} only"
+        )
+    if attention and family is None:
+        raise ValueError(
+            f"network {name!r} cannot be asked for attention maps: the last convolutional stage, which Grad-CAM looks "
+            f"at, is known of {KNOWN} only"
+        )
     try:
         backbone, classifier = _resnet32(channels) if name == "resnet32" else _torchvision(name, channels, image_size)
+        if head_kind == "cosine" and family is not None:
+            family.unrectify(backbone)
         with torch.no_grad():
             features = backbone.eval()(torch.zeros(1, channels, image_size, image_size))
     except NotImplementedError:
@@ -62,7 +91,14 @@ def _probed(name: str, *, channels: int, image_size: int) -> IncrementalNetwork:
     if not isinstance(features, torch.Tensor) or features.ndim != 2:
         raise ValueError(f"network {name!r} does not give one feature vector an image and cannot be used")
     return IncrementalNetwork(
-        backbone, name=name, channels=channels, image_size=image_size, dim=features.shape[1], classifier=classifier
+        backbone,
+        name=name,
+        channels=channels,
+        image_size=image_size,
+        dim=features.shape[1],
+        classifier=classifier,
+        stage=family.stage if family else None,
+        head_kind=head_kind,
     )
 
 

@@ -1,29 +1,60 @@
 """A network that grows: one backbone, and a head of its own for each task."""
 
+from dataclasses import dataclass
+from threading import get_ident
+
 import torch
 from torch import Tensor, nn
+
+from trainer.networks.heads import HEAD_KINDS, CosineHead, HeadKind, cosines
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Observed:
+    """What one forward pass showed."""
+
+    logits: Tensor  # [batch, classes]
+    features: Tensor  # [batch, dim]
+    stage: Tensor | None = None  # activation of the last convolutional stage [batch, k, h, w], where it was asked for
+    scores: Tensor | None = None  # the logits with their graph back to the stage, whether or not gradients are enabled
 
 
 class IncrementalNetwork(nn.Module):
     """Backbone and heads; the logits of all tasks stand beside each other in the order the tasks came."""
 
-    head_kind = "linear"
+    scale: nn.Parameter | None
 
     def __init__(
-        self, backbone: nn.Module, *, name: str, channels: int, image_size: int, dim: int, classifier: str
+        self,
+        backbone: nn.Module,
+        *,
+        name: str,
+        channels: int,
+        image_size: int,
+        dim: int,
+        classifier: str,
+        stage: str | None = None,
+        head_kind: HeadKind = "linear",
     ) -> None:
         """Wrap a backbone that maps [batch, channels, image_size, image_size] to [batch, dim].
 
-        ``classifier`` is the path the backbone's own last layer had, under which weight files hold it.
+        ``classifier`` is the path the backbone's own last layer had, under which weight files hold it; ``stage`` the
+        path of its last convolutional stage, if that is known; ``head_kind`` one of ``HEAD_KINDS``. Cosine heads have
+        one learnable scale η, which starts at 1 as in the authors' program (LUCIR, Eq. 4, leaves it open).
         """
+        if head_kind not in HEAD_KINDS:
+            raise ValueError(f"heads are {' or '.join(HEAD_KINDS)}, got {head_kind!r}")
         super().__init__()
         self.backbone = backbone
         self.heads = nn.ModuleList()
+        self.register_parameter("scale", nn.Parameter(torch.ones(())) if head_kind == "cosine" else None)
         self.name = name
         self.channels = channels
         self.image_size = image_size
         self.dim = dim
         self.classifier = classifier
+        self.stage = stage
+        self.head_kind = head_kind
 
     @property
     def task_sizes(self) -> tuple[int, ...]:
@@ -35,16 +66,72 @@ class IncrementalNetwork(nn.Module):
         if classes < 1:
             raise ValueError(f"a task has at least one class, got {classes}")
         like = next(self.backbone.parameters())
-        self.heads.append(nn.Linear(self.dim, classes, device=like.device, dtype=like.dtype))
+        kind = nn.Linear if self.scale is None else CosineHead
+        self.heads.append(kind(self.dim, classes, device=like.device, dtype=like.dtype))
 
     def features(self, images: Tensor) -> Tensor:
         """Normalised images [batch, channels, size, size] to [batch, dim]."""
         features: Tensor = self.backbone(images)
         return features
 
+    def logits(self, features: Tensor) -> Tensor:
+        """Logits [batch, classes] of every task from features [batch, dim]; with cosine heads η·⟨f̂, ŵ⟩."""
+        layers = self._layers()
+        if self.scale is None:
+            return torch.cat([layer(features) for layer in layers], dim=1)
+        return self.scale * cosines(features, rows=torch.cat([layer.weight for layer in layers]))
+
     def forward(self, images: Tensor) -> Tensor:
         """Logits [batch, classes] of every task."""
+        return self.logits(self.features(images))
+
+    def observe(self, images: Tensor, *, stage: bool = False) -> Observed:
+        """Logits and features, and with ``stage`` what `trainer.gradcam` needs, from one pass.
+
+        Grad-CAM differentiates logits towards the stage, so from there on a graph is always made. Under no_grad, or
+        with a frozen backbone, it begins at the stage and holds nothing of the backbone; under no_grad the logits and
+        features given are without it. Raises ValueError for a network without a known stage.
+        """
+        if not stage:
+            features = self.features(images)
+            return Observed(self.logits(features), features)
+        if self.stage is None:
+            raise ValueError(f"network {self.name!r} has no known convolutional stage to be observed")
+        if torch.is_inference_mode_enabled():
+            raise RuntimeError("inference mode rules gradients out: observe a stage under no_grad instead")
+        seen: list[Tensor] = []
+        own = get_ident()
+
+        def keep(_stage: nn.Module, _inputs: object, activation: Tensor) -> Tensor:
+            if get_ident() != own:  # somebody else's images, through the same network
+                return activation
+            torch.set_grad_enabled(True)
+            seen.append(activation if activation.requires_grad else activation.detach().requires_grad_())
+            return seen[-1]
+
+        hook = self.backbone.get_submodule(self.stage).register_forward_hook(keep)
+        wanted = torch.is_grad_enabled()
+        try:
+            with torch.set_grad_enabled(wanted):  # ends what ``keep`` begins
+                features = self.features(images)
+                scores = self.logits(features)
+        finally:
+            hook.remove()
+        if wanted:
+            return Observed(scores, features, seen[-1], scores)
+        return Observed(scores.detach(), features.detach(), seen[-1], scores)
+
+    def row_norms(self) -> Tensor:
+        """Euclidean norm of each class's row [classes] as it is stored; cosine heads look at directions only."""
+        return torch.cat([layer.weight.detach().norm(dim=1) for layer in self._layers()])
+
+    def biases(self) -> Tensor | None:
+        """Bias of each class [classes]; cosine heads have none."""
+        layers = self._layers()
+        return None if self.scale is not None else torch.cat([layer.bias.detach() for layer in layers])
+
+    def _layers(self) -> list[nn.Linear]:
+        """The heads; a cosine head is a linear layer by its parameters."""
         if not self.heads:
             raise RuntimeError("the network has no task yet: call add_task first")
-        features = self.features(images)
-        return torch.cat([head(features) for head in self.heads], dim=1)
+        return [head for head in self.heads if isinstance(head, nn.Linear)]

@@ -17,13 +17,15 @@ class BasicBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(out_channels)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(out_channels)
+        self.activation = nn.ReLU()
         self.stride = stride
         self.new_channels = out_channels - in_channels
 
     def forward(self, x: Tensor) -> Tensor:
         """[batch, in_channels, h, w] to [batch, out_channels, ⌈h / stride⌉, ⌈w / stride⌉]."""
         residual = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
-        return F.relu(residual + self.shortcut(x))
+        rectified: Tensor = self.activation(residual + self.shortcut(x))
+        return rectified
 
     def shortcut(self, x: Tensor) -> Tensor:
         """The input, subsampled, with zeros for the channels it lacks."""

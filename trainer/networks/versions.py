@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from trainer.networks.catalogue import build
+from trainer.networks.heads import HEAD_KINDS
 from trainer.networks.incremental import IncrementalNetwork
 from trainer.networks.transforms import EvaluationTransform, decode, pixels
 
@@ -90,10 +91,10 @@ def write_version(
 def load_version(folder: Path, *, device: torch.device | str = "cpu") -> LoadedVersion:
     """The version in a folder, checked; raises ValueError for damaged weights or an unknown format."""
     manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    if manifest.get("format") != FORMAT or manifest.get("head") != IncrementalNetwork.head_kind:
+    if manifest.get("format") != FORMAT or manifest.get("head") not in HEAD_KINDS:
         raise ValueError(
             f"{MANIFEST} has format {manifest.get('format')!r} and head {manifest.get('head')!r}; this release reads "
-            f"format {FORMAT} with a {IncrementalNetwork.head_kind} head"
+            f"format {FORMAT} with head {' or '.join(map(repr, HEAD_KINDS))}"
         )
     for name, expected in manifest["files"].items():
         if (found := _sha256(folder / name)) != expected["sha256"]:
@@ -104,6 +105,7 @@ def load_version(folder: Path, *, device: torch.device | str = "cpu") -> LoadedV
         channels=manifest["channels"],
         image_size=manifest["image_size"],
         task_sizes=tuple(map(len, tasks)),
+        head_kind=manifest["head"],
     )
     network.load_state_dict(load_file(folder / WEIGHTS))  # copied: the file may go afterwards
     transform = EvaluationTransform.from_json(manifest["transform"])

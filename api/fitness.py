@@ -1,0 +1,47 @@
+"""Whether a model can be trained as a request asks."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection
+
+from losses.strategies import HeadKind
+from storage import versions
+from storage.domain import Model, Retention
+from storage.errors import StrategyUnfit
+from trainer import recipes
+from trainer.recipes import Recipe
+
+
+def check_strategy(
+    strategy: str,
+    *layers: Mapping[str, Any],
+    network: str,
+    channels: int,
+    image_size: int,
+    retention: Retention,
+    head_kind: HeadKind | None,
+) -> Recipe:
+    """The complete recipe of a strategy that fits; raises `UnknownStrategy`, `RecipeInvalid` and `StrategyUnfit`.
+
+    ``head_kind`` is that of the model's versions, None before the first.
+    """
+    recipe = recipes.resolve(strategy, *layers)
+    recipes.check_fit(strategy, recipe, network=network, channels=channels, image_size=image_size, head_kind=head_kind)
+    if recipes.known(strategy).every_image and retention is not Retention.ALL:
+        raise StrategyUnfit(
+            f"{strategy!r} learns from every image the model was ever taught, and retention {str(retention)!r} does "
+            "not keep them: choose another strategy, or retention 'all' from the first increment on."
+        )
+    return recipe
+
+
+def head_kind(connection: Connection, model: Model) -> HeadKind | None:
+    """The kind of heads of a model's versions, fixed by the first one's strategy; None before that."""
+    strategy = versions.first_strategy(connection, model)
+    return (recipes.known(strategy).head or "linear") if strategy is not None else None
+
+
+def rehearses(model: Model, strategy: str) -> bool:
+    """Whether an increment sets old images beside the new ones."""
+    return model.memory is not None or recipes.known(strategy).every_image

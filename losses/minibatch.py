@@ -1,0 +1,104 @@
+"""What a network and its teacher give for a minibatch, and whether it is what an objective asks for."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from losses.strategies import Weights
+from losses.tasks import TaskSlices
+
+
+@dataclass(frozen=True, slots=True)
+class Minibatch:
+    """The arguments of an objective; see `losses.objectives.Objective.__call__`."""
+
+    student_logits: Tensor
+    teacher_logits: Tensor | None
+    targets: Tensor
+    tasks: TaskSlices
+    student_features: Tensor | None = None
+    teacher_features: Tensor | None = None
+    student_attention: Tensor | None = None
+    teacher_attention: Tensor | None = None
+    student_scale: Tensor | None = None
+
+    @property
+    def old_tasks(self) -> TaskSlices:
+        """All tasks but the new one."""
+        return self.tasks[:-1]
+
+    @property
+    def old_classes(self) -> int:
+        """Classes of all old tasks."""
+        start: int = self.tasks[-1].start
+        return start
+
+    @property
+    def new_classes(self) -> int:
+        """Classes of the new task."""
+        return self.student_logits.shape[1] - self.old_classes
+
+    def the(self, name: str) -> Tensor:
+        """An argument that may be left out in general, but not here; raises ValueError that names it."""
+        tensor = getattr(self, name)
+        if tensor is None:
+            raise ValueError(f"{name}: this objective needs it from the second task on, got None")
+        return tensor  # type: ignore[no-any-return]
+
+    def at_least_float32(self) -> "Minibatch":
+        """The same in float32, or float64 as it is: half precisions cannot hold a loss. The teacher is detached."""
+        changed: dict[str, Tensor] = {}
+        for name in ("student_logits", "student_features", "student_attention", "student_scale"):
+            if (tensor := getattr(self, name)) is not None:
+                changed[name] = _at_least_float32(tensor)
+        for name in ("teacher_logits", "teacher_features", "teacher_attention"):
+            if (tensor := getattr(self, name)) is not None:
+                changed[name] = _at_least_float32(tensor.detach())
+        return replace(self, **changed)  # type: ignore[arg-type]
+
+    def check(self, weights: Weights) -> None:
+        """Say what was expected and what came; values stay unread, which would make a GPU wait."""
+        classes, batch = self.tasks[-1].stop, self.student_logits.shape[0]
+        if (
+            self.student_logits.ndim != 2
+            or self.student_logits.shape[1] != classes
+            or not self.student_logits.is_floating_point()
+        ):
+            raise ValueError(
+                f"student_logits: expected floating point [batch, {classes}], got "
+                f"{self.student_logits.dtype} {list(self.student_logits.shape)}"
+            )
+        if batch == 0:
+            raise ValueError("the minibatch is empty")
+        if self.targets.shape != (batch,) or self.targets.dtype != torch.int64:
+            raise ValueError(f"targets: expected int64 [{batch}], got {self.targets.dtype} {list(self.targets.shape)}")
+        if self.teacher_logits is not None and self.teacher_logits.shape != (batch, self.old_classes):
+            raise ValueError(
+                f"teacher_logits: expected [{batch}, {self.old_classes}]{'' if self.old_tasks else ' or None'}, "
+                f"got {list(self.teacher_logits.shape)}"
+            )
+        if self.old_tasks:
+            self._check_kept(weights, batch)
+
+    def _check_kept(self, weights: Weights, batch: int) -> None:
+        if weights.joint or weights.separated or weights.binary:
+            self.the("teacher_logits")
+        pairs = {
+            "features": (weights.less_forget, 2, "[batch, dim]"),
+            "attention": (weights.attention, 3, "[batch, h, w]"),
+        }
+        for kind, (weight, dimensions, shape) in pairs.items():
+            if not weight:
+                continue
+            student, teacher = self.the(f"student_{kind}"), self.the(f"teacher_{kind}")
+            if student.ndim != dimensions or student.shape[0] != batch:
+                raise ValueError(f"student_{kind}: expected {shape} with batch = {batch}, got {list(student.shape)}")
+            if teacher.shape != student.shape:
+                raise ValueError(f"teacher_{kind}: expected {list(student.shape)}, got {list(teacher.shape)}")
+        if weights.margin and self.the("student_scale").shape not in {(), (1,)}:
+            raise ValueError(f"student_scale: expected a scalar, got {list(self.the('student_scale').shape)}")
+
+
+def _at_least_float32(tensor: Tensor) -> Tensor:
+    return tensor if tensor.dtype == torch.float64 else tensor.to(torch.float32)

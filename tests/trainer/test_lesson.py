@@ -1,0 +1,115 @@
+"""A minibatch's loss: what of student and teacher reaches the objective, and what gradient comes back."""
+
+import copy
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from losses import objective
+from losses.objectives import Objective
+from losses.strategies import HeadKind, Weights, get
+from trainer.gradcam import attention_maps
+from trainer.lesson import Lesson
+from trainer.networks import IncrementalNetwork, build
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Networks this small are no faster on two, and far slower where another process wants one of them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def network(*task_sizes: int, head_kind: HeadKind = "linear", seed: int = 0) -> IncrementalNetwork:
+    torch.manual_seed(seed)
+    return build("resnet32", channels=3, image_size=16, task_sizes=task_sizes, head_kind=head_kind)
+
+
+def lesson(strategy: str | Objective, *, rehearsal: bool = True) -> Lesson:
+    """Two old tasks of two classes, a new one of three; the student differs from its teacher."""
+    chosen = objective(strategy) if isinstance(strategy, str) else strategy
+    head_kind: HeadKind = "cosine" if chosen.weights.margin else "linear"
+    teacher = network(2, 2, head_kind=head_kind).eval().requires_grad_(False)
+    student = network(2, 2, 3, head_kind=head_kind, seed=1)
+    return Lesson(student, teacher if chosen.weights.distils else None, chosen, rehearsal)
+
+
+def minibatch() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    return torch.randn(6, 3, 16, 16, generator=generator), torch.tensor([0, 1, 2, 4, 5, 6])
+
+
+@pytest.mark.parametrize("strategy", ["finetune", "lwf-bsr", "lwm", "lwm-br2", "lucir", "lucir-bsr"])
+def test_the_parts_of_the_strategy_are_those_of_its_weights(strategy):
+    names = {
+        "joint": "joint",
+        "separated": "separated",
+        "binary": "binary",
+        "prediction": "binary_prediction",
+        "attention": "attention",
+        "less_forget": "less_forget",
+        "margin": "margin_ranking",
+    }
+    weights = get(strategy).weights
+    expected = {"classification"} | {part for term, part in names.items() if getattr(weights, term)}
+    assert set(lesson(strategy).loss(*minibatch()).parts) == expected
+
+
+def test_attention_is_compared_for_the_teacher_s_likeliest_class():
+    taught = lesson(Objective(Weights(attention=1.0)))
+    taught.student.eval()
+    inputs, targets = minibatch()
+    found = taught.loss(inputs, targets).parts["attention"].detach()
+    assert taught.teacher is not None
+    classes = taught.teacher(inputs).argmax(1)
+    maps = [
+        attention_maps(each.observe(inputs, stage=True), classes=classes).flatten(1)
+        for each in (taught.student, taught.teacher)
+    ]
+    unit = [each / each.norm(dim=1, keepdim=True).clamp_min(1e-12) for each in maps]
+    assert float(found) == pytest.approx(float((unit[0] - unit[1]).abs().sum(1).mean().detach()), rel=1e-5)
+
+
+def test_attention_has_a_gradient_and_a_step_along_it_lowers_the_term():
+    taught = lesson(Objective(Weights(attention=1.0)))
+    taught.student.eval()  # so that the second look is at the same network
+    inputs, targets = minibatch()
+    before = taught.loss(inputs, targets).parts["attention"]
+    before.backward()
+    moved = [parameter for parameter in taught.student.parameters() if parameter.grad is not None]
+    reached = {name for name, parameter in taught.student.named_parameters() if parameter.grad is not None}
+    assert "backbone.conv1.weight" in reached
+    norm = torch.cat([parameter.grad.flatten() for parameter in moved if parameter.grad is not None]).norm()
+    assert float(norm) > 1e-3
+    with torch.no_grad():
+        for parameter in moved:
+            assert parameter.grad is not None
+            parameter.sub_(1e-3 / norm * parameter.grad)
+    after = taught.loss(inputs, targets).parts["attention"]
+    assert float(after) == pytest.approx(float(before - 1e-3 * norm), abs=2e-4 * float(norm))
+    assert float(after) < float(before)
+
+
+@pytest.mark.parametrize("strategy", ["lwf", "lwm-bsr", "lucir-bsr"])
+def test_the_teacher_stays_as_it_is_and_without_gradient(strategy):
+    taught = lesson(strategy)
+    assert taught.teacher is not None
+    before = copy.deepcopy(taught.teacher.state_dict())
+    taught.loss(*minibatch()).total.backward()
+    assert all(parameter.grad is None for parameter in taught.teacher.parameters())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in taught.teacher.state_dict().items())
+
+
+@pytest.mark.parametrize("strategy", ["lwf-bsr", "lwm", "lucir-br2"])
+@pytest.mark.parametrize("rehearsal", [False, True])
+def test_validation_goes_by_the_classification_term_alone(strategy, rehearsal):
+    taught = lesson(strategy, rehearsal=rehearsal)
+    taught.student.eval()
+    inputs, targets = minibatch()
+    inputs, targets = (inputs, targets) if rehearsal else (inputs[3:], targets[3:])
+    found = taught.classification(inputs, targets)
+    assert float(found) == pytest.approx(float(taught.loss(inputs, targets).parts["classification"]), rel=1e-6)

@@ -1,0 +1,1 @@
+"""Experiments: the service's increment over a sequence of tasks, in process and without the service."""

@@ -1,0 +1,150 @@
+"""Which runs an experiment has, and what makes a run the one it is."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import losses
+import trainer
+from storage.admission import check_classes
+from storage.domain import ClassCount, KnownClasses, Memory
+from storage.errors import Invalid
+from trainer import recipes
+from trainer.experiments import tasks as sequence
+from trainer.experiments.tasks import Task
+from trainer.recipes import Recipe
+
+
+@dataclass(frozen=True)
+class Run:
+    """One strategy with one seed over all tasks."""
+
+    strategy: str
+    recipe: Recipe
+    network: str
+    memory: Memory | None
+    data_digest: str
+    digest: str  # over everything that affects the outcome
+
+    @property
+    def seed(self) -> int:
+        """Source of all its chance."""
+        return self.recipe.seed
+
+    @property
+    def name(self) -> str:
+        """A name for people, and for its folder."""
+        return f"{self.strategy}-seed{self.seed}-{self.digest[:12]}"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the runs of an experiment have in common; strategy and seed are all that tells them apart."""
+
+    network: str
+    memory: Memory | None
+    recipe: Mapping[str, Any]  # what was asked for, on top of each strategy's own values
+    initial_weights: str | None  # SHA-256 of the file that the recipe names
+    image_size: int  # pixels
+    channels: int  # 1 or 3
+    data_digest: str
+
+    def run(self, strategy: str, seed: int) -> Run:
+        """The run of a strategy with a seed; raises `UnknownStrategy` and `RecipeInvalid`."""
+        recipe = recipes.resolve(strategy, self.recipe, {"seed": seed})
+        return Run(strategy, recipe, self.network, self.memory, self.data_digest, self._digest(strategy, recipe))
+
+    def _digest(self, strategy: str, recipe: Recipe) -> str:
+        """A preset is only a name for its values, and counts by these."""
+        identity = {
+            "data": self.data_digest,
+            "network": self.network,
+            "memory": None if self.memory is None else asdict(self.memory),
+            "strategy": strategy,
+            "recipe": recipe.model_dump(exclude={"preset"}),
+            "initial_weights": self.initial_weights,
+            "releases": releases(),
+        }
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def describe(
+    tasks: Sequence[Task], *, network: str, memory: Memory | None, recipe: Mapping[str, Any], weights_folder: Path
+) -> Setting:
+    """The setting of an experiment on these tasks."""
+    if "seed" in recipe:
+        raise Invalid("--recipe has a seed: seeds are given by --seeds")
+    weights = None
+    if isinstance(name := recipe.get("initial_weights"), str):
+        try:
+            weights = hashlib.sha256((weights_folder / name).read_bytes()).hexdigest()
+        except OSError as error:
+            raise Invalid(f"initial_weights {name!r} cannot be read from --weights-folder: {error}") from error
+    channels, size = tasks[0].train.pixels.shape[1:3]
+    return Setting(network, memory, recipe, weights, size, channels, sequence.digest(tasks))
+
+
+def runs(setting: Setting, tasks: Sequence[Task], *, strategies: Sequence[str], seeds: Sequence[int]) -> list[Run]:
+    """Every run, seed by seed, so that all strategies can be compared early.
+
+    Raises what cannot be before the first begins: `UnknownStrategy`, `RecipeInvalid`, `StrategyUnfit`, `Invalid`.
+    """
+    planned = [setting.run(strategy, seed) for seed in seeds for strategy in strategies]
+    for run in planned:
+        recipes.check_fit(
+            run.strategy,
+            run.recipe,
+            network=setting.network,
+            channels=setting.channels,
+            image_size=setting.image_size,
+            head_kind=None,
+        )
+        _check_tasks(tasks, setting.memory, rehearses_all=recipes.known(run.strategy).every_image)
+    return planned
+
+
+def _check_tasks(tasks: Sequence[Task], memory: Memory | None, *, rehearses_all: bool) -> None:
+    """Hold every task to what the service asks of a batch."""
+    known: list[str] = []
+    for task in tasks:
+        classes = len(known) + len(task.labels)
+        train, test = (side.targets.bincount(minlength=classes) for side in (task.train, task.test))
+        counts = [
+            ClassCount(label, train=int(train[target]), test=int(test[target]))
+            for target, label in enumerate(task.labels, start=len(known))
+        ]
+        remembers = bool(known) and (rehearses_all or (memory is not None and memory.share(len(known)) > 0))
+        check_classes(batch=counts, known=known, policy=KnownClasses.REFUSE, has_memory=remembers)
+        known += task.labels
+
+
+def releases() -> dict[str, str]:
+    """The published numbers of what computes."""
+    try:
+        accrete = version("accrete")
+    except PackageNotFoundError:  # run from a folder of sources
+        accrete = "not installed"
+    return {"accrete": accrete, "torch": str(torch.__version__)}
+
+
+@cache
+def code_version() -> str:
+    """Releases and a digest of the sources that train and measure, when first asked.
+
+    It is kept with the results and no part of a run's identity: a comment that changes must not end a long run.
+    """
+    state = hashlib.sha256()
+    for package in (losses, trainer):
+        folder = Path(str(package.__file__)).parent
+        for file in sorted(folder.rglob("*.py")):
+            if "experiments" not in file.relative_to(folder).parts:
+                state.update(f"{package.__name__}/{file.relative_to(folder).as_posix()}\0".encode() + file.read_bytes())
+    named = ", ".join(f"{name} {number}" for name, number in releases().items())
+    return f"{named}, sources {state.hexdigest()[:12]}"

@@ -1,0 +1,171 @@
+"""Accuracy, forgetting and imbalance over tasks as pictures: a panel for each family, a line for each strategy."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING
+
+from losses import strategies
+from trainer.experiments.results import Record
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Read = Callable[[Record], float | None]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One quantity: a row of panels that share an axis."""
+
+    title: str
+    read: Read
+
+
+def _form(form: str, name: str) -> Read:
+    return lambda line: None if line[form][name] is None else 100 * line[form][name]
+
+
+def _spread(name: str) -> Read:
+    return lambda line: line["imbalance"] and line["imbalance"]["spread"][name]
+
+
+PLOTS: Mapping[str, tuple[str, tuple[Row, ...]]] = {
+    "accuracy.png": (
+        "Average accuracy over the tasks seen, %",
+        (
+            Row("task-agnostic (TAg)", _form("tag", "average_accuracy")),
+            Row("task-aware (TAw)", _form("taw", "average_accuracy")),
+        ),
+    ),
+    "forgetting.png": (
+        "Average forgetting of earlier tasks, percentage points",
+        (
+            Row("task-agnostic (TAg)", _form("tag", "forgetting")),
+            Row("task-aware (TAw)", _form("taw", "forgetting")),
+        ),
+    ),
+    "imbalance.png": (
+        "Imbalance: standard deviation over tasks",
+        (
+            Row("mean logit on images\nof other tasks", _spread("mean_logit_on_others")),
+            Row("mean norm of\nthe head's rows", _spread("weight_norm")),
+            Row("mean bias of\nthe head's rows", _spread("bias")),
+        ),
+    ),
+}
+
+# Okabe and Ito, Color Universal Design (2008): told apart whatever the kind of colour blindness. The marks repeat what
+# the colours say, for print.
+_STYLES = {
+    "": ("#000000", "o", "-"),
+    "-s": ("#0072B2", "s", "-"),
+    "-sr": ("#56B4E9", "^", "--"),
+    "-br": ("#E69F00", "D", "-"),
+    "-br2": ("#D55E00", "v", "--"),
+    "-bsr": ("#009E73", "P", "-"),
+}
+_BASELINES = {"finetune": ("#999999", "x", ":"), "freeze": ("#999999", "+", "-."), "joint": ("#CC79A7", "*", ":")}
+
+
+def draw(folder: Path, lines: Sequence[Record]) -> tuple[str, ...]:
+    """Write every plot that has something to show; their names. Raises ImportError where matplotlib is missing."""
+    drawn = []
+    for name, (title, rows) in PLOTS.items():
+        if any(row.read(line) is not None for row in rows for line in lines):
+            partial = folder / f".{name}.{os.getpid()}"
+            figure(title, rows, lines).savefig(partial, format="png", dpi=130)
+            partial.replace(folder / name)
+            drawn.append(name)
+    return tuple(drawn)
+
+
+def figure(title: str, rows: Sequence[Row], lines: Sequence[Record]) -> "Figure":
+    """A row for each quantity and a column for each family; of one family the quantities are beside each other."""
+    from matplotlib.figure import Figure
+
+    families = _families({line["strategy"] for line in lines})
+    alone = len(families) == 1
+    high, wide = (1, len(rows)) if alone else (len(rows), len(families))
+    drawing = Figure(figsize=(1.5 + 3.9 * wide, 1.3 + 2.7 * high), layout="constrained")
+    grid = drawing.subplots(high, wide, sharex=True, sharey="none" if alone else "row", squeeze=False)
+    panels = grid.T if alone else grid
+    for row, across in zip(rows, panels, strict=True):
+        for (family, members), panel in zip(families.items(), across, strict=True):
+            for strategy in members:
+                label = strategy if alone or strategy in _BASELINES else _variant(strategy) or "plain"
+                _curve(panel, _points(lines, strategy, row.read), _style(strategy), label)
+            _dress(panel)
+            panel.set_title(row.title if alone else family if row is rows[0] else "")
+        across[0].set_ylabel("" if alone else row.title)
+    for panel in grid[-1]:
+        panel.set_xlabel("tasks learned")
+    _add_legend(drawing)
+    drawing.suptitle(title)
+    return drawing
+
+
+def _add_legend(figure: "Figure") -> None:
+    """One for all panels, below them."""
+    shown = {str(line.get_label()): line for panel in figure.axes for line in panel.get_lines()}
+    order = ["plain", *_STYLES, *_BASELINES]
+    labels = sorted(shown, key=lambda label: order.index(label if label in order else _variant(label)))
+    handles = [shown[label] for label in labels]
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(max(len(labels), 1), 9), frameon=False)
+
+
+def _families(present: set[str]) -> dict[str, list[str]]:
+    """Which strategies of each family there are, and with every one the baselines, which have no variants."""
+    families: dict[str, list[str]] = {}
+    for name in strategies.names():
+        families.setdefault(name.partition("-")[0], []).append(name)
+    baselines = [name for members in families.values() if len(members) == 1 for name in members if name in present]
+    found = {
+        family: [*(name for name in members if name in present), *baselines]
+        for family, members in families.items()
+        if len(members) > 1 and present.intersection(members)
+    }
+    return found or {"": baselines}
+
+
+def _points(lines: Sequence[Record], strategy: str, read: Read) -> dict[int, list[float]]:
+    """What each seed came to, by the number of tasks learned."""
+    points: dict[int, list[float]] = {}
+    for line in lines:
+        if line["strategy"] == strategy and (value := read(line)) is not None:
+            points.setdefault(line["task"] + 1, []).append(value)
+    return dict(sorted(points.items()))
+
+
+def _curve(panel: "Axes", points: Mapping[int, Sequence[float]], style: tuple[str, str, str], label: str) -> None:
+    """The mean over seeds, and one standard deviation to each side where there are several."""
+    if not points:
+        return
+    colour, mark, dashes = style
+    means = [fmean(values) for values in points.values()]
+    panel.plot(list(points), means, dashes, color=colour, marker=mark, markersize=4.5, linewidth=1.6, label=label)
+    spreads = [stdev(values) if len(values) > 1 else 0.0 for values in points.values()]
+    if any(spreads):
+        low, high = ([mean + sign * spread for mean, spread in zip(means, spreads, strict=True)] for sign in (-1, 1))
+        panel.fill_between(list(points), low, high, color=colour, alpha=0.12, linewidth=0)
+
+
+def _style(strategy: str) -> tuple[str, str, str]:
+    return _BASELINES.get(strategy) or _STYLES[_variant(strategy)]
+
+
+def _variant(strategy: str) -> str:
+    """``-s`` of lwf-s; nothing of the plain method."""
+    _family, dash, variant = strategy.partition("-")
+    return dash + variant
+
+
+def _dress(panel: "Axes") -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    panel.grid(alpha=0.25)
+    panel.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,53 @@
+"""The process of one run: `python -m trainer.experiments.process`, started by `trainer.experiments.children`.
+
+It takes its order as a line of JSON on standard input and the end of that stream for the death of who started it; what
+happens it says on standard output, a JSON object a line.
+"""
+
+import json
+import os
+import sys
+import threading
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from storage.errors import AccreteError
+from trainer.experiments import tasks
+from trainer.experiments.run import Order, perform
+from trainer.experiments.runfolder import RunElsewhere
+from trainer.pace import LossNotFinite
+
+REFUSED, ELSEWHERE = 3, 4  # exit statuses: it can never succeed and said why; another process works on the run
+_PARENT_GONE = 77
+
+ORDER = TypeAdapter(Order)
+
+
+def main() -> int:
+    """Perform the run that standard input asks for."""
+    order = ORDER.validate_json(sys.stdin.readline())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    line = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nothing else may write to the line
+
+    def say(message: dict[str, Any]) -> None:
+        line.write(json.dumps(message) + "\n")
+
+    try:
+        perform(order, tasks.load(order.tasks), say)
+    except RunElsewhere:
+        return ELSEWHERE
+    except (AccreteError, LossNotFinite) as error:
+        say({"kind": "refusal", "reason": str(error)})
+        return REFUSED
+    return 0
+
+
+def _end_with_parent() -> None:
+    sys.stdin.read()
+    os._exit(_PARENT_GONE)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

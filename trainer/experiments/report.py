@@ -1,0 +1,71 @@
+"""The results of one setting as files for people: results.csv, results.md and the plots."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from storage.errors import Invalid
+from trainer.experiments import plots, results, tables
+from trainer.experiments.arguments import Arguments
+from trainer.experiments.plan import Setting
+from trainer.experiments.results import Record
+from trainer.experiments.tasks import Task
+
+
+@dataclass(frozen=True)
+class Report:
+    """All runs of a setting that are on record, also those of earlier commands."""
+
+    out: Path
+    setting: Setting
+    described: tuple[tuple[str, str], ...]  # what the runs have in common: name and value
+
+    def write(self, plots: Sequence[str] = ()) -> None:
+        """Write the table, which shows the plots, and the CSV file anew."""
+        lines = self._lines()
+        results.write_csv(self.out / "results.csv", lines)
+        tables.write_table(self.out / "results.md", lines, described=self.described, plots=plots)
+
+    def draw(self) -> None:
+        """Draw the plots, and write the table with them; raises ImportError where matplotlib is missing."""
+        self.write(plots.draw(self.out, self._lines()))
+
+    def _lines(self) -> list[Record]:
+        @cache
+        def digest(strategy: str, seed: int) -> str | None:
+            try:
+                return self.setting.run(strategy, seed).digest
+            except Invalid:  # the recipe is not one for this strategy
+                return None
+
+        found = results.read(self.out / results.RESULTS)
+        return [line for line in found if line["run"] == digest(line["strategy"], line["seed"])]
+
+
+def describe(asked: Arguments, setting: Setting, tasks: Sequence[Task]) -> tuple[tuple[str, str], ...]:
+    """The setting in words."""
+    memory = asked.memory
+    return (
+        ("data", _named(asked.data)),
+        ("tasks", f"{len(tasks)}, with {', '.join(str(len(task.labels)) for task in tasks)} classes"),
+        ("training images", ", ".join(str(len(task.train)) for task in tasks)),
+        ("images", f"{setting.image_size} × {setting.image_size}, {setting.channels} channels"),
+        ("network", setting.network),
+        ("recipe", ", ".join(f"{name} {value}" for name, value in asked.recipe.items()) or "recommended"),
+        (
+            "exemplars",
+            "none"
+            if memory is None
+            else f"{memory.per_class} a class"
+            if memory.per_class
+            else f"{memory.total} in all",
+        ),
+    )
+
+
+def _named(sources: Sequence[str]) -> str:
+    """Several sources by their names, after the folder that they share."""
+    if len({Path(source).parent for source in sources}) > 1 or len(sources) == 1:
+        return " ".join(sources)
+    return f"{Path(sources[0]).parent}: {', '.join(Path(source).name for source in sources)}"

@@ -1,0 +1,164 @@
+"""One run: every task of it that is not done yet, through the service's own functions."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainer import exemplars, metrics
+from trainer.data import ImageSet
+from trainer.experiments import results
+from trainer.experiments.plan import Run, code_version
+from trainer.experiments.runfolder import RunFolder
+from trainer.experiments.tasks import Task, joined
+from trainer.increment import Architecture, Learned, features_of, head_rows, learn, logits_of
+from trainer.recipes import known
+from trainer.reporting import SilentReport
+
+Say = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a run is to do, where and with what."""
+
+    run: Run
+    tasks: Path  # a file of `trainer.experiments.tasks.save`
+    out: Path
+    device: str
+    threads: int
+    weights_folder: Path
+
+    @property
+    def folder(self) -> RunFolder:
+        """Where the run's versions are."""
+        return RunFolder(self.out / "runs" / self.run.name)
+
+    @property
+    def results(self) -> Path:
+        """Where the lines of all runs are."""
+        return self.out / results.RESULTS
+
+
+class _Epochs(SilentReport):
+    """Passes on finished epochs."""
+
+    def __init__(self, say: Say, task: int) -> None:
+        self._say = say
+        self._task = task
+
+    def epoch(self, **done: Any) -> None:
+        self._say({"kind": "epoch", "task": self._task, **done})
+
+
+def perform(order: Order, tasks: Sequence[Task], say: Say) -> None:
+    """Bring the run to its end from wherever it stands.
+
+    Raises `RunElsewhere` if another process is at it, and what `learn` raises.
+    """
+    torch.set_num_threads(order.threads)
+    code_version()  # as it is now, should somebody edit it while we train
+    with order.folder.alone():
+        recorded = set(finished(order.run, results.read(order.results)))
+        for t in range(len(tasks)):
+            if learning := not order.folder.has(t):
+                _learn(order, tasks[: t + 1], say)
+            if learning or t not in recorded:  # a crash may have come between the two
+                line = results.record(order.run, task=t, tasks=len(tasks), manifest=order.folder.manifest(t))
+                results.append(order.results, line)
+                averages = {form: line[form]["average_accuracy"] for form in results.FORMS}
+                say({"kind": "task", "task": t, "seconds": line["seconds"], **averages})
+
+
+def finished(run: Run, lines: Sequence[results.Record]) -> list[int]:
+    """The tasks of a run that are on record."""
+    return [line["task"] for line in lines if line["run"] == run.digest]
+
+
+def _learn(order: Order, tasks: Sequence[Task], say: Say) -> None:
+    """Learn the last of ``tasks`` on top of the version after the one before, measure it, and write it down."""
+    began = time.monotonic()
+    run, t, new = order.run, len(tasks) - 1, tasks[-1]
+    kept = _rehearsed(order, tasks)
+    channels, size = new.train.pixels.shape[1:3]
+    learned = learn(
+        # Always from its files, as in the service: what was interrupted goes on from exactly the same.
+        parent=order.folder.learned(t - 1) if t else None,
+        architecture=Architecture(run.network, image_size=size, channels=channels),
+        new_classes=len(new.labels),
+        images=new.train,
+        exemplars=kept,
+        known_classes_in_batch=False,
+        strategy=run.strategy,
+        recipe=run.recipe,
+        weights_folder=order.weights_folder,
+        device=torch.device(order.device),
+        report=_Epochs(say, t),
+    )
+    manifest = {
+        "model": run.name,
+        "version": t + 1,
+        "parent": t or None,
+        "tasks": [task.labels for task in tasks],
+        "data_digest": run.data_digest,
+        "code_version": code_version(),
+        "metrics": _measured(order, tasks, learned),
+        "strategy": run.strategy,
+        "recipe": run.recipe.model_dump(),
+    }
+    chosen = _chosen(run, tasks, learned, kept)
+    execution = {
+        "device": order.device,
+        "threads": order.threads,
+        "train_images": len(new.train),
+        "exemplars": len(kept) if kept else 0,
+        "seconds": round(time.monotonic() - began, 3),
+    }
+    order.folder.write(t, learned, manifest=manifest | {"execution": execution}, exemplars=chosen)
+
+
+def _rehearsed(order: Order, tasks: Sequence[Task]) -> ImageSet | None:
+    """The images of old tasks that stand beside the new ones; None where there are none."""
+    *old, _new = tasks
+    if not old:
+        return None
+    earlier = joined([task.train for task in old])
+    if known(order.run.strategy).every_image:
+        return earlier
+    if order.run.memory is None:
+        return None
+    position = {image: at for at, image in enumerate(earlier.ids)}
+    wanted = [position[image] for image in order.folder.exemplars(len(old) - 1)]
+    return earlier.select(torch.tensor(wanted, dtype=torch.int64)) if wanted else None
+
+
+def _measured(order: Order, tasks: Sequence[Task], learned: Learned) -> dict[str, Any]:
+    """The metrics document of the new version, on the test images of all its tasks."""
+    everything = joined([task.test for task in tasks])
+    norms, biases = head_rows(learned.network)
+    measurement = metrics.measure(
+        logits=logits_of(learned, everything, report=SilentReport()).numpy(),
+        targets=everything.targets.numpy(),
+        task_sizes=learned.network.task_sizes,
+        weight_norms=norms,
+        biases=biases,
+    )
+    ancestors = [order.folder.manifest(t)["metrics"] for t in range(len(tasks) - 1)]
+    return metrics.document(ancestors, measurement, labels=[label for task in tasks for label in task.labels])
+
+
+def _chosen(run: Run, tasks: Sequence[Task], learned: Learned, kept: ImageSet | None) -> dict[int, tuple[str, ...]]:
+    """The new version's exemplars: image ids by target, most wanted first."""
+    if run.memory is None or known(run.strategy).every_image:
+        return {}
+    return exemplars.choose(
+        candidates=tasks[-1].train,
+        kept=kept,
+        share=run.memory.share(sum(len(task.labels) for task in tasks)),
+        selection=run.recipe.exemplar_selection,
+        seed=run.seed,
+        features=lambda images: features_of(learned, images, report=SilentReport()),
+    )

@@ -1,0 +1,58 @@
+"""What one minibatch costs a student, beside its teacher where the objective asks for one."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from losses import Loss, Objective
+from losses.strategies import Weights
+from trainer.gradcam import attention_maps
+from trainer.networks import IncrementalNetwork, Observed
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A student, the version it came from, and what the two are held to."""
+
+    student: IncrementalNetwork
+    teacher: IncrementalNetwork | None  # in evaluation mode and without gradients; None where nothing is kept
+    objective: Objective
+    rehearsal: bool  # whether a minibatch may hold old classes
+
+    def loss(self, inputs: Tensor, targets: Tensor) -> Loss:
+        """The objective of normalised images [batch, channels, size, size] with targets int64 [batch]."""
+        looks = self.teacher is not None and bool(self.objective.weights.attention)
+        student = self.student.observe(inputs, stage=looks)
+        teacher = self._taught(inputs, stage=looks)
+        kept: dict[str, Tensor] = {}
+        if teacher is not None:
+            kept = {"student_features": student.features, "teacher_features": teacher.features}
+        if teacher is not None and looks:
+            likeliest = teacher.logits.argmax(dim=1)  # LOSSES, Att: the teacher's top class for both
+            kept["student_attention"] = attention_maps(student, classes=likeliest)
+            kept["teacher_attention"] = attention_maps(teacher, classes=likeliest)
+        return self.objective(
+            student_logits=student.logits,
+            teacher_logits=teacher.logits if teacher is not None else None,
+            targets=targets,
+            task_sizes=self.student.task_sizes,
+            rehearsal=self.rehearsal,
+            student_scale=self.student.scale,
+            **kept,
+        )
+
+    @torch.no_grad()
+    def classification(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """The classification term alone, of the network as it is in service: what a validation goes by (LOSSES)."""
+        return replace(self.objective, weights=Weights())(
+            student_logits=self.student(inputs),
+            teacher_logits=None,
+            targets=targets,
+            task_sizes=self.student.task_sizes,
+            rehearsal=self.rehearsal,
+        ).total
+
+    @torch.no_grad()
+    def _taught(self, inputs: Tensor, *, stage: bool) -> Observed | None:
+        return self.teacher.observe(inputs, stage=stage) if self.teacher is not None else None

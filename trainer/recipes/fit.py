@@ -1,0 +1,46 @@
+"""Whether a strategy can work on a network at all."""
+
+from functools import lru_cache
+
+from losses.strategies import HeadKind
+from storage.errors import RecipeInvalid, StrategyUnfit
+from trainer.networks import check as check_network
+from trainer.recipes.recipe import Recipe
+from trainer.recipes.resolution import known
+
+
+def check_fit(
+    strategy: str, recipe: Recipe, *, network: str, channels: int, image_size: int, head_kind: HeadKind | None
+) -> None:
+    """Pass, or raise `StrategyUnfit` or `RecipeInvalid` with the reason.
+
+    ``head_kind`` is that of the model's versions, None before the first.
+    """
+    chosen = known(strategy)
+    if chosen.head is not None and head_kind is not None and chosen.head != head_kind:
+        raise StrategyUnfit(
+            f"{strategy!r} needs a network with {chosen.head} heads, and the first version of this one fixed "
+            f"{head_kind} heads: choose another strategy, or teach a new model with {strategy!r} from its first "
+            "increment on."
+        )
+    head = chosen.head or head_kind or "linear"
+    if (reason := _obstacle(network, channels, image_size, head, bool(chosen.weights.attention))) is not None:
+        raise StrategyUnfit(f"{strategy!r} cannot train this network: {reason}")
+    if recipe.align_weights and head == "cosine":
+        raise RecipeInvalid(
+            "recipe: align_weights = True: permitted is false here, as the outputs of cosine heads do not depend on "
+            "the norm of their rows",
+            faults=[{"field": "align_weights", "value": "True", "permitted": "false with cosine heads"}],
+        )
+
+
+@lru_cache(maxsize=1024)
+def _obstacle(network: str, channels: int, image_size: int, head: HeadKind, attention: bool) -> str | None:
+    """Why a network cannot have such heads, or be asked where it looks; kept, since finding out builds the network."""
+    if head == "linear" and not attention:
+        return None  # whatever network there is
+    try:
+        check_network(network, channels=channels, image_size=image_size, head_kind=head, attention=attention)
+    except ValueError as error:
+        return str(error)
+    return None

@@ -1,0 +1,160 @@
+"""Every hyper-parameter of an increment, with its range, its default and where that comes from."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from losses import strategies
+from losses.distillation import TaskReduction
+
+Preset = Literal["recommended", "quick", "paper"]
+ScheduleKind = Literal["constant", "cosine", "one-cycle", "plateau"]
+AugmentationKind = Literal["auto", "none", "crop", "crop-flip"]
+Sampling = Literal["uniform", "class-balanced"]
+Selection = Literal["herding", "random"]
+
+WEIGHT_FILE = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}\.(safetensors|pth|pt)$"
+
+
+class Recipe(BaseModel):
+    """All hyper-parameters of one increment; the defaults are the preset ``recommended``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    preset: Annotated[
+        Preset,
+        Field(
+            description="Values to start from: recommended, quick for demonstrations, or paper: the published schedule."
+        ),
+    ] = "recommended"
+    epochs: Annotated[
+        int,
+        Field(ge=1, le=2000, description="Passes over the training images. 30: own choice, for an answer in minutes."),
+    ] = 30
+    minibatch: Annotated[
+        int,
+        Field(ge=2, le=4096, description="Images of one optimiser step. 64: the published schedule's (LOSSES)."),
+    ] = 64
+    learning_rate: Annotated[
+        float, Field(gt=0, le=10, description="Highest learning rate of SGD. 0.1: He et al. 2016 §4.2.")
+    ] = 0.1
+    momentum: Annotated[
+        float, Field(ge=0, lt=1, description="Momentum of SGD, 0 for none. 0.9: He et al. 2016 §4.2.")
+    ] = 0.9
+    weight_decay: Annotated[
+        float, Field(ge=0, le=1, description="L2 penalty. 5e-4: Zagoruyko and Komodakis, arXiv:1605.07146 §3.")
+    ] = 5e-4
+    schedule: Annotated[
+        ScheduleKind,
+        Field(
+            description="After the warm-up the learning rate stays (constant) or falls to 0 along half a cosine "
+            "(cosine: Loshchilov and Hutter, arXiv:1608.03983, without restarts); one-cycle brings its own "
+            "warm-up and moves momentum against the rate (Smith and Topin, arXiv:1708.07120); plateau divides the "
+            "rate whenever the classification loss of a part of the training images that is "
+            "held back has stopped falling, goes on from the best weights, and ends with them (LOSSES)."
+        ),
+    ] = "cosine"
+    patience: Annotated[
+        int, Field(ge=1, le=1000, description="Plateau: epochs in a row without improvement. 5: published schedule.")
+    ] = 5
+    rate_divisor: Annotated[
+        float, Field(gt=1, le=1000, description="Plateau: what the rate is divided by. 3: published schedule.")
+    ] = 3.0
+    lowest_rate: Annotated[
+        float, Field(gt=0, le=1, description="Plateau: training ends below it. 1e-4: published schedule.")
+    ] = 1e-4
+    validation_share: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=0.5,
+            description="Plateau: share of the training images, chosen by hash, that is held back to judge by. "
+            "0.1: published schedule.",
+        ),
+    ] = 0.1
+    warmup_epochs: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=100,
+            description="Epochs in which the learning rate rises linearly from 0, at most half of all; one-cycle has "
+            "its own. 1: own choice, after Goyal et al., arXiv:1706.02677 §2.2.",
+        ),
+    ] = 1.0
+    label_smoothing: Annotated[
+        float,
+        Field(
+            ge=0,
+            lt=1,
+            description="Share of a label spread over all classes. 0: as published; 0.1 is usual elsewhere "
+            "(Szegedy et al., arXiv:1512.00567 §7).",
+        ),
+    ] = 0.0
+    gradient_clip: Annotated[
+        float | None,
+        Field(gt=0, description="Largest norm of the gradient, null for none. 5: own choice, against the first steps."),
+    ] = 5.0
+    augmentation: Annotated[
+        AugmentationKind,
+        Field(
+            description="Training images shifted (crop) and mirrored (flip), as He et al. 2016 §4.2; "
+            "auto does not mirror grey images, which are often digits or documents."
+        ),
+    ] = "auto"
+    seed: Annotated[
+        int, Field(ge=0, lt=2**32, description="Of initial weights, order and augmentation. 0: any will do.")
+    ] = 0
+    initial_weights: Annotated[
+        str | None,
+        Field(
+            pattern=WEIGHT_FILE,
+            description="File in the server's weights folder to start the first increment's backbone from, "
+            ".safetensors or .pth; null: from chance.",
+        ),
+    ] = None
+    sampling: Annotated[
+        Sampling,
+        Field(
+            description="Each image once an epoch (uniform), or every class equally often (class-balanced: "
+            "Kang et al., arXiv:1910.09217 §3), so that exemplars weigh as much as new images."
+        ),
+    ] = "uniform"
+    exemplar_selection: Annotated[
+        Selection,
+        Field(
+            description="Which images rehearsal keeps: those whose features' mean stays nearest to their class's "
+            "(herding: Rebuffi et al., arXiv:1611.07725, Alg. 4), or any (random)."
+        ),
+    ] = "herding"
+    align_weights: Annotated[
+        bool,
+        Field(
+            description="After training, scale the new head's rows to the mean norm of the old ones (Zhao et al., "
+            "arXiv:1911.07053). Linear heads only."
+        ),
+    ] = False
+    distillation_weight: Annotated[
+        float,
+        Field(ge=0, le=1000, description="λ, of all distillation terms. 1: LwF §3; 5 for LUCIR (λ_base, §4.1)."),
+    ] = 1.0
+    temperature: Annotated[
+        float, Field(gt=0, le=100, description="T, softens what is distilled. 2: LwF §4; 1 for LUCIR (LOSSES).")
+    ] = 2.0
+    task_reduction: Annotated[
+        TaskReduction,
+        Field(description="Per-task distillation terms added up over the old tasks (as published), or averaged."),
+    ] = "sum"
+    attention_weight: Annotated[
+        float, Field(ge=0, le=1000, description="γ, of the attention term. 1: as published (LOSSES).")
+    ] = 1.0
+    margin_weight: Annotated[float, Field(ge=0, le=1000, description="Of margin ranking. 1: LUCIR §4.1.")] = 1.0
+    margin: Annotated[
+        float, Field(ge=0, le=2, description="By how much an old class's cosine is to lead. 0.5: LUCIR §4.1.")
+    ] = 0.5
+    hardest_classes: Annotated[
+        int, Field(ge=1, le=1000, description="New classes an old image is held away from. 2: LUCIR §4.1.")
+    ] = 2
+
+    def objective(self, strategy: str) -> dict[str, Any]:
+        """Keywords for ``losses.objective(strategy, …)``."""
+        return {name: getattr(self, name) for name in strategies.get(strategy).hyper}

@@ -1,0 +1,90 @@
+"""From what model and increment ask for to a complete recipe, or to an error that names every fault."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from losses import strategies
+from storage.errors import RecipeInvalid, UnknownStrategy
+from trainer.recipes import presets
+from trainer.recipes.recipe import Recipe
+
+BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}  # pydantic's names in words
+OBJECTIVE_FIELDS = frozenset(name for strategy in strategies.STRATEGIES for name in strategy.hyper)
+
+
+def resolve(strategy: str, *layers: Mapping[str, Any]) -> Recipe:
+    """The complete recipe: each layer (model, then increment) goes on top of those before it.
+
+    Underneath are the recommended values with the strategy's own; a layer's ``preset`` fills in that preset's values
+    before the layer's own. Raises UnknownStrategy, and RecipeInvalid with field, value and what is permitted. Values
+    that the strategy's objective has no use for are checked and kept.
+    """
+    chosen = known(strategy)
+    values: dict[str, Any] = presets.values("recommended", chosen)
+    for layer in layers:
+        if isinstance(preset := layer.get("preset"), str):  # anything else is named as invalid below
+            values |= presets.values(preset, chosen)
+        values |= layer
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise _invalid(error) from error
+
+
+def schema(strategy: str) -> dict[str, Any]:
+    """JSON schema of the recipe's fields that have an effect with the strategy, with the defaults they have there."""
+    chosen = known(strategy)
+    unused = set(OBJECTIVE_FIELDS.difference(chosen.hyper)) | ({"align_weights"} if chosen.head == "cosine" else set())
+    described = Recipe.model_json_schema()
+    described["properties"] = {name: field for name, field in described["properties"].items() if name not in unused}
+    for name, value in chosen.defaults.items():
+        if name in described["properties"]:
+            described["properties"][name]["default"] = value
+    return described
+
+
+def known(strategy: str) -> strategies.Strategy:
+    """The strategy of that name; raises `UnknownStrategy` with the list of known ones."""
+    if strategy not in strategies.names():
+        listed = ", ".join(strategies.names())
+        raise UnknownStrategy(f"no strategy {strategy!r}; known are {listed}", known=list(strategies.names()))
+    return strategies.get(strategy)
+
+
+def _invalid(error: ValidationError) -> RecipeInvalid:
+    """Every fault with its field, the value that came and what is permitted."""
+    faults = [_fault(str((*fault["loc"], "recipe")[0]), fault["input"]) for fault in error.errors()]
+    listed = "; ".join(f"{fault['field']} = {fault['value']}: permitted is {fault['permitted']}" for fault in faults)
+    return RecipeInvalid(f"recipe: {listed}", faults=faults)
+
+
+def _fault(name: str, value: Any) -> dict[str, str]:
+    shown = repr(value)[:100]  # as text: not everything that can come in can go out again as JSON
+    if (field := Recipe.model_fields.get(name)) is None:
+        return {
+            "field": name[:100],
+            "value": shown,
+            "permitted": f"no such field, only {', '.join(Recipe.model_fields)}",
+        }
+    return {"field": name, "value": shown, "permitted": permitted(field)}
+
+
+def permitted(field: FieldInfo) -> str:
+    """The values of a field in words, like ``a whole number at least 1 and at most 2,000``."""
+    if get_origin(field.annotation) is Literal:
+        return "one of " + ", ".join(get_args(field.annotation))
+    if field.annotation == str | None:
+        return "null or a plain file name ending in .safetensors, .pth or .pt"
+    if field.annotation is bool:
+        return "true or false"
+    kind = "a whole number" if field.annotation is int else "a number"
+    limits = " and ".join(
+        f"{words} {getattr(constraint, bound):,}"
+        for bound, words in BOUNDS.items()
+        for constraint in field.metadata
+        if hasattr(constraint, bound)
+    )
+    return f"{'null or ' if field.annotation == float | None else ''}{kind} {limits}"

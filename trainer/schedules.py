@@ -1,0 +1,182 @@
+"""How the learning rate moves while a network learns, and when learning ends."""
+
+import math
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+VALIDATED = frozenset({"plateau"})  # the kinds that ask for a validation loss
+
+
+class Schedule(Protocol):
+    """What the training loop tells a schedule of, which has the optimiser's rate in its hands from the start."""
+
+    def step(self) -> None:
+        """After each step of the optimiser."""
+
+    def epoch(self, validation_loss: float | None) -> bool:
+        """After each epoch: whether learning ends here. The loss is None where nothing was held back to measure it."""
+
+    def finish(self) -> None:
+        """After the last epoch."""
+
+
+def schedule_for(
+    kind: str,
+    optimiser: torch.optim.Optimizer,
+    network: nn.Module,
+    *,
+    epochs: int,
+    steps_per_epoch: int,
+    warmup_epochs: float,
+    patience: int,
+    rate_divisor: float,
+    lowest_rate: float,
+) -> Schedule:
+    """The schedule of a name, from the optimiser's rate and momentum: constant, cosine, one-cycle or plateau.
+
+    The first three are of a fixed length; ``one-cycle`` (Smith and Topin, arXiv:1708.07120) brings its own warm-up and
+    moves momentum against the rate, from the optimiser's to 0.1 less and back. The last three values are `Plateau`'s.
+    """
+    total, warmup = epochs * steps_per_epoch, warmup_epochs * steps_per_epoch
+    match kind:
+        case "constant" | "cosine":
+            factor = learning_rate_factor(kind, warmup=warmup, total=total)
+            return Planned(torch.optim.lr_scheduler.LambdaLR(optimiser, factor))
+        case "one-cycle":
+            return Planned(_one_cycle(optimiser, total=total))
+        case "plateau":
+            return Plateau(
+                optimiser,
+                network,
+                patience=patience,
+                rate_divisor=rate_divisor,
+                lowest_rate=lowest_rate,
+                rise=learning_rate_factor("constant", warmup=warmup, total=total),
+            )
+    raise ValueError(f"no schedule {kind!r}; known are constant, cosine, one-cycle and plateau")
+
+
+def learning_rate_factor(kind: str, *, warmup: float, total: int) -> Callable[[int], float]:
+    """What the learning rate is multiplied by at each step of ``total``, after rising linearly for ``warmup`` steps.
+
+    ``constant`` stays at 1; ``cosine`` falls to 0 along half a cosine (Loshchilov and Hutter, arXiv:1608.03983, Eq. 5,
+    without restarts). The warm-up takes half of the steps at most.
+    """
+    rising = round(min(warmup, total / 2))
+
+    def factor(step: int) -> float:
+        if step < rising:
+            return (step + 1) / rising
+        if kind == "constant":
+            return 1.0
+        return (1 + math.cos(math.pi * (step - rising) / max(total - rising, 1))) / 2
+
+    return factor
+
+
+def _one_cycle(optimiser: torch.optim.Optimizer, *, total: int) -> torch.optim.lr_scheduler.LRScheduler:
+    momenta = [float(group["momentum"]) for group in optimiser.param_groups]
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimiser,
+        max_lr=[group["lr"] for group in optimiser.param_groups],
+        total_steps=total + 1,  # it is asked for the rate after the last step too
+        cycle_momentum=max(momenta) > 0,
+        base_momentum=[max(momentum - 0.1, 0.0) for momentum in momenta],
+        max_momentum=momenta,
+    )
+
+
+class Planned:
+    """A schedule laid down beforehand, step by step; no loss changes it."""
+
+    def __init__(self, scheduler: torch.optim.lr_scheduler.LRScheduler) -> None:
+        self._scheduler = scheduler
+
+    def step(self) -> None:
+        """Go on to the rate of the next step."""
+        self._scheduler.step()
+
+    def epoch(self, validation_loss: float | None) -> bool:
+        """Never the end."""
+        return False
+
+    def finish(self) -> None:
+        """Leave the last weights."""
+
+
+class Plateau:
+    """The published schedule (LOSSES): the rate is divided where the validation loss no longer falls.
+
+    After ``patience`` epochs in a row without a new lowest loss the best weights come back, buffers such as batch
+    normalisation's statistics included, and every rate is divided by ``rate_divisor``; learning ends once no rate
+    reaches ``lowest_rate``, and with the best weights. ``rise`` multiplies the rates step by step, for a warm-up.
+
+    - A loss that is not a number counts as no improvement: the best weights and a lower rate are the cure.
+    - Without a loss (None) nothing is known, and nothing done: the rate stays, and the last weights.
+    - Momentum starts afresh from restored weights, since what the optimiser remembers led away from them.
+    """
+
+    def __init__(
+        self,
+        optimiser: torch.optim.Optimizer,
+        network: nn.Module,
+        *,
+        patience: int,
+        rate_divisor: float,
+        lowest_rate: float,
+        rise: Callable[[int], float] = lambda _step: 1.0,
+    ) -> None:
+        self._optimiser = optimiser
+        self._network = network
+        self._patience = patience
+        self._rate_divisor = rate_divisor
+        self._lowest_rate = lowest_rate
+        self._rise = rise
+        self._rates = [float(group["lr"]) for group in optimiser.param_groups]  # without the rise
+        self._steps = 0
+        self._lowest_loss = math.inf
+        self._best: list[Tensor] = []  # copies, in the order of _tensors; none before the first loss
+        self._waited = 0  # epochs since the lowest loss, or since the rate was last divided
+        self._set_rates()
+
+    def step(self) -> None:
+        """Go on with the warm-up, if it is not over."""
+        self._steps += 1
+        self._set_rates()
+
+    def epoch(self, validation_loss: float | None) -> bool:
+        """Take the weights for the best so far, or lose patience; True once the rate is too low to go on."""
+        if validation_loss is None:
+            return False
+        if validation_loss < self._lowest_loss:
+            self._lowest_loss = validation_loss
+            self._best = [tensor.detach().clone() for tensor in self._tensors()]
+            self._waited = 0
+            return False
+        self._waited += 1
+        if self._waited < self._patience:
+            return False
+        self._waited = 0
+        self.finish()
+        self._optimiser.state.clear()
+        self._rates = [rate / self._rate_divisor for rate in self._rates]
+        self._set_rates()
+        return max(self._rates) < self._lowest_rate
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """Bring the best weights back."""
+        if self._best:
+            for tensor, best in zip(self._tensors(), self._best, strict=True):
+                tensor.copy_(best)
+
+    def _tensors(self) -> list[Tensor]:
+        return [*self._network.parameters(), *self._network.buffers()]
+
+    def _set_rates(self) -> None:
+        rise = self._rise(self._steps)
+        for group, rate in zip(self._optimiser.param_groups, self._rates, strict=True):
+            group["lr"] = rate * rise
