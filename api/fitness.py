@@ -39,7 +39,18 @@ def check_strategy(
 def head_kind(connection: Connection, model: Model) -> HeadKind | None:
     """The kind of heads of a model's versions, fixed by the first one's strategy; None before that."""
     strategy = versions.first_strategy(connection, model)
-    return (recipes.known(strategy).head or "linear") if strategy is not None else None
+    return recipes.known(strategy).head_beside(None) if strategy is not None else None
+
+
+def check_first(strategy: str, *, default: str) -> None:
+    """Raise `StrategyUnfit` if a model's first increment would fix heads that its default strategy cannot use."""
+    fixed, needed = recipes.known(strategy).head_beside(None), recipes.known(default).head
+    if needed is not None and needed != fixed:
+        raise StrategyUnfit(
+            f"A first increment with {strategy!r} would give the model {fixed} heads for good, and its default "
+            f"strategy {default!r} needs {needed} ones: begin with a strategy that fits, or change the default "
+            "(PATCH the model) first."
+        )
 
 
 def rehearses(model: Model, strategy: str) -> bool:

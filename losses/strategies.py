@@ -48,6 +48,10 @@ class Strategy:
     backbone_fixed: bool = False  # from the second task on
     every_image: bool = False  # learns a new network from the training images of all tasks
 
+    def head_beside(self, existing: HeadKind | None) -> HeadKind:
+        """The kind of heads a network has with this strategy: those there are, or at first what it asks for."""
+        return existing or self.head or "linear"
+
     @property
     def hyper(self) -> tuple[str, ...]:
         """Hyper-parameters of the objective that have an effect here."""
@@ -216,8 +220,8 @@ _BASELINES = (
     Strategy(
         name="freeze",
         title="Frozen features",
-        explanation="After the first task only heads are trained, on features that stay as they are: forgets "
-        "nothing within a task, and learns as well as the first task's features allow.",
+        explanation="After the first task only heads are trained, on features that stay as they are: without "
+        "rehearsal it forgets nothing within a task, and learns as well as the first task's features allow.",
         source="baseline (feature extraction, Li and Hoiem, arXiv:1606.09282)",
         backbone_fixed=True,
     ),

@@ -1,13 +1,13 @@
 """Which images a version keeps for rehearsal."""
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from trainer.data import ImageSet, positions_by_class
+from trainer.recipes import Selection
 
 _TIE = 1e-10  # well above what rounding does to a score, well below what tells two float32 features apart
 
@@ -50,7 +50,7 @@ def choose(
     candidates: ImageSet,
     kept: ImageSet | None,
     share: int,
-    selection: Literal["herding", "random"],
+    selection: Selection,
     seed: int,
     features: Callable[[ImageSet], Tensor],
 ) -> dict[int, tuple[str, ...]]:

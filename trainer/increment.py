@@ -50,7 +50,6 @@ def learn(
     new_classes: int,
     images: ImageSet,
     exemplars: ImageSet | None,
-    known_classes_in_batch: bool,
     strategy: str,
     recipe: Recipe,
     weights_folder: Path,
@@ -59,10 +58,10 @@ def learn(
 ) -> Learned:
     """Train one increment on ``images`` of the batch and the parent's ``exemplars``; the parent is left as it was.
 
-    For a strategy that learns from every image, ``exemplars`` are all training images of the old tasks. Normalisation
-    is fixed by the first increment's images, the kind of head by the first increment's strategy. Raises
-    `StrategyUnfit` where the network is not what the strategy needs, `RecipeInvalid` for initial weights that are
-    missing or do not fit, and `LossNotFinite`.
+    Images of old classes, in either, are rehearsed. For a strategy that learns from every image, ``exemplars`` are all
+    training images of the old tasks. Normalisation is fixed by the first increment's images, the kind of heads by the
+    first increment's strategy. Raises `StrategyUnfit` where the network is not what the strategy needs,
+    `RecipeInvalid` for initial weights that are missing or do not fit, and `LossNotFinite`.
     """
     chosen = known(strategy)
     check_fit(
@@ -84,7 +83,9 @@ def learn(
     else:
         transform = parent.transform
     network.add_task(new_classes)
-    rehearsal = bool(exemplars) or (parent is not None and known_classes_in_batch)
+    shown = images + exemplars if exemplars else images
+    old_classes = sum(network.task_sizes[:-1])
+    rehearsal = bool((shown.targets < old_classes).any())
     lesson = Lesson(
         student=network.to(device, memory_format=torch.channels_last),  # type: ignore[call-overload]
         teacher=_teacher(parent, device) if chosen.weights.distils else None,
@@ -93,7 +94,7 @@ def learn(
     )
     train(
         lesson,
-        images=images + exemplars if exemplars else images,
+        images=shown,
         transform=transform,
         fixed=_fixed(network, chosen, rehearsal=rehearsal),
         recipe=recipe,
@@ -113,7 +114,7 @@ def _fresh(
         channels=architecture.channels,
         image_size=architecture.image_size,
         task_sizes=parent.network.task_sizes if parent else (),
-        head_kind=parent.network.head_kind if parent else strategy.head or "linear",
+        head_kind=strategy.head_beside(parent.network.head_kind if parent else None),
     )
     if recipe.initial_weights is not None:
         _start_from(network, weights_folder / recipe.initial_weights)

@@ -23,7 +23,7 @@ class Job:
     batch: Batch
     line: tuple[Version, ...]  # the parent's line of ancestors, the parent last
     documents: tuple[Mapping[str, Any], ...]  # their metrics
-    old_batches: tuple[str, ...]  # batch of each old task, which fixed its evaluation set
+    old_batches: tuple[Batch, ...]  # batch of each old task, which fixed its evaluation set
     exemplars: tuple[Image, ...]  # of the parent
 
     @property
@@ -37,8 +37,7 @@ class Job:
             batch=self.batch.classes,
             known=self.known,
             policy=self.increment.known_classes,
-            # A memory that is still empty sets nothing beside a single class.
-            has_memory=bool(self.exemplars) or self.strategy.every_image,
+            has_memory=self.model.memory is not None or self.strategy.every_image,
         )
 
     @property
@@ -70,6 +69,8 @@ def read_job(database: Database, claim: Claim) -> Job:
             batch=batches.get(connection, increment.batch_id),
             line=line,
             documents=metrics.of_versions(connection, line),
-            old_batches=tuple(increments.get(connection, ancestor.increment_id).batch_id for ancestor in line),
+            old_batches=tuple(
+                batches.get(connection, increments.get(connection, ancestor.increment_id).batch_id) for ancestor in line
+            ),
             exemplars=kept,
         )

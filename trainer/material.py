@@ -1,15 +1,20 @@
 """What an increment learns from, and what it is measured on, brought into memory."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
 from storage import images
 from storage.domain import Image, Split
-from storage.errors import BatchInvalid
+from storage.errors import BatchInvalid, NothingToLearn
+from trainer import exemplars
 from trainer.data import ImageSet, load
-from trainer.increment import Learned
+from trainer.increment import Learned, features_of
 from trainer.job import Job
 from trainer.networks import load_version
+from trainer.recipes import Recipe
 from trainer.tools import Tools
 
 
@@ -20,29 +25,32 @@ class Material:
     parent: Learned | None
     tasks: tuple[tuple[str, ...], ...]  # labels by task, the new one last
     train: ImageSet
-    kept: ImageSet | None  # the parent's exemplars that are still fit to learn from, most wanted first within a class
+    kept: ImageSet | None  # exemplars of old classes, most wanted first within a class
     rehearsed: ImageSet | None  # old images to learn from: the same, or all there are
     tests: tuple[ImageSet | None, ...]  # by task; None where the evaluation images are gone
 
 
 @dataclass(frozen=True)
 class _Stored:
-    """The same as references to stored images."""
+    """References to stored images; none of them is in two of these, and none that is measured on is learned from."""
 
     train: tuple[Image, ...]
-    kept: tuple[Image, ...]
-    rehearsed: tuple[Image, ...]
+    kept: tuple[Image, ...]  # the parent's exemplars
+    spare: tuple[Image, ...]  # other training images of the old tasks, of the classes that ask for them
     tests: tuple[tuple[Image, ...], ...]
 
 
-def gather(job: Job, tools: Tools) -> Material:
-    """Read it all; raises `BatchInvalid` where a class has no image left to learn from."""
+def gather(job: Job, recipe: Recipe, tools: Tools) -> Material:
+    """Read it all; raises `BatchInvalid` or `NothingToLearn` where a class has too little left to learn from."""
     new = tuple(sorted({count.label for count in job.batch.classes} - set(job.known)))
     tasks = (*(job.parent.tasks if job.parent else ()), new)
     classes = {label: index for index, label in enumerate(label for task in tasks for label in task)}
     stored = _find(job, tasks, tools)
+    _check_taught(job, new, stored)
 
-    def resident(wanted: Sequence[Image]) -> ImageSet:
+    def resident(wanted: Sequence[Image]) -> ImageSet | None:
+        if not wanted:
+            return None
         return load(
             wanted,
             read=tools.blobs.get,
@@ -54,52 +62,107 @@ def gather(job: Job, tools: Tools) -> Material:
             advanced=lambda done: tools.report.progress(step=done, steps=len(wanted)),
         )
 
-    kept = resident(stored.kept) if stored.kept else None
+    parent, train, spare = _parent(job, tools), resident(stored.train), resident(stored.spare)
+    assert train is not None  # of every new class there is an image: checked above
+    kept = resident(stored.kept)
+    everything = _together(kept, spare) if job.strategy.every_image else None
+    if spare is not None and parent is not None and job.model.memory is not None:
+        kept = _topped_up(job, recipe, tools, parent=parent, kept=kept, spare=spare)
     return Material(
-        parent=_parent(job, tools),
+        parent=parent,
         tasks=tasks,
-        train=resident(stored.train),
+        train=train,
         kept=kept,
-        rehearsed=resident(stored.rehearsed) if job.strategy.every_image and stored.rehearsed else kept,
-        tests=tuple(resident(task) if task else None for task in stored.tests),
+        rehearsed=everything or kept,
+        tests=tuple(resident(task) for task in stored.tests),
     )
 
 
 def _find(job: Job, tasks: Sequence[Sequence[str]], tools: Tools) -> _Stored:
     """What is measured on is never learned from, whichever batch or label it came with; nothing is learned twice."""
+    asking = _asking(job)
     with tools.database.read() as connection:
         train = images.of_batch(connection, job.batch.id, split=Split.TRAIN)
         # A class is measured on the images its first increment brought, whatever later batches hold of it.
         tests = tuple(
-            images.of_batch(connection, batch_id, split=Split.TEST, labels=set(task))
-            for batch_id, task in zip((*job.old_batches, job.batch.id), tasks, strict=True)
+            images.of_batch(connection, batch.id, split=Split.TEST, labels=set(task))
+            for batch, task in zip((*job.old_batches, job.batch), tasks, strict=True)
         )
-        rehearsed: Sequence[Image] = job.exemplars
-        if job.strategy.every_image:
-            of_old = (images.of_batch(connection, batch_id, split=Split.TRAIN) for batch_id in job.old_batches)
-            rehearsed = [image for batch in of_old for image in batch]
+        old: list[Image] = []
+        for batch in job.old_batches if asking else ():
+            old.extend(images.of_batch(connection, batch.id, split=Split.TRAIN, labels=asking))
+    if job.strategy.every_image:
+        _check_complete(job, old)
     measured = {image.digest for task in tests for image in task}
     train = tuple(image for image in train if image.digest not in measured)
     taken = measured | {image.digest for image in train}
-    rehearsed = tuple({image.digest: image for image in rehearsed if image.digest not in taken}.values())
-    _check_taught(job, tasks[-1], [*train, *rehearsed])
-    return _Stored(
-        train=train,
-        kept=tuple(image for image in job.exemplars if image.digest not in taken),
-        rehearsed=rehearsed,
-        tests=tests,
+    kept = tuple(image for image in job.exemplars if image.digest not in taken)
+    taken |= {image.digest for image in kept}
+    spare = tuple({image.digest: image for image in old if image.digest not in taken}.values())
+    return _Stored(train=train, kept=kept, spare=spare, tests=tests)
+
+
+def _asking(job: Job) -> set[str]:
+    """Old classes whose other training images are wanted: all of them, or those with free places in the memory.
+
+    There are free places after the memory was given or enlarged, and where a class has fewer images than places.
+    """
+    if job.strategy.every_image:
+        return set(job.known)
+    if job.model.memory is None or not job.known:
+        return set()
+    kept = Counter(image.label for image in job.exemplars)
+    share = job.model.memory.share(len(job.known))
+    return {label for label in job.known if kept[label] < share}
+
+
+def _topped_up(
+    job: Job, recipe: Recipe, tools: Tools, *, parent: Learned, kept: ImageSet | None, spare: ImageSet
+) -> ImageSet | None:
+    """The exemplars with every free place taken, as the parent would have chosen them."""
+    assert job.model.memory is not None
+    chosen = exemplars.choose(
+        candidates=spare,
+        kept=kept,
+        share=job.model.memory.share(len(job.known)),
+        selection=recipe.exemplar_selection,
+        seed=recipe.seed,
+        features=lambda shown: features_of(parent, shown, report=tools.report),
     )
+    pool = kept + spare if kept is not None else spare
+    place = {image: position for position, image in enumerate(pool.ids)}
+    wanted = [place[image] for ids in chosen.values() for image in ids]
+    return pool.select(torch.tensor(wanted)) if wanted else None
 
 
-def _check_taught(job: Job, new: Sequence[str], learned_from: Sequence[Image]) -> None:
-    """Every class that is to be learned needs an image: the new ones, and for joint training all."""
-    labels = {image.label for image in learned_from}
-    if untaught := sorted(set(new) - labels):
+def _together(some: ImageSet | None, others: ImageSet | None) -> ImageSet | None:
+    return some + others if some is not None and others is not None else some if some is not None else others
+
+
+def _check_taught(job: Job, new: Sequence[str], stored: _Stored) -> None:
+    """Every new class needs an image, and a single one an old class beside it."""
+    if untaught := sorted(set(new) - {image.label for image in stored.train}):
         raise BatchInvalid(f"No training image is left of {', '.join(untaught)}: all are evaluation images.")
-    if job.strategy.every_image and (gone := sorted(set(job.known) - labels)):
+    old = set(job.known)
+    if len(new) == 1 and not any(image.label in old for image in (*stored.train, *stored.kept, *stored.spare)):
+        raise NothingToLearn(
+            f"{new[0]!r} alone cannot be learned, cross-entropy over a single class being constant, and no training "
+            "image of an old class is left to set beside it: send a second new class with it, or images of old "
+            "classes with known_classes=rehearse.",
+            classes=list(new),
+        )
+
+
+def _check_complete(job: Job, old: Sequence[Image]) -> None:
+    """Joint training needs every image that was ever trained on; what retention deleted would be missing silently."""
+    left = Counter(image.label for image in old)
+    taught: Counter[str] = Counter()
+    for batch in job.old_batches:
+        taught.update({count.label: count.train for count in batch.classes})
+    if gone := [f"{label} {left[label]} of {taught[label]}" for label in job.known if left[label] < taught[label]]:
         raise BatchInvalid(
-            f"{job.increment.strategy!r} learns every class anew, and no training image is left of {', '.join(gone)}: "
-            "they were deleted, or the model's retention did not keep them. Choose another strategy."
+            f"{job.increment.strategy!r} learns every class anew from all its training images, and not all are left "
+            f"({', '.join(gone)}): the model's retention did not keep them. Choose another strategy."
         )
 
 

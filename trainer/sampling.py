@@ -1,16 +1,13 @@
 """In which order, and how often, an epoch shows its images."""
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
 from trainer.data import positions_by_class
+from trainer.recipes import Sampling
 
 
-def epoch_order(
-    sampling: Literal["uniform", "class-balanced"], targets: Tensor, *, generator: torch.Generator
-) -> Tensor:
+def epoch_order(sampling: Sampling, targets: Tensor, *, generator: torch.Generator) -> Tensor:
     """Positions int64 [images] of one epoch over images of ``targets`` int64 [images], all on the CPU.
 
     ``uniform`` shows every image once. ``class-balanced`` shows every class equally often: each place in the order is

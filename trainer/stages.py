@@ -33,7 +33,7 @@ def run(job: Job, tools: Tools) -> dict[str, Any]:
     with report.stage("ingesting"):
         job = _ingest(job, tools)
     with report.stage("loading"):
-        material = gather(job, tools)
+        material = gather(job, recipe, tools)
     with report.stage("training"):
         learned = learn(
             parent=material.parent,
@@ -41,7 +41,6 @@ def run(job: Job, tools: Tools) -> dict[str, Any]:
             new_classes=len(material.tasks[-1]),
             images=material.train,
             exemplars=material.rehearsed,
-            known_classes_in_batch=any(count.label in job.known for count in job.batch.classes),
             strategy=job.increment.strategy,
             recipe=recipe,
             weights_folder=tools.settings.weights_folder,

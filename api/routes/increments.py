@@ -7,7 +7,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from api import admission, views, wishes
 from api.bodies import ARCHIVES
-from api.fitness import rehearses
+from api.fitness import check_strategy, head_kind, rehearses
 from api.problems import problems
 from api.routes.models import Cursor, Limit
 from api.schemas.base import PageOut, in_openapi
@@ -98,6 +98,7 @@ async def request_increment(
     if media_type(request.headers) == "application/json":
         body = wishes.parse_json(await request.body())
         wish = wishes.wish(body.model_dump(exclude={"batch_id"}), asked, idempotency_key=idempotency_key)
+        await run_in_threadpool(_check_wish, service, name, wish)
         increment, is_new = await run_in_threadpool(admission.from_batch, service, name, body.batch_id, wish)
     else:
         wish = wishes.wish({}, asked, idempotency_key=idempotency_key)
@@ -137,13 +138,24 @@ def cancel_increment(increment_id: str, service: ServiceDep) -> IncrementOut:
 @router.post(
     "/increments/{increment_id}/retry",
     status_code=202,
-    responses=problems(IncrementNotFound, IncrementNotRetryable, ClassesAlreadyKnown, NothingToLearn, BatchInvalid),
+    responses=problems(
+        IncrementNotFound, IncrementNotRetryable, ClassesAlreadyKnown, StrategyUnfit, NothingToLearn, BatchInvalid
+    ),
 )
 def retry_increment(increment_id: str, service: ServiceDep) -> IncrementOut:
     """Queue a failed or cancelled increment once more."""
     with service.database.write() as connection:
         found = increments.get(connection, increment_id)
         model = models.lock(connection, models.by_id(connection, found.model_id).name)
+        check_strategy(
+            found.strategy,
+            found.recipe,
+            network=model.network,
+            channels=model.channels,
+            image_size=model.image_size,
+            retention=model.retention,
+            head_kind=head_kind(connection, model),
+        )
         increments.retry(connection, increment_id, model=model, rehearses=rehearses(model, found.strategy))
     service.wake_worker(increment_id)
     return _look(service, increment_id)
@@ -155,5 +167,6 @@ def _look(service: Service, increment_id: str) -> IncrementOut:
 
 
 def _check_wish(service: Service, name: str, wish: Wish) -> None:
+    """What needs no images, and outside the transaction that queues: it may build a network to see whether it fits."""
     with service.database.read() as connection:
         wish.recipe_for(connection, models.get(connection, name))

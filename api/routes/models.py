@@ -1,8 +1,10 @@
 """Models: named classifiers and their defaults."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
+from sqlalchemy import Connection
 
 from api import views
 from api.fitness import check_strategy, head_kind
@@ -11,6 +13,7 @@ from api.schemas.base import PageOut
 from api.schemas.models import ModelChange, ModelIn, ModelOut
 from api.service import ServiceDep
 from storage import models
+from storage.domain import Model
 from storage.errors import (
     ModelBusy,
     ModelExists,
@@ -85,18 +88,26 @@ def change_model(name: str, body: ModelChange, service: ServiceDep) -> ModelOut:
             del values[required]
     if body.memory is not None:
         values["memory"] = body.memory.model_dump()
+    with service.database.read() as connection:
+        _check_change(connection, models.get(connection, name), values)  # may build a network: nobody waits for it
     with service.database.write() as connection:
-        model = models.lock(connection, name)
-        check_strategy(
-            values.get("strategy", model.strategy),
-            values.get("recipe", model.recipe),
-            network=model.network,
-            channels=model.channels,
-            image_size=model.image_size,
-            retention=values.get("retention", model.retention),
-            head_kind=head_kind(connection, model),
-        )
+        _check_change(connection, models.lock(connection, name), values)
         return views.model(connection, models.change(connection, name, values))
+
+
+def _check_change(connection: Connection, model: Model, values: Mapping[str, Any]) -> None:
+    """Only what is changed can be wrong: a model whose defaults no longer fit can still be given others, one by one."""
+    if not values.keys() & {"strategy", "recipe", "retention"}:
+        return
+    check_strategy(
+        values.get("strategy", model.strategy),
+        values.get("recipe", model.recipe),
+        network=model.network,
+        channels=model.channels,
+        image_size=model.image_size,
+        retention=values.get("retention", model.retention),
+        head_kind=head_kind(connection, model),
+    )
 
 
 @router.delete("/{name}", status_code=204, responses=problems(ModelNotFound, ModelBusy))

@@ -166,10 +166,8 @@ class World:
     def _files(
         self, model: str, number: int, tasks: Sequence[Sequence[str]], rewrite: Mapping[str, object]
     ) -> dict[str, StoredFile]:
-        seed = hashlib.sha256(f"{model} {number}".encode()).digest()[
-            :8
-        ]  # all of the name: versions of two models differ
-        torch.manual_seed(int.from_bytes(seed))
+        seed = hashlib.sha256(f"{model} {number}".encode()).digest()  # of the whole name: no two models share a blob
+        torch.manual_seed(int.from_bytes(seed[:8]))
         network = build("resnet32", channels=3, image_size=SIZE, task_sizes=[len(task) for task in tasks])
         transform = EvaluationTransform(SIZE, 3, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
         folder = self.settings.home / f"version-{uuid4().hex}"

@@ -78,8 +78,9 @@ def test_attention_has_a_gradient_and_a_step_along_it_lowers_the_term():
     taught = lesson(Objective(Weights(attention=1.0)))
     taught.student.eval()  # so that the second look is at the same network
     inputs, targets = minibatch()
-    before = taught.loss(inputs, targets).parts["attention"]
-    before.backward()
+    term = taught.loss(inputs, targets).parts["attention"]
+    term.backward()
+    before = term.detach()
     moved = [parameter for parameter in taught.student.parameters() if parameter.grad is not None]
     reached = {name for name, parameter in taught.student.named_parameters() if parameter.grad is not None}
     assert "backbone.conv1.weight" in reached
@@ -89,7 +90,7 @@ def test_attention_has_a_gradient_and_a_step_along_it_lowers_the_term():
         for parameter in moved:
             assert parameter.grad is not None
             parameter.sub_(1e-3 / norm * parameter.grad)
-    after = taught.loss(inputs, targets).parts["attention"]
+    after = taught.loss(inputs, targets).parts["attention"].detach()
     assert float(after) == pytest.approx(float(before - 1e-3 * norm), abs=2e-4 * float(norm))
     assert float(after) < float(before)
 

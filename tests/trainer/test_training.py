@@ -145,32 +145,6 @@ def test_the_schedule_moves_the_rate_at_every_step_and_leaves_momentum_alone(sch
     assert {momentum for _, momentum in seen} == {0.8}
 
 
-def test_one_cycle_moves_the_rate_up_and_down_and_momentum_against_it():
-    with watched_steps(rate_and_momentum) as seen:
-        trained(images_of(4), schedule="one-cycle", epochs=19, learning_rate=0.05, momentum=0.9)
-    rates, momenta = [rate for rate, _ in seen], [momentum for _, momentum in seen]
-    peak = rates.index(max(rates))
-    assert len(seen) == 19
-    assert rates[0] == pytest.approx(0.05 / 25)
-    assert rates[peak] == pytest.approx(0.05)
-    assert 0 < peak < 9  # the rise is the shorter part
-    assert rates == sorted(rates[: peak + 1]) + sorted(rates[peak + 1 :], reverse=True)
-    assert rates[-1] < 0.002
-    # Momentum turns where the rate does: 0.9 at both ends and 0.8 between.
-    assert (momenta[0], momenta[peak]) == pytest.approx((0.9, 0.8))
-    assert momenta[-1] == pytest.approx(0.9, abs=0.005)
-    assert momenta == sorted(momenta[: peak + 1], reverse=True) + sorted(momenta[peak + 1 :])
-
-
-@pytest.mark.parametrize("momentum", [0.0, 0.05])
-def test_one_cycle_never_brings_momentum_below_none(momentum):
-    with watched_steps(rate_and_momentum) as seen:
-        trained(images_of(4), schedule="one-cycle", epochs=9, momentum=momentum)
-    assert min(value for _, value in seen) == pytest.approx(0, abs=1e-9)
-    assert max(value for _, value in seen) <= momentum
-    assert max(rate for rate, _ in seen) > min(rate for rate, _ in seen)
-
-
 def gradient_norm(optimiser: torch.optim.Optimizer) -> float:
     (group,) = optimiser.param_groups
     return float(torch.cat([parameter.grad.flatten() for parameter in group["params"]]).norm())

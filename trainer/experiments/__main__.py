@@ -4,16 +4,17 @@ import signal
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from storage.errors import AccreteError
+from storage.errors import AccreteError, Invalid
 from trainer.experiments import datasets, devices, plan, results, tasks
 from trainer.experiments.arguments import Arguments, parse
 from trainer.experiments.children import perform_all
+from trainer.experiments.devices import Machine
 from trainer.experiments.narration import Narrator, say
-from trainer.experiments.plan import Run
-from trainer.experiments.report import Report, describe
+from trainer.experiments.report import Report, setting_in_words
 from trainer.experiments.run import Order, finished
 from trainer.experiments.tasks import Task
 from trainer.recipes import resolve
@@ -35,22 +36,23 @@ def main() -> int:
 
 
 def _experiment(asked: Arguments) -> int:
-    places = devices.present(asked.devices)
+    machine = devices.shared(devices.present(asked.devices), jobs=asked.jobs, threads=asked.threads)
     for strategy in asked.strategies:
         resolve(strategy, asked.recipe)  # what is wrong with it is said before the data are read
-    sequence = _tasks(asked)
+    sequence = _tasks(asked, machine)
     setting = plan.describe(
         sequence, network=asked.network, memory=asked.memory, recipe=asked.recipe, weights_folder=asked.weights_folder
     )
     runs = plan.runs(setting, sequence, strategies=asked.strategies, seeds=asked.seeds)
     asked.out.mkdir(parents=True, exist_ok=True)
-    report = Report(asked.out, setting, describe(asked, setting, sequence))
+    report = Report(asked.out, setting, setting_in_words(asked, setting, sequence))
     with tempfile.TemporaryDirectory(prefix=".tasks-", dir=asked.out) as folder:
         file = Path(folder).resolve() / "tasks.safetensors"
-        orders = [
-            Order(run, file, asked.out, places[0], asked.threads, asked.weights_folder)
-            for run in _left(asked.out / results.RESULTS, runs, tasks=len(sequence))
-        ]
+        orders = _left(
+            [Order(run, file, asked.out, machine.devices[0], machine.threads, asked.weights_folder) for run in runs],
+            results.read(asked.out / results.RESULTS),
+            tasks=len(sequence),
+        )
         narrator = Narrator(runs=len(orders), tasks=len(sequence))
 
         def tell(order: Order, message: Mapping[str, Any]) -> None:
@@ -60,7 +62,7 @@ def _experiment(asked: Arguments) -> int:
 
         if orders:
             tasks.save(file, sequence)
-        failed = perform_all(orders, devices=places, jobs=asked.jobs, tell=tell)
+        failed = perform_all(orders, devices=machine.devices, jobs=machine.jobs, tell=tell)
     try:
         report.draw()
     except ImportError as error:
@@ -70,13 +72,13 @@ def _experiment(asked: Arguments) -> int:
     return FAILED if failed else 0
 
 
-def _tasks(asked: Arguments) -> tuple[Task, ...]:
+def _tasks(asked: Arguments, machine: Machine) -> tuple[Task, ...]:
     dataset = datasets.load(
         asked.data,
         folder=asked.folder,
         image_size=asked.image_size,
         limits=asked.limits,
-        threads=asked.threads * asked.jobs,
+        threads=machine.threads * machine.jobs,
     )
     sequence = tasks.divide(
         dataset, tasks=asked.tasks, first_task_classes=asked.first_task_classes, class_order=asked.class_order
@@ -89,17 +91,22 @@ def _tasks(asked: Arguments) -> tuple[Task, ...]:
     return sequence
 
 
-def _left(file: Path, runs: Sequence[Run], *, tasks: int) -> list[Run]:
-    """The runs that are not complete; says what is on record already."""
-    lines = results.read(file)
-    known = {run.digest for run in runs}
+def _left(orders: Sequence[Order], lines: Sequence[results.Record], *, tasks: int) -> list[Order]:
+    """The orders of runs that are not complete; says what is on record already."""
+    known = {order.run.digest for order in orders}
     here = plan.code_version()
     if others := {line["code"] for line in lines if line["run"] in known} - {here}:
         say(f"notice: some results were made by other code: {'; '.join(sorted(others))}; here is {here}")
-    left = [run for run in runs if len(finished(run, lines)) < tasks]
-    if len(left) < len(runs):
-        say(f"{len(runs) - len(left)} of {len(runs)} runs are complete already")
+    left = [order for order in orders if not _complete(order, lines, tasks=tasks)]
+    if len(left) < len(orders):
+        say(f"{len(orders) - len(left)} of {len(orders)} runs are complete already")
     return left
+
+
+def _complete(order: Order, lines: Sequence[results.Record], *, tasks: int) -> bool:
+    with suppress(Invalid):  # a version is damaged; the run itself says which, and the others are not held up
+        return finished(order, lines, tasks=tasks) == tasks
+    return False
 
 
 if __name__ == "__main__":

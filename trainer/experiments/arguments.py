@@ -1,7 +1,6 @@
 """What `python -m trainer.experiments` is asked for."""
 
 import argparse
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,8 +34,8 @@ class Arguments:
     memory: Memory | None
     weights_folder: Path
     devices: tuple[str, ...]
-    jobs: int
-    threads: int  # of each run
+    jobs: int | None  # runs at once; None: one for each device
+    threads: int | None  # of each run; None: processors divided by jobs
     out: Path
 
 
@@ -44,8 +43,7 @@ def parse(words: Sequence[str] | None = None) -> Arguments:
     """Read the command line; ends the process with a message where it cannot be."""
     given = vars(_parser().parse_args(words))
     limits = Limits(given.pop("classes"), given.pop("images_per_class"))
-    threads = given.pop("threads") or max(1, len(os.sched_getaffinity(0)) // given["jobs"])
-    return Arguments(**given | {"data": tuple(given["data"])}, limits=limits, threads=threads)
+    return Arguments(**given | {"data": tuple(given["data"])}, limits=limits)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -159,7 +157,7 @@ def _machine(add: Callable[..., Any]) -> None:
         metavar="auto|cpu|cuda:0,…",
         help="runs take them in turn; auto: every GPU, or the processor (auto)",
     )
-    add("--jobs", type=values.count, default=1, metavar="N", help="runs at once (%(default)s)")
+    add("--jobs", type=values.count, metavar="N", help="runs at once (one for each device)")
     add("--threads", type=values.count, metavar="N", help="of each run (processors divided by jobs)")
     add(
         "--out",

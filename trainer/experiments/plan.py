@@ -15,8 +15,8 @@ import losses
 import trainer
 from storage.admission import check_classes
 from storage.domain import ClassCount, KnownClasses, Memory
-from storage.errors import Invalid
-from trainer import recipes
+from storage.errors import Invalid, UnknownNetwork
+from trainer import networks, recipes
 from trainer.experiments import tasks as sequence
 from trainer.experiments.tasks import Task
 from trainer.recipes import Recipe
@@ -94,9 +94,14 @@ def describe(
 def runs(setting: Setting, tasks: Sequence[Task], *, strategies: Sequence[str], seeds: Sequence[int]) -> list[Run]:
     """Every run, seed by seed, so that all strategies can be compared early.
 
-    Raises what cannot be before the first begins: `UnknownStrategy`, `RecipeInvalid`, `StrategyUnfit`, `Invalid`.
+    Raises what cannot be before the first begins: `UnknownStrategy`, `UnknownNetwork`, `RecipeInvalid`,
+    `StrategyUnfit`, `Invalid`.
     """
     planned = [setting.run(strategy, seed) for seed in seeds for strategy in strategies]
+    try:
+        networks.check(setting.network, channels=setting.channels, image_size=setting.image_size)
+    except ValueError as error:
+        raise UnknownNetwork(str(error)) from error
     for run in planned:
         recipes.check_fit(
             run.strategy,

@@ -21,11 +21,11 @@ class Report:
     setting: Setting
     described: tuple[tuple[str, str], ...]  # what the runs have in common: name and value
 
-    def write(self, plots: Sequence[str] = ()) -> None:
-        """Write the table, which shows the plots, and the CSV file anew."""
+    def write(self, shown: Sequence[str] = ()) -> None:
+        """Write the table, which shows plots by their names, and the CSV file anew."""
         lines = self._lines()
         results.write_csv(self.out / "results.csv", lines)
-        tables.write_table(self.out / "results.md", lines, described=self.described, plots=plots)
+        tables.write_table(self.out / "results.md", lines, described=self.described, plots=shown)
 
     def draw(self) -> None:
         """Draw the plots, and write the table with them; raises ImportError where matplotlib is missing."""
@@ -43,7 +43,7 @@ class Report:
         return [line for line in found if line["run"] == digest(line["strategy"], line["seed"])]
 
 
-def describe(asked: Arguments, setting: Setting, tasks: Sequence[Task]) -> tuple[tuple[str, str], ...]:
+def setting_in_words(asked: Arguments, setting: Setting, tasks: Sequence[Task]) -> tuple[tuple[str, str], ...]:
     """The setting in words."""
     memory = asked.memory
     return (

@@ -24,7 +24,7 @@ HEADLINES = (
     "calibration_error",
 )
 LEVELS = ("mean_logit_on_others", "weight_norm", "bias")
-_PLAIN = ("run", "strategy", "seed", "task", "tasks", "classes", "train_images", "exemplars")
+_PLAIN = ("run", "strategy", "seed", "task", "tasks", "classes", "train_images", "rehearsed")
 _LAST = ("seconds", "device", "threads", "code")
 
 Record = Mapping[str, Any]
@@ -42,7 +42,7 @@ def record(run: Run, *, task: int, tasks: int, manifest: Mapping[str, Any]) -> d
         "tasks": tasks,
         "classes": sum(sizes),
         "train_images": execution["train_images"],
-        "exemplars": execution["exemplars"],
+        "rehearsed": execution["rehearsed"],  # images of old tasks learned from: exemplars, or all of them
         "chance": [1 / size for size in sizes],  # of TAw, by task
         **{
             form: {name: metrics[form][name] for name in ("accuracy", "forgetting_by_task", *HEADLINES)}
@@ -70,17 +70,23 @@ def append(file: Path, line: Record) -> None:
 
 
 def read(file: Path) -> list[Record]:
-    """Every whole line, in the order they came; of two for the same task of a run the later one counts."""
+    """Every whole line that counts, task by task of one run after the other.
+
+    A line takes the place of those that came before it for its task, and for later tasks of its run, which were
+    learned on top of what it replaces.
+    """
     if not file.exists():
         return []
-    found: dict[tuple[str, int], Record] = {}
+    found: dict[str, dict[int, Record]] = {}
     for line in file.read_bytes().split(b"\n"):
         try:
             parsed = json.loads(line)
-            found[parsed["run"], parsed["task"]] = parsed
+            run, task = parsed["run"], parsed["task"]
+            below = {t: kept for t, kept in found.get(run, {}).items() if t < task}
+            found[run] = below | {task: parsed}
         except (ValueError, TypeError, KeyError):  # cut off
             continue
-    return list(found.values())
+    return [line for lines in found.values() for line in lines.values()]
 
 
 def worst_task(lines: Sequence[Record]) -> tuple[float, float] | None:

@@ -57,25 +57,39 @@ class _Epochs(SilentReport):
 def perform(order: Order, tasks: Sequence[Task], say: Say) -> None:
     """Bring the run to its end from wherever it stands.
 
-    Raises `RunElsewhere` if another process is at it, and what `learn` raises.
+    Raises `RunElsewhere` if another process is at it, `Invalid` for a version that is damaged, and what `learn` raises.
     """
     torch.set_num_threads(order.threads)
     code_version()  # as it is now, should somebody edit it while we train
     with order.folder.alone():
-        recorded = set(finished(order.run, results.read(order.results)))
-        for t in range(len(tasks)):
-            if learning := not order.folder.has(t):
+        order.folder.prune(len(tasks))
+        for t in range(finished(order, results.read(order.results), tasks=len(tasks)), len(tasks)):
+            if not order.folder.has(t):  # else a crash came between folder and line
                 _learn(order, tasks[: t + 1], say)
-            if learning or t not in recorded:  # a crash may have come between the two
-                line = results.record(order.run, task=t, tasks=len(tasks), manifest=order.folder.manifest(t))
-                results.append(order.results, line)
-                averages = {form: line[form]["average_accuracy"] for form in results.FORMS}
-                say({"kind": "task", "task": t, "seconds": line["seconds"], **averages})
+            line = _line(order, t, tasks=len(tasks))
+            results.append(order.results, line)
+            averages = {form: line[form]["average_accuracy"] for form in results.FORMS}
+            say({"kind": "task", "task": t, "seconds": line["seconds"], **averages})
 
 
-def finished(run: Run, lines: Sequence[results.Record]) -> list[int]:
-    """The tasks of a run that are on record."""
-    return [line["task"] for line in lines if line["run"] == run.digest]
+def finished(order: Order, lines: Sequence[results.Record], *, tasks: int) -> int:
+    """How many tasks, from the first on, are on disk and on record as they are on disk; of so many in all.
+
+    Raises `Invalid` where a version is damaged.
+    """
+    recorded = {line["task"]: line for line in lines if line["run"] == order.run.digest}
+    for t in range(tasks):
+        if not order.folder.has(t) or t not in recorded or recorded[t] != _line(order, t, tasks=tasks):
+            return t
+    return tasks
+
+
+def _line(order: Order, t: int, *, tasks: int) -> dict[str, Any]:
+    """The result of a task that is on disk."""
+    try:
+        return results.record(order.run, task=t, tasks=tasks, manifest=order.folder.manifest(t))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise order.folder.damaged(t, f"no result can be read ({error!r})") from error
 
 
 def _learn(order: Order, tasks: Sequence[Task], say: Say) -> None:
@@ -91,7 +105,6 @@ def _learn(order: Order, tasks: Sequence[Task], say: Say) -> None:
         new_classes=len(new.labels),
         images=new.train,
         exemplars=kept,
-        known_classes_in_batch=False,
         strategy=run.strategy,
         recipe=run.recipe,
         weights_folder=order.weights_folder,
@@ -114,7 +127,7 @@ def _learn(order: Order, tasks: Sequence[Task], say: Say) -> None:
         "device": order.device,
         "threads": order.threads,
         "train_images": len(new.train),
-        "exemplars": len(kept) if kept else 0,
+        "rehearsed": len(kept) if kept else 0,
         "seconds": round(time.monotonic() - began, 3),
     }
     order.folder.write(t, learned, manifest=manifest | {"execution": execution}, exemplars=chosen)

@@ -35,6 +35,17 @@ class RunFolder:
         """Whether task t is finished."""
         return self.task(t).exists()
 
+    def prune(self, tasks: int) -> None:
+        """Remove, of so many tasks, those that come after a missing one: they were learned on top of it."""
+        missing = next((t for t in range(tasks) if not self.has(t)), tasks)
+        for t in range(missing + 1, tasks):
+            if self.has(t):
+                shutil.rmtree(self.task(t))
+
+    def damaged(self, t: int, reason: object) -> Invalid:
+        """The error of a version that cannot be read, with what to do."""
+        return Invalid(f"{self.task(t)}: {reason}; remove this folder and start again")
+
     def manifest(self, t: int) -> dict[str, Any]:
         """The ``version.json`` of a finished task."""
         read: dict[str, Any] = json.loads((self.task(t) / MANIFEST).read_text(encoding="utf-8"))
@@ -50,7 +61,7 @@ class RunFolder:
         try:
             version = load_version(self.task(t))
         except (OSError, ValueError) as error:
-            raise Invalid(f"{self.task(t)}: {error}; remove this folder and start again") from error
+            raise self.damaged(t, error) from error
         return Learned(version.network, version.transform)
 
     def write(

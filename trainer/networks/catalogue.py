@@ -6,13 +6,14 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from trainer.networks.families import KNOWN, family_of
+from trainer.networks.families import KNOWN, Family, family_of
 from trainer.networks.heads import HeadKind
 from trainer.networks.incremental import IncrementalNetwork
 from trainer.networks.resnet32 import ResNet32
 
+REGNETS = ("regnet_x_", "regnet_y_")  # prefixes of one length
 TORCHVISION_CLASSES = 1000  # what torchvision builds by default; marks the layer to cut off
 
 
@@ -44,15 +45,20 @@ def check(
 
     With ``attention`` also ValueError for a network of which no Grad-CAM maps can be made.
     """
-    probed = partial(_probed, name, channels=channels, image_size=image_size, head_kind=head_kind, attention=attention)
+    probed = partial(_probed, channels=channels, image_size=image_size, head_kind=head_kind, attention=attention)
     if name == "resnet32":  # made in less time than torch takes to import what the meta device needs
-        probed()
-        return
-    try:
+        probed(name)
+    elif name.startswith(REGNETS) and name in names():
+        # They compute their widths with tensors, which the meta device cannot. The smallest one stands for all: they
+        # differ in width and depth, not in what they take; the largest would ask for gigabytes.
+        smallest = f"{name[: len(REGNETS[0])]}400mf"
+        try:
+            probed(smallest)
+        except ValueError as error:
+            raise ValueError(str(error).replace(smallest, name)) from error
+    else:
         with torch.device("meta"):
-            probed()
-    except NotImplementedError:  # RegNet computes its widths with tensors, which the meta device cannot
-        probed()
+            probed(name)
 
 
 def _probed(
@@ -81,15 +87,18 @@ def _probed(
         backbone, classifier = _resnet32(channels) if name == "resnet32" else _torchvision(name, channels, image_size)
         if head_kind == "cosine" and family is not None:
             family.unrectify(backbone)
-        with torch.no_grad():
-            features = backbone.eval()(torch.zeros(1, channels, image_size, image_size))
-    except NotImplementedError:
-        raise
+        features, maps = _dry_pass(backbone, torch.zeros(1, channels, image_size, image_size), family)
     except (RuntimeError, ValueError, AssertionError) as error:  # each family complains in its own way
         reason = str(error).partition("\n")[0]
         raise ValueError(f"network {name!r} cannot take {image_size} × {image_size} images: {reason}") from error
     if not isinstance(features, torch.Tensor) or features.ndim != 2:
         raise ValueError(f"network {name!r} does not give one feature vector an image and cannot be used")
+    if attention and maps is not None and maps[-2:].numel() == 1:
+        raise ValueError(
+            f"network {name!r} cannot be asked for attention maps of {image_size} × {image_size} images: its last "
+            "stage has a single position there, and all maps of one position are the same; use a larger image_size, "
+            "or resnet32"
+        )
     return IncrementalNetwork(
         backbone,
         name=name,
@@ -100,6 +109,17 @@ def _probed(
         stage=family.stage if family else None,
         head_kind=head_kind,
     )
+
+
+def _dry_pass(backbone: nn.Module, images: Tensor, family: Family | None) -> tuple[object, torch.Size | None]:
+    """What the backbone gives for images in evaluation mode, and the shape of its last stage's maps, if it is known."""
+    shapes: list[torch.Size] = []
+    stage = backbone.get_submodule(family.stage) if family else nn.Identity()
+    watch = stage.register_forward_hook(lambda _stage, _inputs, maps: shapes.append(maps.shape))
+    with torch.no_grad():
+        features = backbone.eval()(images)
+    watch.remove()
+    return features, shapes[0] if shapes else None
 
 
 def _resnet32(channels: int) -> tuple[nn.Module, str]:

@@ -23,7 +23,7 @@ def check_fit(
             f"{head_kind} heads: choose another strategy, or teach a new model with {strategy!r} from its first "
             "increment on."
         )
-    head = chosen.head or head_kind or "linear"
+    head = chosen.head_beside(head_kind)
     if (reason := _obstacle(network, channels, image_size, head, bool(chosen.weights.attention))) is not None:
         raise StrategyUnfit(f"{strategy!r} cannot train this network: {reason}")
     if recipe.align_weights and head == "cosine":

@@ -13,7 +13,8 @@ RECOMMENDED: dict[str, Any] = {
 PRESETS: dict[str, dict[str, Any]] = {
     "recommended": RECOMMENDED,
     "quick": RECOMMENDED | {"epochs": 8, "minibatch": 32},  # more steps out of few images and little time
-    # LOSSES, The published schedule; what it does not mention is off.
+    # LOSSES, The published schedule. What it does not mention is off, but for the crops and flips that are usual with
+    # such images (own choice).
     "paper": RECOMMENDED
     | {
         "epochs": 200,

@@ -108,8 +108,8 @@ class Recipe(BaseModel):
         str | None,
         Field(
             pattern=WEIGHT_FILE,
-            description="File in the server's weights folder to start the first increment's backbone from, "
-            ".safetensors or .pth; null: from chance.",
+            description="File in the server's weights folder to start a new backbone from, at the first increment and "
+            "for joint training: .safetensors or .pth; null: from chance.",
         ),
     ] = None
     sampling: Annotated[

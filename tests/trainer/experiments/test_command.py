@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -126,6 +127,19 @@ def test_it_needs_six_packages_and_does_without_the_plots(tmp_path, data, in_pro
         assert f"({name}.png)" in (out / "results.md").read_text()
     assert not list(out.glob(".*"))
 
+    (folder,) = (out / "runs").glob("lwf-seed0-*")
+    shutil.rmtree(folder)
+    assert in_process(asked) == 0
+    said = capsys.readouterr().err
+    assert "1 of 2 runs are complete already" in said
+    assert "lwf seed 0: complete (1 of 1 runs)" in said
+    assert [task.name for task in sorted(folder.glob("task-*"))] == ["task-00", "task-01"]
+    after = (out / "results.jsonl").read_bytes()
+    assert after.startswith(before)
+    assert len(after.splitlines()) == 6
+    with (out / "results.csv").open(newline="") as file:
+        assert [(row["strategy"], row["task"]) for row in csv.DictReader(file)] == rows
+
 
 def test_ctrl_c_ends_every_run_at_once_and_leaves_nothing_behind(tmp_path, data):
     out = tmp_path / "out"
@@ -149,6 +163,7 @@ def test_ctrl_c_ends_every_run_at_once_and_leaves_nothing_behind(tmp_path, data)
         ("--strategies lwg", "error: no strategy 'lwg'; known are finetune,"),
         ("--strategies lwf --tasks 5", "error: 4 classes cannot be divided into 5 tasks"),
         ("--strategies lwf --recipe qick", "error: recipe: preset = 'qick': permitted is one of"),
+        ("--strategies lwf --network resnet99", "error: no network 'resnet99' (similar: "),
         ("--strategies lwf --devices cuda:99", "error: --devices cuda:99: here are"),
         ("--strategies lwf,lwf", "--strategies: 'lwf,lwf': expected 'all' or names with commas between them"),
         ("--strategies lwf --memory many:3", "--memory: 'many:3': expected a number of exemplars"),

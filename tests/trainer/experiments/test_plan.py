@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from storage.domain import Memory
-from storage.errors import Invalid, NothingToLearn, RecipeInvalid, StrategyUnfit, UnknownStrategy
+from storage.errors import Invalid, NothingToLearn, RecipeInvalid, StrategyUnfit, UnknownNetwork, UnknownStrategy
 from tests.trainer.experiments.pictures import tasks_of
 from trainer.experiments.plan import Run, Setting, code_version, describe, runs
 from trainer.experiments.tasks import Task
@@ -90,9 +90,20 @@ def test_a_recipe_is_checked_for_every_strategy():
 
 def test_a_network_that_a_strategy_cannot_use_is_refused_with_the_reason():
     tasks = tasks_of(2, 2)
-    assert planned(tasks, "lwf", network="squeezenet1_1")
-    with pytest.raises(StrategyUnfit, match="squeezenet1_1"):
-        planned(tasks, "lwf", "lucir", network="squeezenet1_1")
+    assert planned(tasks, "lwf", network="shufflenet_v2_x0_5")
+    with pytest.raises(StrategyUnfit, match="shufflenet_v2_x0_5"):
+        planned(tasks, "lwf", "lucir", network="shufflenet_v2_x0_5")
+
+
+@pytest.mark.parametrize("strategy", ["finetune", "lwf", "lucir", "lwm"])
+def test_an_unknown_network_is_refused_whatever_the_strategy(strategy):
+    with pytest.raises(UnknownNetwork, match=r"no network 'resnet99' \(similar: .*known are resnet32,"):
+        planned(tasks_of(2, 2), strategy, network="resnet99")
+
+
+def test_a_network_that_cannot_take_such_images_is_refused():
+    with pytest.raises(UnknownNetwork, match="alexnet"):
+        planned(tasks_of(2, 2), "lwf", network="alexnet")
 
 
 def test_a_task_of_one_class_needs_rehearsal_as_in_the_service():

@@ -24,7 +24,7 @@ def full(*, accuracy: list[float | None], chance: list[float], strategy: str = "
         "tasks": 1,
         "classes": 2,
         "train_images": 3,
-        "exemplars": 0,
+        "rehearsed": 0,
         "chance": chance,
         "imbalance": None,
         "seconds": 1.5,
@@ -36,12 +36,12 @@ def full(*, accuracy: list[float | None], chance: list[float], strategy: str = "
     }
 
 
-def test_lines_come_back_in_the_order_they_came(tmp_path):
+def test_lines_come_back_run_by_run_and_task_by_task(tmp_path):
     assert read(tmp_path / "results") == []
-    lines = [line("b", 1), line("a", 0), line("b", 0, other=[1, None])]
+    lines = [line("b", 0), line("a", 0), line("b", 1, other=[1, None]), line("a", 2)]
     for each in lines:
         append(tmp_path / "results", each)
-    assert read(tmp_path / "results") == lines
+    assert read(tmp_path / "results") == [lines[0], lines[2], lines[1], lines[3]]
 
 
 @pytest.mark.parametrize("kept", [1, 10, -2, -1])
@@ -72,11 +72,26 @@ def test_of_two_lines_for_one_task_the_later_counts(tmp_path):
     assert read(tmp_path / "results") == [line(seconds=2)]
 
 
+def test_what_was_learned_on_top_of_a_task_counts_no_more_once_that_was_learned_again(tmp_path):
+    first, second, third = line(task=0), line(task=1, seconds=2), line(task=2, seconds=2)
+    for each in (first, line(task=1), line(task=2), line(task=3), line("b", 3), second):
+        append(tmp_path / "results", each)
+    assert read(tmp_path / "results") == [first, second, line("b", 3)]
+    append(tmp_path / "results", third)
+    assert read(tmp_path / "results") == [first, second, third, line("b", 3)]
+    assert (tmp_path / "results").read_bytes().count(b"\n") == 7
+
+
 def test_many_at_once_lose_nothing_and_cut_nothing(tmp_path):
     (tmp_path / "results").write_bytes(b'{"run": "cut')
     lines = [line(f"run {number % 8}", number, padding="x" * (number * 37 % 5000)) for number in range(200)]
+
+    def perform(run: int) -> None:
+        for each in lines[run::8]:
+            append(tmp_path / "results", each)
+
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda each: append(tmp_path / "results", each), lines))
+        list(pool.map(perform, range(8)))
     assert sorted(read(tmp_path / "results"), key=lambda each: each["task"]) == lines
     assert (tmp_path / "results").read_bytes().count(b"\n") == 201
 

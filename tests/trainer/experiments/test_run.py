@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -172,6 +173,56 @@ def test_lines_that_were_lost_are_written_again_without_learning_again(undisturb
     assert performed(undisturbed) == []
 
 
+def copy_of(asked: Order, out: Path) -> Order:
+    shutil.copytree(asked.out, out)
+    return replace(asked, out=out)
+
+
+@pytest.mark.parametrize("missing", [0, 1, 2])
+def test_from_the_first_version_that_is_missing_everything_is_learned_again(undisturbed, tmp_path, missing):
+    asked = copy_of(undisturbed, tmp_path / "out")
+    before, expected = asked.results.read_bytes(), lines(asked)
+    shutil.rmtree(asked.folder.task(missing))
+    again = []
+
+    def say(message: Mapping[str, Any]) -> None:
+        again.append(message["task"])
+        on_disk = [t for t in range(3) if asked.folder.has(t)]
+        assert on_disk == list(range(missing if message["kind"] == "epoch" else missing + 1))
+        if message["kind"] == "task":
+            raise Stop
+
+    with pytest.raises(Stop):
+        perform(asked, TASKS, say)
+    assert lines(asked) == expected[: missing + 1]  # and none of what was learned on top of the old one
+    again += [message["task"] for message in performed(asked)]
+    assert set(again) == set(range(missing, 3))
+    assert everything(asked) == everything(undisturbed)
+    assert lines(asked) == expected
+    assert asked.results.read_bytes().startswith(before)
+    assert len(asked.results.read_bytes().splitlines()) == len(before.splitlines()) + 3 - missing
+
+
+def test_a_line_that_is_not_of_the_version_on_disk_is_written_anew_with_those_after_it(undisturbed, tmp_path):
+    """As it stays behind where a process dies between a version that was learned again and its line."""
+    asked = copy_of(undisturbed, tmp_path / "out")
+    expected = lines(asked)
+    stale = next(line for line in results.read(asked.results) if line["run"] == asked.run.digest and line["task"] == 1)
+    results.append(asked.results, {**stale, "seconds": stale["seconds"] + 1, "classes": 77})
+    said = performed(asked)
+    assert [(message["kind"], message["task"]) for message in said] == [("task", 1), ("task", 2)]
+    assert lines(asked) == expected
+    assert performed(asked) == []
+
+
+@pytest.mark.parametrize("text", ["{", "3", '{"format": 99}'])
+def test_a_version_without_its_result_is_named_with_what_to_do(undisturbed, tmp_path, text):
+    asked = copy_of(undisturbed, tmp_path / "out")
+    (asked.folder.task(1) / "version.json").write_text(text)
+    with pytest.raises(Invalid, match=r"task-01: no result can be read .*; remove this folder and start again"):
+        performed(asked)
+
+
 def test_another_recipe_is_another_run_in_the_same_folder(undisturbed):
     before = everything(undisturbed)
     other = order(undisturbed.out, epochs=1)
@@ -187,7 +238,7 @@ def kept(asked: Order, t: int) -> dict[str, int]:
 
 
 def test_exemplars_are_kept_and_rehearsed(undisturbed):
-    assert [line["exemplars"] for line in lines(undisturbed)] == [0, 4, 8]
+    assert [line["rehearsed"] for line in lines(undisturbed)] == [0, 4, 8]
     assert kept(undisturbed, 1) == dict.fromkeys("0123", 2)
     trained = {image for task in TASKS for image in task.train.ids}
     assert trained.issuperset(undisturbed.folder.exemplars(2))
@@ -204,14 +255,14 @@ def test_a_fixed_total_shrinks_the_share_of_each_class_and_keeps_the_most_wanted
 def test_without_memory_nothing_is_kept(tmp_path):
     asked = order(tmp_path, "lwf", memory=None, epochs=1)
     performed(asked, TASKS[:2])
-    assert [line["exemplars"] for line in lines(asked)] == [0, 0]
+    assert [line["rehearsed"] for line in lines(asked)] == [0, 0]
     assert asked.folder.exemplars(1) == []
 
 
 def test_joint_learns_from_every_earlier_image_whatever_the_memory(tmp_path):
     asked = order(tmp_path, "joint", epochs=1)
     performed(asked)
-    assert [line["exemplars"] for line in lines(asked)] == [0, 12, 24]
+    assert [line["rehearsed"] for line in lines(asked)] == [0, 12, 24]
 
 
 def test_no_two_processes_work_on_one_run(undisturbed):
@@ -255,6 +306,6 @@ def test_archives_of_photographs_are_learned_task_by_task(tmp_path):
     first, second = lines(asked)
     assert len(second["taw"]["accuracy"]) == 2
     assert None not in second["taw"]["accuracy"]
-    assert second["exemplars"] == 20
+    assert second["rehearsed"] == 20
     assert isinstance(load_version(asked.folder.task(1)).network.heads[0].weight, Tensor)
     assert first["classes"] == 10
