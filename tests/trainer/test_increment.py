@@ -21,6 +21,7 @@ from trainer.recipes import resolve
 from trainer.reporting import SilentReport
 
 SIZE = 8
+SMALL = Architecture("resnet32", image_size=SIZE, channels=3)
 QUICK: dict[str, Any] = {"epochs": 6, "minibatch": 8, "learning_rate": 0.05, "augmentation": "none"}
 
 
@@ -53,18 +54,20 @@ def taught(
     new_classes: int = 2,
     exemplars: ImageSet | None = None,
     weights_folder: Path = Path("absent"),
+    architecture: Architecture = SMALL,
+    device: str = "cpu",
     **recipe: Any,
 ) -> Learned:
     return learn(
         parent=parent,
-        architecture=Architecture("resnet32", image_size=SIZE, channels=3),
+        architecture=architecture,
         new_classes=new_classes,
         images=images,
         exemplars=exemplars,
         strategy=strategy,
         recipe=resolve(strategy, QUICK, recipe),
         weights_folder=weights_folder,
-        device=torch.device("cpu"),
+        device=torch.device(device),
         report=SilentReport(),
     )
 
@@ -187,6 +190,40 @@ def test_every_strategy_learns_task_after_task_with_exemplars_and_stays_finite(s
     ]
     shares = [float((part.argmax(1) == torch.arange(2).repeat_interleave(10)).double().mean()) for part in within]
     assert min(shares) >= 0.8, shares
+
+
+@pytest.mark.parametrize("strategy", ["lwm-bsr", "lucir-bsr"])
+def test_a_torchvision_network_learns_by_where_it_looks_and_by_cosines(strategy):
+    size, learned = 64, None
+    for task in range(2):
+        small = images_of(2 * task, 2 * task + 1, each=6)
+        enlarged = nn.functional.interpolate(small.pixels.float(), size=size).to(torch.uint8)
+        learned = taught(
+            learned,
+            ImageSet(enlarged, small.targets, small.ids),
+            strategy=strategy,
+            architecture=Architecture("resnet18", image_size=size, channels=3),
+            epochs=2,
+        )
+    assert learned is not None
+    assert learned.network.task_sizes == (2, 2)
+    assert torch.isfinite(learned.network.row_norms()).all()
+
+
+def test_maps_of_a_single_position_are_no_attention():
+    with pytest.raises(StrategyUnfit, match=r"'lwm' cannot train .* 'resnet18' .* of 32 × 32 images.* single position"):
+        taught(None, images_of(0, 1), strategy="lwm", architecture=Architecture("resnet18", image_size=32, channels=3))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("strategy", ["lwf-bsr", "lwm-bsr", "lucir-bsr"])
+def test_a_gpu_learns_the_same_classes(strategy):
+    first = taught(None, images_of(0, 1), strategy=strategy, device="cuda", schedule="plateau")
+    exemplars = images_of(0, 1, each=5)
+    second = taught(first, images_of(2, 3), strategy=strategy, exemplars=exemplars, device="cuda", align_weights=False)
+    unseen = images_of(0, 1, 2, 3, seed=7)
+    assert float((logits(second, unseen).argmax(1) == unseen.targets).double().mean()) > 0.7
 
 
 def test_lucir_s_old_rows_stay_with_rehearsal_too_while_scale_and_backbone_move():

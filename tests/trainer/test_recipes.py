@@ -1,13 +1,15 @@
 """Recipes: what applies, in which order, and how a wrong one is answered."""
 
 import json
+from typing import get_args
 
 import pytest
 from pydantic import ValidationError
 
 import losses
-from losses.strategies import HeadKind
+from losses.strategies import HeadKind, get
 from storage.errors import RecipeInvalid, StrategyUnfit, UnknownStrategy
+from trainer.networks.heads import HEAD_KINDS
 from trainer.recipes import PRESETS, Recipe, check_fit, resolve, schema
 
 
@@ -209,6 +211,11 @@ def test_recipes_and_objectives_agree_on_defaults(name):
 
 
 # Fit
+
+
+def test_strategies_and_networks_mean_the_same_by_kinds_of_heads():
+    assert set(get_args(HeadKind)) == set(HEAD_KINDS)
+    assert {get(name).head for name in losses.names()} - {None} == set(HEAD_KINDS)
 
 
 def fit(strategy: str, *, network: str = "resnet32", head_kind: HeadKind | None = None, **recipe: object) -> None:
