@@ -1,6 +1,8 @@
 """The table of strategies: what each asks for, says of itself, and has an ear for."""
 
+import re
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -107,3 +109,9 @@ def test_every_hyper_parameter_is_one_of_the_objective():
 def test_an_unknown_strategy_is_answered_with_the_known_ones():
     with pytest.raises(KeyError, match=r"no strategy 'lfw'; known are finetune, .*lwf.*lucir-bsr"):
         losses.objective("lfw")
+
+
+def test_the_guide_has_every_strategy_with_the_formula_of_its_row():
+    guide = (Path(__file__).parents[2] / "docs" / "strategies.md").read_text(encoding="utf-8")
+    told = dict(re.findall(r"^\| `([a-z0-9-]+)` \| (CE[^|]*?) \|", guide, re.MULTILINE))
+    assert told == {name: strategies.get(name).formula for name in DISTILLING}
