@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import distribution, packages_distributions
 from pathlib import Path
 
@@ -141,10 +142,20 @@ def test_it_needs_six_packages_and_does_without_the_plots(tmp_path, data, in_pro
         assert [(row["strategy"], row["task"]) for row in csv.DictReader(file)] == rows
 
 
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Start processes that Ctrl-C ends: where these tests run in the background of a shell, it would be ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_ctrl_c_ends_every_run_at_once_and_leaves_nothing_behind(tmp_path, data):
     out = tmp_path / "out"
     words = command(data, out, "--strategies", "finetune,lwf,joint", "--jobs", "2", epochs=2000)
-    with subprocess.Popen(words, env=environment(), stderr=subprocess.PIPE, text=True) as process:
+    with interruptible(), subprocess.Popen(words, env=environment(), stderr=subprocess.PIPE, text=True) as process:
         itself = psutil.Process(process.pid)
         eventually(lambda: len(itself.children()) == 2)
         children = itself.children()
