@@ -36,6 +36,21 @@ def check_strategy(
     return recipe
 
 
+def check_of_model(
+    connection: Connection, model: Model, strategy: str, *layers: Mapping[str, Any], retention: Retention | None = None
+) -> Recipe:
+    """The same for a model that is there, with the retention it has or is about to have."""
+    return check_strategy(
+        strategy,
+        *layers,
+        network=model.network,
+        channels=model.channels,
+        image_size=model.image_size,
+        retention=retention or model.retention,
+        head_kind=head_kind(connection, model),
+    )
+
+
 def head_kind(connection: Connection, model: Model) -> HeadKind | None:
     """The kind of heads of a model's versions, fixed by the first one's strategy; None before that."""
     strategy = versions.first_strategy(connection, model)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from sqlalchemy import Connection
 
-from api.fitness import check_first, check_strategy, head_kind
+from api.fitness import check_first, check_of_model, head_kind
 from api.schemas.increments import IncrementIn
 from storage.domain import KnownClasses, Model, Promotion
 from storage.errors import Invalid, RecipeInvalid
@@ -30,18 +30,8 @@ class Wish:
     def recipe_for(self, connection: Connection, model: Model) -> tuple[str, dict[str, Any]]:
         """Strategy and complete recipe; raises `UnknownStrategy`, `RecipeInvalid` and `StrategyUnfit`."""
         strategy = self.strategy or model.strategy
-        existing = head_kind(connection, model)
-        recipe = check_strategy(
-            strategy,
-            model.recipe,
-            self.recipe or {},
-            network=model.network,
-            channels=model.channels,
-            image_size=model.image_size,
-            retention=model.retention,
-            head_kind=existing,
-        )
-        if existing is None:
+        recipe = check_of_model(connection, model, strategy, model.recipe, self.recipe or {})
+        if head_kind(connection, model) is None:
             check_first(strategy, default=model.strategy)
         return strategy, recipe.model_dump(mode="json")
 

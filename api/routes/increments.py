@@ -7,7 +7,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from api import admission, views, wishes
 from api.bodies import ARCHIVES
-from api.fitness import check_strategy, head_kind, rehearses
+from api.fitness import check_of_model, rehearses
 from api.problems import problems
 from api.routes.models import Cursor, Limit
 from api.schemas.base import PageOut, in_openapi
@@ -147,15 +147,7 @@ def retry_increment(increment_id: str, service: ServiceDep) -> IncrementOut:
     with service.database.write() as connection:
         found = increments.get(connection, increment_id)
         model = models.lock(connection, models.by_id(connection, found.model_id).name)
-        check_strategy(
-            found.strategy,
-            found.recipe,
-            network=model.network,
-            channels=model.channels,
-            image_size=model.image_size,
-            retention=model.retention,
-            head_kind=head_kind(connection, model),
-        )
+        check_of_model(connection, model, found.strategy, found.recipe)
         increments.retry(connection, increment_id, model=model, rehearses=rehearses(model, found.strategy))
     service.wake_worker(increment_id)
     return _look(service, increment_id)

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Response
 from sqlalchemy import Connection
 
 from api import views
-from api.fitness import check_strategy, head_kind
+from api.fitness import check_of_model, check_strategy
 from api.problems import problems
 from api.schemas.base import PageOut
 from api.schemas.models import ModelChange, ModelIn, ModelOut
@@ -97,17 +97,9 @@ def change_model(name: str, body: ModelChange, service: ServiceDep) -> ModelOut:
 
 def _check_change(connection: Connection, model: Model, values: Mapping[str, Any]) -> None:
     """Only what is changed can be wrong: a model whose defaults no longer fit can still be given others, one by one."""
-    if not values.keys() & {"strategy", "recipe", "retention"}:
-        return
-    check_strategy(
-        values.get("strategy", model.strategy),
-        values.get("recipe", model.recipe),
-        network=model.network,
-        channels=model.channels,
-        image_size=model.image_size,
-        retention=values.get("retention", model.retention),
-        head_kind=head_kind(connection, model),
-    )
+    if values.keys() & {"strategy", "recipe", "retention"}:
+        strategy, recipe = values.get("strategy", model.strategy), values.get("recipe", model.recipe)
+        check_of_model(connection, model, strategy, recipe, retention=values.get("retention"))
 
 
 @router.delete("/{name}", status_code=204, responses=problems(ModelNotFound, ModelBusy))
