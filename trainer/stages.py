@@ -11,9 +11,10 @@ from storage import batches, images, leases
 from storage.domain import BatchStatus
 from storage.errors import Invalid
 from storage.publication import next_number
-from trainer import exemplars, metrics
+from trainer import exemplars
 from trainer.attempt import ClaimLost
-from trainer.increment import Architecture, Learned, features_of, head_rows, learn, logits_of
+from trainer.evaluation import evaluate
+from trainer.increment import Architecture, Learned, features_of, learn
 from trainer.ingestion import ingest_archive
 from trainer.job import Job
 from trainer.material import Material, gather
@@ -105,16 +106,9 @@ def _found(job: Job, tools: Tools) -> Ingested:
 def _evaluate(job: Job, material: Material, learned: Learned, tools: Tools) -> dict[str, Any]:
     """Every metric of the new version, on every task whose evaluation images are still there."""
     first, *others = [task for task in material.tests if task is not None]
+    labels = [label for task in material.tasks for label in task]
     everything = sum(others, start=first)
-    norms, biases = head_rows(learned.network)
-    measurement = metrics.measure(
-        logits=logits_of(learned, everything, report=tools.report).numpy(),
-        targets=everything.targets.numpy(),
-        task_sizes=learned.network.task_sizes,
-        weight_norms=norms,
-        biases=biases,
-    )
-    return metrics.document(job.documents, measurement, labels=[label for task in material.tasks for label in task])
+    return evaluate(learned, everything, ancestors=job.documents, labels=labels, report=tools.report)
 
 
 def _write(job: Job, learned: Learned, outcome: Mapping[str, Any], tools: Tools) -> None:

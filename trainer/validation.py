@@ -20,7 +20,7 @@ def split_by_hash(images: ImageSet, *, share: float) -> tuple[ImageSet, ImageSet
     image is left to validate on, those of the smallest hash that no class depends on are; there are none where every
     class has a single distinct image.
 
-    Evaluation images were taken out long before, by the hash of the stored file (`trainer.ingestion`); this is another
+    Evaluation images were taken out long before, by the hash of the stored file (`trainer.sides`); this is another
     hash of other bytes, so that the share is one of what was left.
     """
     hashes = [_hash(image.numpy().tobytes()) for image in images.pixels.cpu()]

@@ -14,6 +14,6 @@ class StrategyOut(Answer):
     title: str
     explanation: str
     source: str
-    formula: str = Field(description="What is minimised from the second increment on, in the notation of the guide.")
+    formula: str = Field(description="What is minimised from the second increment on, as docs/strategies.md writes it.")
     head: Literal["linear", "cosine"] | None = Field(description="Kind of heads it needs; null: either.")
     recipe_schema: dict[str, Any]

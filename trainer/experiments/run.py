@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 
-from trainer import exemplars, metrics
+from trainer import exemplars
 from trainer.data import ImageSet
+from trainer.evaluation import evaluate
 from trainer.experiments import results
 from trainer.experiments.plan import Run, code_version
 from trainer.experiments.runfolder import RunFolder
 from trainer.experiments.tasks import Task, joined
-from trainer.increment import Architecture, Learned, features_of, head_rows, learn, logits_of
+from trainer.increment import Architecture, Learned, features_of, learn
 from trainer.recipes import known
 from trainer.reporting import SilentReport
 
@@ -150,17 +151,13 @@ def _rehearsed(order: Order, tasks: Sequence[Task]) -> ImageSet | None:
 
 def _measured(order: Order, tasks: Sequence[Task], learned: Learned) -> dict[str, Any]:
     """The metrics document of the new version, on the test images of all its tasks."""
-    everything = joined([task.test for task in tasks])
-    norms, biases = head_rows(learned.network)
-    measurement = metrics.measure(
-        logits=logits_of(learned, everything, report=SilentReport()).numpy(),
-        targets=everything.targets.numpy(),
-        task_sizes=learned.network.task_sizes,
-        weight_norms=norms,
-        biases=biases,
+    return evaluate(
+        learned,
+        joined([task.test for task in tasks]),
+        ancestors=[order.folder.manifest(t)["metrics"] for t in range(len(tasks) - 1)],
+        labels=[label for task in tasks for label in task.labels],
+        report=SilentReport(),
     )
-    ancestors = [order.folder.manifest(t)["metrics"] for t in range(len(tasks) - 1)]
-    return metrics.document(ancestors, measurement, labels=[label for task in tasks for label in task.labels])
 
 
 def _chosen(run: Run, tasks: Sequence[Task], learned: Learned, kept: ImageSet | None) -> dict[int, tuple[str, ...]]:

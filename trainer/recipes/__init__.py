@@ -2,7 +2,7 @@
 
 from trainer.recipes.fit import check_fit
 from trainer.recipes.presets import PRESETS
-from trainer.recipes.recipe import AugmentationKind, Recipe, Sampling, ScheduleKind, Selection
+from trainer.recipes.recipe import AugmentationKind, Recipe, Sampling, Selection
 from trainer.recipes.resolution import known, resolve, schema
 
 __all__ = [
@@ -10,7 +10,6 @@ __all__ = [
     "AugmentationKind",
     "Recipe",
     "Sampling",
-    "ScheduleKind",
     "Selection",
     "check_fit",
     "known",
