@@ -1,6 +1,6 @@
 """Images in memory as the training loop wants them: one uint8 tensor, its targets, and who each image is."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -10,33 +10,63 @@ from torch import Tensor
 from storage.domain import Image
 from trainer.networks.transforms import decode, pixels
 
+_COUNTED = 256  # images whose grey levels are counted at a time
+_ALL = torch.empty(0, dtype=torch.int64)  # stands for every row of a pool
+
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Decoded images of known targets."""
+    """Decoded images of known targets: rows of a pool of pixels, which several sets share and which may lie in a file.
 
-    pixels: Tensor  # uint8 [images, channels, size, size]
+    Choosing and joining sets of one pool moves no pixels.
+    """
+
+    pool: Tensor  # uint8 [pooled, channels, size, size]
     targets: Tensor  # int64 [images], class index in the order of the logits
     ids: tuple[str, ...]  # of the stored images
+    rows: Tensor = _ALL  # int64 [images], where each stands in the pool
+
+    def __post_init__(self) -> None:
+        """Take the whole pool where no rows are named."""
+        if self.rows is _ALL:
+            object.__setattr__(self, "rows", torch.arange(len(self.pool)))
+        if not len(self.rows) == len(self.targets) == len(self.ids):
+            raise ValueError(f"{len(self.rows)} images, {len(self.targets)} targets, {len(self.ids)} ids")
 
     def __len__(self) -> int:
         """How many images there are."""
         return len(self.ids)
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of each image."""
+        channels, height, width = self.pool.shape[1:]
+        return channels, height, width
+
+    @property
+    def pixels(self) -> Tensor:
+        """A copy of all pixels, uint8 [images, channels, size, size]."""
+        return self.pool[self.rows]
+
+    def minibatches(self, size: int) -> Iterator[Tensor]:
+        """The pixels in their order, copies of ``size`` images at a time and of the rest."""
+        for rows in torch.split(self.rows, size):
+            yield self.pool[rows]
+
     def __add__(self, other: "ImageSet") -> "ImageSet":
-        """Both sets, this one first."""
-        return ImageSet(
-            pixels=torch.cat([self.pixels, other.pixels]),
-            targets=torch.cat([self.targets, other.targets]),
-            ids=self.ids + other.ids,
-        )
+        """Both sets, this one first; the pixels are copied unless they are in one pool."""
+        together = {"targets": torch.cat([self.targets, other.targets]), "ids": self.ids + other.ids}
+        if self.pool is other.pool:
+            return ImageSet(self.pool, rows=torch.cat([self.rows, other.rows]), **together)  # type: ignore[arg-type]
+        return ImageSet(torch.cat([self.pixels, other.pixels]), **together)  # type: ignore[arg-type]
 
     def select(self, positions: Tensor) -> "ImageSet":
-        """The images at ``positions`` (int64 [chosen]), in that order; their pixels are copied."""
+        """The images at ``positions`` (int64 [chosen]), in that order."""
         return ImageSet(
-            pixels=self.pixels[positions],
+            self.pool,
             targets=self.targets[positions],
             ids=tuple(self.ids[position] for position in positions.tolist()),
+            rows=self.rows[positions],
         )
 
 
@@ -72,22 +102,27 @@ def load(
             resident[position] = decoded
             advanced(position + 1)
     targets = torch.tensor([classes[image.label] for image in stored], dtype=torch.int64)
-    return ImageSet(pixels=resident, targets=targets, ids=tuple(image.id for image in stored))
+    return ImageSet(resident, targets=targets, ids=tuple(image.id for image in stored))
 
 
-def channel_statistics(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel over uint8 [images, channels, h, w], on the scale 0…1.
+def channel_statistics(images: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel, on the scale 0…1.
 
-    Counted per value, so that memory does not grow with the number of images; a flat channel gets the deviation of
-    one grey level, which keeps the normalised image finite.
+    Counted per grey level, minibatch by minibatch, so that memory does not grow with the number of images and the
+    result does not depend on their order; a flat channel gets the deviation of one grey level, which keeps the
+    normalised image finite.
     """
+    channels = images.shape[0]
+    counts = torch.zeros(channels, 256, dtype=torch.int64)
+    for minibatch in images.minibatches(_COUNTED):
+        for channel in range(channels):
+            counts[channel] += torch.bincount(minibatch[:, channel].flatten(), minlength=256)
     levels = torch.arange(256, dtype=torch.float64) / 255
-    means, deviations = [], []
-    for channel in range(pixels.shape[1]):
-        share = torch.bincount(pixels[:, channel].flatten(), minlength=256).double()
-        share /= share.sum()
-        mean = float((share * levels).sum())
-        variance = float((share * (levels - mean) ** 2).sum())
-        means.append(round(mean, 6))
-        deviations.append(round(max(variance**0.5, 1 / 255), 6))
-    return tuple(means), tuple(deviations)
+    shares = counts.double() / counts.sum(1, keepdim=True)
+    means = (shares * levels).sum(1)
+    deviations = ((shares * (levels - means[:, None]) ** 2).sum(1)).sqrt().clamp_min(1 / 255)
+    return _rounded(means), _rounded(deviations)
+
+
+def _rounded(statistics: Tensor) -> tuple[float, ...]:
+    return tuple(round(value, 6) for value in statistics.tolist())

@@ -78,7 +78,7 @@ def learn(
     else:
         network = copy.deepcopy(parent.network)
     if parent is None:
-        mean, std = channel_statistics(images.pixels)
+        mean, std = channel_statistics(images)
         transform = EvaluationTransform(architecture.image_size, architecture.channels, mean=mean, std=std)
     else:
         transform = parent.transform
@@ -163,7 +163,7 @@ def _outputs(
 ) -> Tensor:
     device = next(learned.network.eval().parameters()).device
     parts: list[Tensor] = []
-    for pixels in torch.split(images.pixels, EVALUATION_MINIBATCH):
+    for pixels in images.minibatches(EVALUATION_MINIBATCH):
         inputs = learned.transform.normalise(pixels.to(device))
         parts.append(outputs(inputs).float().cpu())
         report.progress(step=min(len(parts) * EVALUATION_MINIBATCH, len(images)), steps=len(images))

@@ -124,7 +124,7 @@ class _Validation:
         student = self.lesson.student.eval()
         device = next(student.parameters()).device
         total: Tensor | float = 0.0
-        parts = (torch.split(part, VALIDATION_MINIBATCH) for part in (self.images.pixels, self.images.targets))
+        parts = self.images.minibatches(VALIDATION_MINIBATCH), torch.split(self.images.targets, VALIDATION_MINIBATCH)
         for pixels, targets in zip(*parts, strict=True):
             inputs = self.transform.normalise(pixels.to(device))
             total = total + self.lesson.classification(inputs, targets.to(device)) * len(targets)

@@ -9,6 +9,7 @@ import torch
 from trainer.data import ImageSet
 
 _HASH_BYTES = 8
+_HASHED = 256  # images at a time
 
 
 def split_by_hash(images: ImageSet, *, share: float) -> tuple[ImageSet, ImageSet]:
@@ -23,7 +24,7 @@ def split_by_hash(images: ImageSet, *, share: float) -> tuple[ImageSet, ImageSet
     Evaluation images were taken out long before, by the hash of the stored file (`trainer.sides`); this is another
     hash of other bytes, so that the share is one of what was left.
     """
-    hashes = [_hash(image.numpy().tobytes()) for image in images.pixels.cpu()]
+    hashes = [_hash(image.numpy().tobytes()) for few in images.minibatches(_HASHED) for image in few.cpu()]
     distinct: dict[int, set[int]] = defaultdict(set)
     for target, code in zip(images.targets.tolist(), hashes, strict=True):
         distinct[target].add(code)

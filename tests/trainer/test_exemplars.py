@@ -124,7 +124,7 @@ def images_of(ids: Mapping[int, Sequence[str]]) -> ImageSet:
     rows = sorted((place, target, name) for target, names in ids.items() for place, name in enumerate(names))
     pixels = torch.tensor([[sum(name.encode()) % 256, int(name[1:] or 0) + 1] for _, _, name in rows])
     return ImageSet(
-        pixels=pixels.to(torch.uint8).reshape(-1, 1, 1, 2),
+        pixels.to(torch.uint8).reshape(-1, 1, 1, 2),
         targets=torch.tensor([target for _, target, _ in rows], dtype=torch.int64),
         ids=tuple(name for _, _, name in rows),
     )

@@ -305,7 +305,7 @@ def test_the_seed_decides_and_nothing_else(first):
 
 
 def test_the_first_images_fix_how_all_later_ones_are_normalised(first):
-    mean, std = channel_statistics(images_of(0, 1).pixels)
+    mean, std = channel_statistics(images_of(0, 1))
     assert first.transform == EvaluationTransform(SIZE, 3, mean=mean, std=std)
     darker = images_of(2, 3)
     second = taught(first, ImageSet(darker.pixels // 4, darker.targets, darker.ids), epochs=1)

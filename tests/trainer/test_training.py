@@ -71,7 +71,7 @@ def network(*task_sizes: int, size: int = SIZE, seed: int = 0) -> IncrementalNet
 
 
 def transform_of(images: ImageSet) -> EvaluationTransform:
-    mean, std = channel_statistics(images.pixels)
+    mean, std = channel_statistics(images)
     return EvaluationTransform(images.pixels.shape[-1], 3, mean=mean, std=std)
 
 

@@ -35,12 +35,12 @@ class Dataset:
     @property
     def channels(self) -> int:
         """1 (grey) or 3 (colour)."""
-        return self.train.pixels.shape[1]
+        return self.train.shape[0]
 
     @property
     def image_size(self) -> int:
         """Height and width in pixels."""
-        return self.train.pixels.shape[2]
+        return self.train.shape[1]
 
 
 def load(sources: Sequence[str], *, folder: Path, image_size: int | None, limits: Limits, threads: int) -> Dataset:
@@ -68,7 +68,7 @@ def _of_collection(name: str, folder: Path, image_size: int | None, limits: Limi
         chosen = _chosen(targets, len(labels), limits.images_per_class if side == "train" else None)
         sets.append(
             ImageSet(
-                pixels=_resized(raw[chosen], image_size),
+                _resized(raw[chosen], image_size),
                 targets=targets[chosen],
                 ids=tuple(f"{side}/{position}" for position in chosen.tolist()),
             )
@@ -87,7 +87,7 @@ def _of_files(found: Found, image_size: int | None, limits: Limits, threads: int
         kept = [files[position] for position in chosen.tolist()]
         sets.append(
             ImageSet(
-                pixels=decoded(kept, image_size=size, threads=threads),
+                decoded(kept, image_size=size, threads=threads),
                 targets=targets[chosen],
                 ids=tuple(file.id for file in kept),
             )

@@ -87,7 +87,7 @@ def describe(
             weights = hashlib.sha256((weights_folder / name).read_bytes()).hexdigest()
         except OSError as error:
             raise Invalid(f"initial_weights {name!r} cannot be read from --weights-folder: {error}") from error
-    channels, size = tasks[0].train.pixels.shape[1:3]
+    channels, size, _width = tasks[0].train.shape
     return Setting(network, memory, recipe, weights, size, channels, sequence.digest(tasks))
 
 

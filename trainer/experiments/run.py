@@ -98,7 +98,7 @@ def _learn(order: Order, tasks: Sequence[Task], say: Say) -> None:
     began = time.monotonic()
     run, t, new = order.run, len(tasks) - 1, tasks[-1]
     kept = _rehearsed(order, tasks)
-    channels, size = new.train.pixels.shape[1:3]
+    channels, size, _width = new.train.shape
     learned = learn(
         # Always from its files, as in the service: what was interrupted goes on from exactly the same.
         parent=order.folder.learned(t - 1) if t else None,

@@ -93,7 +93,7 @@ def load(file: Path) -> tuple[Task, ...]:
 def joined(images: Sequence[ImageSet]) -> ImageSet:
     """Several sets as one, copied once."""
     return ImageSet(
-        pixels=torch.cat([part.pixels for part in images]),
+        torch.cat([part.pixels for part in images]),
         targets=torch.cat([part.targets for part in images]),
         ids=tuple(image for part in images for image in part.ids),
     )

@@ -35,7 +35,7 @@ def tasks_of(*sizes: int, train: int = 6, test: int = 4) -> tuple[Task, ...]:
 
 def _images(kinds: Sequence[int], each: int, *, seed: int) -> ImageSet:
     return ImageSet(
-        pixels=torch.cat([pixels_of(kind, each, seed=seed) for kind in kinds]),
+        torch.cat([pixels_of(kind, each, seed=seed) for kind in kinds]),
         targets=torch.tensor([kind for kind in kinds for _ in range(each)]),
         ids=tuple(f"{seed}/{kind}/{number}" for kind in kinds for number in range(each)),
     )

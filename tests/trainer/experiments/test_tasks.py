@@ -119,7 +119,7 @@ def test_what_is_saved_is_what_is_loaded(tmp_path):
 def changed_pixel(task: Task) -> Task:
     pixels = task.test.pixels.clone()
     pixels[0, 0, 0, 0] ^= 1
-    return replace(task, test=replace(task.test, pixels=pixels))
+    return replace(task, test=replace(task.test, pool=pixels))
 
 
 @pytest.mark.parametrize(
