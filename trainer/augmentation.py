@@ -39,9 +39,9 @@ class Augmentation:
         if flips:
             mirrored = self._draw(batch, 2).bool().to(device)
             columns = torch.where(mirrored, columns.flip(1), columns)
-        which = torch.arange(batch, device=device)[:, None, None, None]
-        channel = torch.arange(self.channels, device=device)[None, :, None, None]
-        return images[which, channel, rows[:, None, :, None], columns[:, None, None, :]]
+        which = torch.arange(batch, device=device)[:, None, None]
+        # All channels of a position are taken at once; the result is in channels-last memory.
+        return images.permute(0, 2, 3, 1)[which, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
     def _shifted(self, batch: int) -> Tensor:
         """[batch, image_size] source positions along one axis.

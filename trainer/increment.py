@@ -15,9 +15,11 @@ from losses import objective
 from losses.strategies import Strategy
 from storage.errors import RecipeInvalid
 from trainer.alignment import align_weights
+from trainer.checkpoint import Checkpoints
 from trainer.data import ImageSet, channel_statistics
+from trainer.execution import Execution, choose
 from trainer.lesson import Lesson
-from trainer.networks import EvaluationTransform, IncrementalNetwork, build, load_initial_weights
+from trainer.networks import EvaluationTransform, IncrementalNetwork, build, folded, load_initial_weights
 from trainer.pace import LossNotFinite
 from trainer.recipes import Recipe, check_fit, known
 from trainer.reporting import Report
@@ -41,6 +43,7 @@ class Learned:
 
     network: IncrementalNetwork
     transform: EvaluationTransform
+    execution: Execution | None = None  # how it was computed; None for one that was read from its folder
 
 
 def learn(
@@ -55,12 +58,14 @@ def learn(
     weights_folder: Path,
     device: torch.device,
     report: Report,
+    checkpoints: Checkpoints | None = None,
 ) -> Learned:
     """Train one increment on ``images`` of the batch and the parent's ``exemplars``; the parent is left as it was.
 
     Images of old classes, in either, are rehearsed. For a strategy that learns from every image, ``exemplars`` are all
     training images of the old tasks. Normalisation is fixed by the first increment's images, the kind of heads by the
-    first increment's strategy. Raises `StrategyUnfit` where the network is not what the strategy needs,
+    first increment's strategy. With ``checkpoints`` it goes on from the last one, to the weights it would have come to
+    undisturbed. Raises `StrategyUnfit` where the network is not what the strategy needs,
     `RecipeInvalid` for initial weights that are missing or do not fit, and `LossNotFinite`.
     """
     chosen = known(strategy)
@@ -86,6 +91,9 @@ def learn(
     shown = images + exemplars if exemplars else images
     old_classes = sum(network.task_sizes[:-1])
     rehearsal = bool((shown.targets < old_classes).any())
+    saved = checkpoints.load() if checkpoints is not None else None
+    execution = Execution.from_json(saved.state["execution"]) if saved else choose(device, recipe.precision)
+    torch.set_num_threads(execution.threads)
     lesson = Lesson(
         student=network.to(device, memory_format=torch.channels_last),  # type: ignore[call-overload]
         teacher=_teacher(parent, device) if chosen.weights.distils else None,
@@ -98,11 +106,14 @@ def learn(
         transform=transform,
         fixed=_fixed(network, chosen, rehearsal=rehearsal),
         recipe=recipe,
+        execution=execution,
         report=report,
+        saved=saved,
+        checkpoints=checkpoints,
     )
     if recipe.align_weights:
         align_weights(network)
-    return Learned(network.eval(), transform)
+    return Learned(network.eval(), transform, execution)
 
 
 def _fresh(
@@ -140,10 +151,7 @@ def _start_from(network: IncrementalNetwork, file: Path) -> None:
 def _teacher(parent: Learned | None, device: torch.device) -> IncrementalNetwork | None:
     if parent is None:
         return None
-    teacher = copy.deepcopy(parent.network)
-    teacher.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    teacher.eval().requires_grad_(False)
-    return teacher
+    return folded(parent.network).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
 @torch.inference_mode()

@@ -53,6 +53,12 @@ class Lesson:
             rehearsal=self.rehearsal,
         ).total
 
-    @torch.no_grad()
     def _taught(self, inputs: Tensor, *, stage: bool) -> Observed | None:
-        return self.teacher.observe(inputs, stage=stage) if self.teacher is not None else None
+        if self.teacher is None:
+            return None
+        if stage:  # maps are gradients, which inference mode rules out
+            with torch.no_grad():
+                return self.teacher.observe(inputs, stage=True)
+        with torch.inference_mode():
+            taught = self.teacher.observe(inputs)
+        return Observed(taught.logits.clone(), taught.features.clone())  # usable where gradients are kept

@@ -16,10 +16,12 @@ class LossNotFinite(Exception):
 class Pace:
     """Keeps the count of steps, loss and speed; looks at the loss, which makes a GPU wait, only when it reports."""
 
-    def __init__(self, report: Report, *, epochs: int, steps: int) -> None:
+    def __init__(self, report: Report, *, epochs: int, steps: int, begun: int = 0) -> None:
+        """Of ``epochs`` with ``steps`` each, ``begun`` were done by an earlier attempt."""
         self._report = report
         self._epochs = epochs
         self._steps = steps
+        self._begun = begun
         self._began = time.monotonic()
         self._images = 0
 
@@ -60,7 +62,8 @@ class Pace:
         return round(loss, 6)
 
     def _state(self) -> dict[str, Any]:
-        done = (self._epoch - 1) * self._steps + self._step
+        done = (self._epoch - 1 - self._begun) * self._steps + self._step  # by this attempt
+        whole = (self._epochs - self._begun) * self._steps
         elapsed = time.monotonic() - self._began
         return {
             "epoch": self._epoch,
@@ -69,5 +72,5 @@ class Pace:
             "steps": self._steps,
             "loss": self._mean_loss(),
             "images_per_second": round(self._images / max(elapsed, 1e-9), 1),
-            "eta_seconds": round(elapsed / done * (self._epochs * self._steps - done), 1),
+            "eta_seconds": round(elapsed / done * (whole - done), 1),
         }

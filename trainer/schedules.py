@@ -1,8 +1,8 @@
 """How the learning rate moves while a network learns, and when learning ends."""
 
 import math
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,12 @@ class Schedule(Protocol):
 
     def finish(self) -> None:
         """After the last epoch."""
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """What has come of it so far, beside the optimiser's own state: as JSON, and as tensors by name."""
+
+    def restore(self, values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        """Go on from a state; the optimiser and the network were restored before."""
 
 
 def schedule_for(
@@ -106,6 +112,14 @@ class Planned:
     def finish(self) -> None:
         """Leave the last weights."""
 
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """The scheduler's place."""
+        return self._scheduler.state_dict(), {}
+
+    def restore(self, values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        """Go on from that place."""
+        self._scheduler.load_state_dict(dict(values))
+
 
 class Plateau:
     """The published schedule (LOSSES): the rate is divided where the validation loss no longer falls.
@@ -172,6 +186,25 @@ class Plateau:
         if self._best:
             for tensor, best in zip(self._tensors(), self._best, strict=True):
                 tensor.copy_(best)
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Rates, patience and the best weights."""
+        values = {
+            "rates": self._rates,
+            "steps": self._steps,
+            "waited": self._waited,
+            "lowest_loss": self._lowest_loss if self._best else None,  # JSON has no infinity
+        }
+        return values, {f"best.{place}": tensor for place, tensor in enumerate(self._best)}
+
+    def restore(self, values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        """Take them up again."""
+        self._rates, self._steps, self._waited = values["rates"], values["steps"], values["waited"]
+        if values["lowest_loss"] is not None:
+            self._lowest_loss = values["lowest_loss"]
+            own = self._tensors()
+            self._best = [torch.empty_like(tensor).copy_(tensors[f"best.{at}"]) for at, tensor in enumerate(own)]
+        self._set_rates()
 
     def _tensors(self) -> list[Tensor]:
         return [*self._network.parameters(), *self._network.buffers()]

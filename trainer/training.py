@@ -1,20 +1,21 @@
 """The training loop: minibatch SGD on images that lie in memory, towards an objective of `losses`."""
 
-import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from trainer.augmentation import Augmentation
+from trainer.checkpoint import Checkpoint, Checkpoints
 from trainer.data import ImageSet
+from trainer.execution import Execution
 from trainer.lesson import Lesson
+from trainer.minibatches import Minibatches
 from trainer.networks import EvaluationTransform, IncrementalNetwork
 from trainer.pace import Pace
+from trainer.progression import Progression
 from trainer.recipes import Recipe
 from trainer.reporting import Report
-from trainer.sampling import epoch_order
 from trainer.schedules import VALIDATED, Schedule, schedule_for
 from trainer.validation import split_by_hash
 
@@ -28,56 +29,61 @@ def train(
     transform: EvaluationTransform,
     fixed: Collection[nn.Module],
     recipe: Recipe,
+    execution: Execution,
     report: Report,
+    saved: Checkpoint | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> None:
     """Fit the lesson's student to ``images`` in place; its modules ``fixed`` stay as they are to the last bit.
 
-    Everything random comes from ``recipe.seed``, so on one machine, CPU and thread count the weights repeat to the
-    last bit. Raises `LossNotFinite`.
+    Everything random comes from ``recipe.seed``, so on one machine, CPU and execution the weights repeat to the last
+    bit; also when it goes on from ``saved``, one of the ``checkpoints`` that it made in the same execution. Raises
+    `LossNotFinite`.
     """
     student = lesson.student
     device = next(student.parameters()).device
     held = None
     if recipe.schedule in VALIDATED:
         images, held = split_by_hash(images, share=recipe.validation_share)
-    pixels, targets = images.pixels.to(device), images.targets.to(device)
     validation = _Validation(lesson, held, transform) if held else None
-    shuffling = torch.Generator().manual_seed(recipe.seed)
-    augment = Augmentation(
-        recipe.augmentation,
-        image_size=transform.image_size,
-        channels=transform.channels,
-        generator=torch.Generator(device).manual_seed(recipe.seed),
-    )
+    minibatches = Minibatches(images, transform=transform, recipe=recipe, device=device)
     trained = _parameters(student, fixed)
-    optimiser = torch.optim.SGD(
-        trained,
-        lr=recipe.learning_rate,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-        nesterov=recipe.momentum > 0,
-    )
-    # Parts of nearly one size, of two images at least: one alone leaves batch normalisation nothing to average over.
-    steps = max(1, min(math.ceil(len(images) / recipe.minibatch), len(images) // 2))
-    schedule = _schedule(recipe, optimiser, student, steps_per_epoch=steps)
-    pace = Pace(report, epochs=recipe.epochs, steps=steps)
-    for epoch in range(1, recipe.epochs + 1):
+    optimiser = _optimiser(recipe, trained, device)
+    schedule = _schedule(recipe, optimiser, student, steps_per_epoch=minibatches.steps)
+    progression = Progression(student, optimiser, schedule, minibatches, execution)
+    begun = progression.resume(saved) if saved is not None else 0
+    pace = Pace(report, epochs=recipe.epochs, steps=minibatches.steps, begun=begun)
+    for epoch in range(begun + 1, recipe.epochs + 1):
         _training_mode(student, fixed)
         pace.begin(epoch)
-        order = epoch_order(recipe.sampling, images.targets, generator=shuffling).to(device)
-        for step, chosen in enumerate(order.tensor_split(steps), start=1):
-            loss = lesson.loss(transform.normalise(augment(pixels[chosen])), targets[chosen]).total
+        for step, (inputs, targets) in enumerate(minibatches.epoch(), start=1):
+            with execution.autocast():
+                loss = lesson.loss(inputs, targets).total
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             if recipe.gradient_clip is not None:
                 nn.utils.clip_grad_norm_(trained, recipe.gradient_clip)
             optimiser.step()
             schedule.step()
-            pace.advance(step, loss.detach(), len(chosen))
+            pace.advance(step, loss.detach(), len(targets))
         pace.end()
-        if schedule.epoch(validation.loss() if validation else None):
+        ended = schedule.epoch(validation.loss() if validation else None)
+        if checkpoints is not None:
+            checkpoints.save(progression.checkpoint(epoch=recipe.epochs if ended else epoch))
+        if ended:
             break
     schedule.finish()
+
+
+def _optimiser(recipe: Recipe, trained: list[nn.Parameter], device: torch.device) -> torch.optim.Optimizer:
+    return torch.optim.SGD(
+        trained,
+        lr=recipe.learning_rate,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        nesterov=recipe.momentum > 0,
+        fused=device.type in {"cpu", "cuda"},
+    )
 
 
 def _parameters(student: IncrementalNetwork, fixed: Collection[nn.Module]) -> list[nn.Parameter]:

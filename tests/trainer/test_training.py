@@ -15,6 +15,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from losses import objective
 from trainer.data import ImageSet, channel_statistics
+from trainer.execution import choose
 from trainer.lesson import Lesson
 from trainer.networks import EvaluationTransform, IncrementalNetwork, build
 from trainer.pace import LossNotFinite
@@ -91,6 +92,7 @@ def trained(
         transform=transform_of(images),
         fixed=fixed,
         recipe=resolve("finetune", PLAIN, recipe),
+        execution=choose(torch.device("cpu"), "float32"),
         report=report or SilentReport(),
     )
     return student

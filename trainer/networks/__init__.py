@@ -4,6 +4,7 @@ Imports nothing but torch, torchvision (only when one of its networks is asked f
 """
 
 from trainer.networks.catalogue import build, check, names
+from trainer.networks.folding import folded
 from trainer.networks.incremental import IncrementalNetwork, Observed
 from trainer.networks.initial_weights import load_initial_weights
 from trainer.networks.transforms import EvaluationTransform, ImageRejected, decode, pixels
@@ -18,6 +19,7 @@ __all__ = [
     "build",
     "check",
     "decode",
+    "folded",
     "load_initial_weights",
     "load_version",
     "names",

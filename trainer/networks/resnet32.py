@@ -17,14 +17,15 @@ class BasicBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(out_channels)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(out_channels)
-        self.activation = nn.ReLU()
+        self.activation = nn.ReLU(inplace=True)
         self.stride = stride
         self.new_channels = out_channels - in_channels
 
     def forward(self, x: Tensor) -> Tensor:
         """[batch, in_channels, h, w] to [batch, out_channels, ⌈h / stride⌉, ⌈w / stride⌉]."""
-        residual = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
-        rectified: Tensor = self.activation(residual + self.shortcut(x))
+        residual = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)), inplace=True)))
+        residual += self.shortcut(x)
+        rectified: Tensor = self.activation(residual)
         return rectified
 
     def shortcut(self, x: Tensor) -> Tensor:
@@ -55,7 +56,7 @@ class ResNet32(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """[batch, channels, h, w] to [batch, 64]."""
-        maps: Tensor = self.stages(F.relu(self.bn1(self.conv1(images))))
+        maps: Tensor = self.stages(F.relu(self.bn1(self.conv1(images)), inplace=True))
         return maps.mean(dim=(2, 3))
 
 

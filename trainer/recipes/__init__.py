@@ -2,12 +2,13 @@
 
 from trainer.recipes.fit import check_fit
 from trainer.recipes.presets import PRESETS
-from trainer.recipes.recipe import AugmentationKind, Recipe, Sampling, Selection
+from trainer.recipes.recipe import AugmentationKind, Precision, Recipe, Sampling, Selection
 from trainer.recipes.resolution import known, resolve, schema
 
 __all__ = [
     "PRESETS",
     "AugmentationKind",
+    "Precision",
     "Recipe",
     "Sampling",
     "Selection",

@@ -12,6 +12,7 @@ ScheduleKind = Literal["constant", "cosine", "one-cycle", "plateau"]
 AugmentationKind = Literal["auto", "none", "crop", "crop-flip"]
 Sampling = Literal["uniform", "class-balanced"]
 Selection = Literal["herding", "random"]
+Precision = Literal["auto", "float32", "bfloat16"]
 
 WEIGHT_FILE = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}\.(safetensors|pth|pt)$"
 
@@ -99,6 +100,13 @@ class Recipe(BaseModel):
         Field(
             description="Training images shifted (crop) and mirrored (flip), as He et al. 2016 §4.2; "
             "auto does not mirror grey images, which are often digits or documents."
+        ),
+    ] = "auto"
+    precision: Annotated[
+        Precision,
+        Field(
+            description="Of convolutions and linear layers in training (weights stay float32): bfloat16 or float32; "
+            "auto takes bfloat16 where the processor has instructions for it (docs/benchmarks.md)."
         ),
     ] = "auto"
     seed: Annotated[
