@@ -109,13 +109,13 @@ def test_a_resumed_training_gives_the_weights_of_an_undisturbed_one(tmp_path, re
 def test_so_does_an_increment_with_a_teacher_and_exemplars(tmp_path, strategy):
     first = learned(strategy="lucir" if strategy.startswith("lucir") else "lwf", size=16)
     old = images_of(8, size=16)
-    options = {"parent": first, "exemplars": old, "strategy": strategy, "size": 16}
+    options: dict[str, Any] = {"parent": first, "exemplars": old, "strategy": strategy, "size": 16}
     undisturbed = learned(**options)
     assert_same(weights(interrupted(tmp_path / "c", 2, 2, **options)), weights(undisturbed))
 
 
 def test_so_does_a_network_with_dropout(tmp_path):
-    options = {"name": "mobilenet_v2", "size": 32, "epochs": 3}
+    options: dict[str, Any] = {"name": "mobilenet_v2", "size": 32, "epochs": 3}
     undisturbed = learned(**options)
     assert_same(weights(interrupted(tmp_path / "c", 1, **options)), weights(undisturbed))
 
@@ -128,7 +128,7 @@ def test_a_training_that_was_complete_is_not_gone_through_again(tmp_path):
 
 
 def test_one_that_had_come_to_a_halt_early_neither(tmp_path):
-    recipe = {"schedule": "plateau", "patience": 1, "validation_share": 0.3, "epochs": 50, "rate_divisor": 500.0}
+    recipe: dict[str, Any] = {"schedule": "plateau", "patience": 1, "validation_share": 0.3, "epochs": 50, "rate_divisor": 500.0}
     watched = Folder(tmp_path / "c")
     undisturbed = learned(watched, **recipe)
     assert len(watched.saved) < 50
