@@ -128,7 +128,13 @@ def test_a_training_that_was_complete_is_not_gone_through_again(tmp_path):
 
 
 def test_one_that_had_come_to_a_halt_early_neither(tmp_path):
-    recipe: dict[str, Any] = {"schedule": "plateau", "patience": 1, "validation_share": 0.3, "epochs": 50, "rate_divisor": 500.0}
+    recipe: dict[str, Any] = {
+        "schedule": "plateau",
+        "patience": 1,
+        "validation_share": 0.3,
+        "epochs": 50,
+        "rate_divisor": 500.0,
+    }
     watched = Folder(tmp_path / "c")
     undisturbed = learned(watched, **recipe)
     assert len(watched.saved) < 50
