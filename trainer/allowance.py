@@ -19,10 +19,12 @@ _AUTOGROUP = Path("/proc/self/autogroup")
 _AUTOGROUP_TRIES, _AUTOGROUP_SECONDS = 5, 0.1  # the kernel takes one such request in 0.1 s, from whomever
 _GRAIN = 1 << 15  # elements a thread, from which torch uses several
 _STACK = 8 << 20  # bytes a thread may reserve where no limit says otherwise
-# What torch raises for want of memory; it has no type for it on a CPU.
-_NO_MEMORY = re.compile(
-    r"DefaultCPUAllocator: (can't allocate|not enough) memory|std::bad_alloc\Z|Cannot allocate memory|"
-    r"can't start new thread"
+_LEAST = 128 << 20  # bytes to train with; in less the interpreter itself ends in ways that nobody can explain
+# What torch says for want of memory, with a type of its own only on a GPU.
+_NO_MEMORY = re.compile(r"DefaultCPUAllocator: (can't allocate|not enough) memory|\Astd::bad_alloc\Z")
+# What may have other reasons, but hardly in a process whose memory is bounded: oneDNN, OpenMP and Python itself.
+_NO_MEMORY_IF_BOUND = re.compile(
+    r"\Acould not create a (primitive|memory)|\Acan't start new thread|\Aerror return without exception set"
 )
 
 
@@ -54,7 +56,7 @@ def bound_memory(settings: Settings, *, device: "torch.device") -> None:
 
     The bound is one of private memory that is filled. The kernel's (RLIMIT_DATA) is one of private memory that is
     reserved, so what is reserved and empty now – threads' stacks, a GPU's address space – comes on top. Raises
-    `MemoryTooSmall` when more is filled already.
+    `MemoryTooSmall` when nearly as much is filled already.
     """
     import torch
 
@@ -67,10 +69,10 @@ def bound_memory(settings: Settings, *, device: "torch.device") -> None:
     torch.ones(threads * _GRAIN).add_(1)  # begins the threads
     torch.zeros(1, device=device)  # and what a GPU needs of this process
     reserved, filled = _private_bytes()
-    if filled >= bound:
+    if filled + _LEAST > bound:
         raise MemoryTooSmall(
-            f"ACCRETE_TRAINING_MEMORY_BYTES allows {_mebibytes(bound)}, and a training process takes "
-            f"{_mebibytes(filled)} before it begins: raise it."
+            f"ACCRETE_TRAINING_MEMORY_BYTES allows {_mebibytes(bound)}, and a training process fills "
+            f"{_mebibytes(filled)} before it begins: set it to {_mebibytes(filled + _LEAST)} at the least."
         )
     stack, _ = resource.getrlimit(resource.RLIMIT_STACK)
     stacks = threads * (stack if stack != resource.RLIM_INFINITY else _STACK)  # of the threads that decode images
@@ -95,17 +97,20 @@ def shortage(error: BaseException, settings: Settings) -> str | None:
             share, bound = settings.training_gpu_share, "ACCRETE_TRAINING_GPU_SHARE"
             held = f"{share:.0%} of the GPU's memory" if share is not None else "the GPU has left"
             return f"training needs more memory than {held}: {_ways_out(bound if share is not None else None)}"
-        if isinstance(one, MemoryError) or _says_no_memory(one):
-            allowed, bound = settings.training_memory_bytes, "ACCRETE_TRAINING_MEMORY_BYTES"
+        allowed, bound = settings.training_memory_bytes, "ACCRETE_TRAINING_MEMORY_BYTES"
+        if isinstance(one, MemoryError) or _says_no_memory(one, bounded=allowed is not None):
             held = f"the {_mebibytes(allowed)} it is allowed" if allowed is not None else "this machine has left"
             return f"training needs more memory than {held}: {_ways_out(bound if allowed is not None else None)}"
     return None
 
 
-def _says_no_memory(error: BaseException) -> bool:
+def _says_no_memory(error: BaseException, *, bounded: bool) -> bool:
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    return isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None
+    if not isinstance(error, RuntimeError | SystemError):
+        return False
+    said = str(error)
+    return _NO_MEMORY.search(said) is not None or (bounded and _NO_MEMORY_IF_BOUND.search(said) is not None)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -71,12 +71,12 @@ def training_of(job: Job, material: Material) -> dict[str, str]:
     parts: dict[str, Any] = {
         "increment": job.increment.id,
         "parent": (parent.number, parent.files["weights.safetensors"].sha256) if parent is not None else None,
-        "data": job.batch.digest,
-        "images": _named(material.train),
-        "rehearsed images": _named(material.rehearsed) if material.rehearsed is not None else None,
+        "batch": job.batch.digest,
+        "set of images": _named(material.train),
+        "set of exemplars": _named(material.rehearsed) if material.rehearsed is not None else None,
         "strategy": job.increment.strategy,
         "recipe": dict(job.increment.recipe),
-        "software": {name: release_of(name) for name in _SOFTWARE},
+        "software version": {name: release_of(name) for name in _SOFTWARE},
     }
     return {name: _digest(part) for name, part in parts.items()}
 

@@ -134,16 +134,17 @@ def test_the_weights_are_those_of_an_undisturbed_run(
 
 def test_a_published_increment_leaves_no_checkpoint_and_no_event_of_one(service: Service, tmp_path: Path) -> None:
     increment = taught(service, "tidy", tmp_path)
-    seen = checkpoint(service, increment)
-    blobs = open_blobs(Settings(home=service.home).blobs)
-    finished(service, increment)
+    seen: dict[str, int] = {}
+    while not (found := row(service, increment)).status.is_final:
+        if found.checkpoint is not None:
+            seen[found.checkpoint.sha256] = found.checkpoint.epoch
+    assert len(seen) > 3
+    assert list(seen.values()) == sorted(set(seen.values()))
     wait_for(lambda: row(service, increment).checkpoint is None)
-    version_files = {"version.json", "weights.safetensors"}
-    assert not blobs.exists(seen.sha256)
-    assert not list(blobs.root.rglob("*.safetensors"))  # type: ignore[attr-defined]
+    blobs = open_blobs(Settings(home=service.home).blobs)
+    assert not seen.keys() & set(blobs.digests())
     with Client(service.url) as client:
         assert {event.kind for event in client.events(increment)} == {"status", "stage", "epoch"}
-        assert set(client.version("tidy", 2)["files"]) == version_files
 
 
 def test_a_checkpoint_that_is_gone_or_damaged_costs_time_and_nothing_else(
