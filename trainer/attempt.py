@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -169,12 +170,12 @@ def _publish(claim: Claim, folder: Path, *, settings: Settings, database: Databa
     began = time.monotonic()
     _record(database, claim, {"kind": "stage", "stage": "publishing"})
     outcome = json.loads((folder / "outcome.json").read_text())
-    files = {}
-    for path in sorted((folder / "version").iterdir()):
-        size = path.stat().st_size
-        _renew(database, claim, settings, None)
-        files[path.name] = StoredFile(sha256=blobs.put_file(path), bytes=size)
-    blobs.sync()
+    with ThreadPoolExecutor(1) as pool:
+        storing = pool.submit(_store, folder / "version", blobs)
+        while not storing.done():  # large weights take longer than a lease
+            _renew(database, claim, settings, None)
+            wait([storing], timeout=min(WATCH_SECONDS, settings.heartbeat_seconds))
+    files = storing.result()
     seconds = outcome.pop("seconds") | {"publishing": round(time.monotonic() - began, 3)}
     made = Outcome(**outcome, files=files, seconds=seconds)
     published = persist(database, lambda connection: publish(connection, claim, made))
@@ -185,6 +186,16 @@ def _publish(claim: Claim, folder: Path, *, settings: Settings, database: Databa
         unneeded = images.unreferenced(connection, published.forgotten)
     for digest in unneeded:
         blobs.delete(digest)
+
+
+def _store(folder: Path, blobs: BlobStore) -> dict[str, StoredFile]:
+    """Put the files of a version where a power cut does not reach them."""
+    files = {}
+    for path in sorted(folder.iterdir()):
+        size = path.stat().st_size
+        files[path.name] = StoredFile(sha256=blobs.put_file(path), bytes=size)
+    blobs.sync()
+    return files
 
 
 def _give_back(claim: Claim, database: Database, settings: Settings, *, reason: str, crashed: bool) -> None:
