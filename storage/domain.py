@@ -166,6 +166,15 @@ class Image:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredCheckpoint:
+    """Where a training stood at the end of an epoch: a blob from which another attempt goes on."""
+
+    sha256: str
+    bytes: int
+    epoch: int  # complete epochs, from 1
+
+
+@dataclass(frozen=True, slots=True)
 class Increment:
     """The job that turns a batch into a version."""
 
@@ -180,7 +189,8 @@ class Increment:
     known_classes: KnownClasses
     idempotency_key: str | None
     attempt: int  # fencing number: 0 before the first claim, raised by every claim
-    crashes: int  # attempts in a row that ended without a result
+    crashes: int  # attempts in a row that ended without a result or a new checkpoint
+    checkpoint: StoredCheckpoint | None  # the latest, while the increment is not finished
     lease_expires_at: datetime | None
     worker: str | None  # who holds the lease
     cancel_requested: bool

@@ -128,7 +128,10 @@ def cancel(connection: Connection, increment_id: str) -> Increment:
 
 
 def retry(connection: Connection, increment_id: str, *, model: Model, rehearses: bool) -> Increment:
-    """Queue a failed or cancelled increment once more, in its old place; raises `IncrementNotRetryable`."""
+    """Queue a failed or cancelled increment once more, in its old place; raises `IncrementNotRetryable`.
+
+    It starts over: what made it fail may lie in its checkpoint. The caller deletes that blob, if it is there still.
+    """
     increment = get(connection, increment_id)
     if increment.status not in {IncrementStatus.FAILED, IncrementStatus.CANCELLED}:
         raise IncrementNotRetryable(
@@ -146,6 +149,7 @@ def retry(connection: Connection, increment_id: str, *, model: Model, rehearses:
         .values(
             status=IncrementStatus.QUEUED,
             crashes=0,
+            checkpoint=None,
             cancel_requested=False,
             error=None,
             progress=None,

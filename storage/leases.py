@@ -135,8 +135,8 @@ def give_back(
 ) -> IncrementStatus | None:
     """Put the increment back into the queue after an attempt without a result; the status it has then.
 
-    A crash counts, and the one too many is the end; a worker that shuts down in order does not count. One that was
-    asked to stop is cancelled instead. None when the claim is lost.
+    A crash counts, and the one too many since the last checkpoint is the end; a worker that shuts down in order does
+    not count. One that was asked to stop is cancelled instead. None when the claim is lost.
     """
     query = select(increments.c.crashes, increments.c.cancel_requested).where(held.row).with_for_update()
     row = connection.execute(query).one_or_none()
@@ -152,7 +152,7 @@ def give_back(
             connection,
             held,
             IncrementStatus.FAILED,
-            reason=f"{crashes} attempts in a row ended without a result; the last: {reason}",
+            reason=f"{crashes} attempts in a row ended without a result or a new checkpoint; the last: {reason}",
         )
         return IncrementStatus.FAILED
     connection.execute(

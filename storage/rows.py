@@ -26,6 +26,7 @@ from storage.domain import (
     Reject,
     Retention,
     Split,
+    StoredCheckpoint,
     StoredFile,
     Version,
 )
@@ -60,9 +61,11 @@ def image(row: RowMapping) -> Image:
 
 def increment(row: RowMapping) -> Increment:
     """A row of ``increments``."""
+    checkpoint = StoredCheckpoint(**row["checkpoint"]) if row["checkpoint"] is not None else None
     return Increment(
         **{
             **row,
+            "checkpoint": checkpoint,
             "status": IncrementStatus(row["status"]),
             "promote": Promotion(row["promote"]),
             "known_classes": KnownClasses(row["known_classes"]),

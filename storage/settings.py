@@ -30,6 +30,12 @@ class Settings(BaseSettings):
     device: str = Field("auto", description="Where training runs: auto (a GPU if there is one), cpu, cuda, cuda:1, …")
     threads: int | None = Field(None, ge=1, description="Threads of a training process; default: every processor.")
     niceness: int = Field(10, ge=0, le=19, description="How far training yields the processor to serving, nice(2).")
+    training_memory_bytes: int | None = Field(
+        None, gt=0, description="Private memory a training process may fill, torch's own included; default: no bound."
+    )
+    training_gpu_share: float | None = Field(
+        None, gt=0, le=1, description="Share of a GPU's memory that training may allocate; default: what is free."
+    )
     weights: Path | None = Field(
         None, description="Folder of the files that a recipe's initial_weights may name; default: home/weights."
     )
@@ -37,7 +43,12 @@ class Settings(BaseSettings):
     heartbeat_seconds: float = Field(5.0, gt=0, description="How often a worker renews its lease, at least.")
     lease_seconds: float = Field(20.0, gt=0, description="After how long without renewal an increment is taken over.")
     sweep_seconds: float = Field(5.0, gt=0, description="How often an idle worker looks for work nobody announced.")
-    max_crashes: int = Field(5, ge=1, description="Attempts in a row without a result that make an increment fail.")
+    max_crashes: int = Field(
+        5, ge=1, description="Attempts in a row without a result or a new checkpoint that make an increment fail."
+    )
+    checkpoint_seconds: float = Field(
+        1.0, ge=0, description="Least time from one checkpoint of a training to the next; 0: after every epoch."
+    )
 
     max_upload_bytes: int = Field(8 << 30, gt=0, description="Largest archive. Beyond: 413.")
     max_request_bytes: int = Field(64 << 20, gt=0, description="Largest body of any other request. Beyond: 413.")

@@ -130,6 +130,7 @@ increments = Table(
     Column("idempotency_key", Name),
     Column("attempt", Integer, nullable=False, default=0),
     Column("crashes", Integer, nullable=False, default=0),
+    Column("checkpoint", JSON(none_as_null=True)),
     Column("lease_expires_at", Moment),
     Column("worker", Name),
     Column("cancel_requested", Boolean, nullable=False, default=False),

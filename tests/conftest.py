@@ -5,9 +5,11 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
+from storage.blobs import BlobStore, open_blobs
 from tests.postgresql import PostgreSQL
 
 
@@ -86,6 +88,25 @@ def s3_endpoint() -> Iterator[str]:
         host, port = server.get_host_and_port()
         yield f"http://{host}:{port}"
     server.stop()
+
+
+@pytest.fixture(params=["directory", "s3"])
+def blob_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Location of an empty store; once a directory, once an S3 server over HTTP."""
+    if request.param == "directory":
+        return str(tmp_path / "blobs")
+    import boto3  # takes a third of a second, and few tests need it
+
+    endpoint = request.getfixturevalue("s3_endpoint")
+    bucket = f"blobs-{uuid4().hex}"
+    boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1").create_bucket(Bucket=bucket)
+    return f"s3://{bucket}/accrete/images?endpoint_url={endpoint}&region=us-east-1"
+
+
+@pytest.fixture
+def blobs(blob_url: str) -> BlobStore:
+    """An empty store of either kind."""
+    return open_blobs(blob_url)
 
 
 def temporary(server: PostgreSQL, template: str) -> Iterator[str]:

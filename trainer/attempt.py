@@ -6,9 +6,10 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy.exc import OperationalError
 
@@ -20,15 +21,15 @@ from storage.leases import Claim
 from storage.publication import Outcome, publish
 from storage.settings import Settings
 from trainer.childprocess import Child
+from trainer.patience import persist
+from trainer.safekeeping import Safekeeping
 
 TICK_SECONDS = 0.1
 WRITE_SECONDS = 0.25  # progress reaches the database at most this often
 WATCH_SECONDS = 1.0  # a cancellation is looked for at least this often
-DATABASE_PATIENCE_SECONDS = 60.0
 REFUSED = 3  # exit status of a child that knows why it can never succeed; failure.json says it
 
 log = logging.getLogger(__name__)
-Answer = TypeVar("Answer")
 
 
 class ClaimLost(Exception):
@@ -56,13 +57,14 @@ def run_attempt(
         for left_behind in settings.scratch.glob(f"{claim.increment_id}-*"):  # by attempts that were killed
             shutil.rmtree(left_behind, ignore_errors=True)
         folder.mkdir(parents=True)
-        with Child(claim, settings, folder) as child:
-            ended = _watch(child, claim, settings=settings, database=database, stopping=stopping)
-        _conclude(claim, folder, ended, settings=settings, database=database, blobs=blobs)
+        with Safekeeping(claim, folder, database=database, blobs=blobs) as kept:
+            with Child(claim, settings, folder) as child:
+                ended = _watch(child, kept, claim, settings=settings, database=database, stopping=stopping)
+            _conclude(claim, folder, ended, settings=settings, database=database, blobs=blobs)
     except ClaimLost:
         log.warning("increment %s: attempt %d lost its claim", claim.increment_id, claim.attempt)
     except Cancelled:
-        _persist(database, lambda connection: leases.end(connection, claim, IncrementStatus.CANCELLED))
+        persist(database, lambda connection: leases.end(connection, claim, IncrementStatus.CANCELLED))
     except Stopping:
         _give_back(claim, database, settings, reason="the worker was shut down", crashed=False)
     except Exception as error:  # a full disk, a store that is away: one crashed attempt, with its reason on record
@@ -79,25 +81,38 @@ def scratch_folder(settings: Settings, claim: Claim) -> Path:
 
 
 def _watch(
-    child: Child, claim: Claim, *, settings: Settings, database: Database, stopping: threading.Event
+    child: Child,
+    kept: Safekeeping,
+    claim: Claim,
+    *,
+    settings: Settings,
+    database: Database,
+    stopping: threading.Event,
 ) -> tuple[int, str]:
-    """Pass on what the child says and renew the lease until it ends; its exit status and last words."""
+    """Pass on what the child says and renew the lease until it ends; its exit status and last words.
+
+    After a crash the last checkpoint arrives first: the next attempt is to go on from it.
+    """
     progress: Mapping[str, Any] | None = None
     renewed = float("-inf")
     _record(database, claim, {"kind": "stage", "stage": "starting"})
     while True:
         status = child.poll()
         while not child.messages.empty():
-            message = child.messages.get()
-            if message["kind"] == "progress":
-                progress = message["progress"]
-            else:
-                _record(database, claim, message)
+            match message := child.messages.get():
+                case {"kind": "progress"}:
+                    progress = message["progress"]
+                case {"kind": "checkpoint"}:
+                    kept.take_over()
+                case {"kind": "note"}:
+                    log.warning("increment %s: attempt %d: %s", claim.increment_id, claim.attempt, message["text"])
+                case _:
+                    _record(database, claim, message)
         due = WRITE_SECONDS if progress is not None else min(WATCH_SECONDS, settings.heartbeat_seconds)
         if time.monotonic() - renewed >= due:
             _renew(database, claim, settings, progress)
             renewed, progress = time.monotonic(), None
-        if status is not None:
+        if status is not None and (status in {0, REFUSED} or not kept.is_busy):
             return status, child.last_words()
         if stopping.is_set():
             raise Stopping
@@ -111,7 +126,7 @@ def _record(database: Database, claim: Claim, message: Mapping[str, Any]) -> Non
         data = {key: value for key, value in message.items() if key != "kind"}
         events.add(connection, claim.increment_id, kind=message["kind"], data=data | {"attempt": claim.attempt})
 
-    _persist(database, write)
+    persist(database, write)
 
 
 def _renew(database: Database, claim: Claim, settings: Settings, progress: Mapping[str, Any] | None) -> None:
@@ -142,7 +157,7 @@ def _conclude(
         _publish(claim, folder, settings=settings, database=database, blobs=blobs)
     elif status == REFUSED:
         reason = json.loads((folder / "failure.json").read_text())["reason"]
-        _persist(database, lambda connection: leases.refuse(connection, claim, reason=reason))
+        persist(database, lambda connection: leases.refuse(connection, claim, reason=reason))
     else:
         how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
         log.error("increment %s: attempt %d ended early (%s):\n%s", claim.increment_id, claim.attempt, how, last_words)
@@ -155,15 +170,15 @@ def _publish(claim: Claim, folder: Path, *, settings: Settings, database: Databa
     began = time.monotonic()
     _record(database, claim, {"kind": "stage", "stage": "publishing"})
     outcome = json.loads((folder / "outcome.json").read_text())
-    files = {}
-    for path in sorted((folder / "version").iterdir()):
-        size = path.stat().st_size
-        _renew(database, claim, settings, None)
-        files[path.name] = StoredFile(sha256=blobs.put_file(path), bytes=size)
-    blobs.sync()
+    with ThreadPoolExecutor(1) as pool:
+        storing = pool.submit(_store, folder / "version", blobs)
+        while not storing.done():  # large weights take longer than a lease
+            _renew(database, claim, settings, None)
+            wait([storing], timeout=min(WATCH_SECONDS, settings.heartbeat_seconds))
+    files = storing.result()
     seconds = outcome.pop("seconds") | {"publishing": round(time.monotonic() - began, 3)}
     made = Outcome(**outcome, files=files, seconds=seconds)
-    published = _persist(database, lambda connection: publish(connection, claim, made))
+    published = persist(database, lambda connection: publish(connection, claim, made))
     if published is None:
         _renew(database, claim, settings, None)  # tells a cancellation from a lost claim
         raise ClaimLost
@@ -173,25 +188,21 @@ def _publish(claim: Claim, folder: Path, *, settings: Settings, database: Databa
         blobs.delete(digest)
 
 
+def _store(folder: Path, blobs: BlobStore) -> dict[str, StoredFile]:
+    """Put the files of a version where a power cut does not reach them."""
+    files = {}
+    for path in sorted(folder.iterdir()):
+        size = path.stat().st_size
+        files[path.name] = StoredFile(sha256=blobs.put_file(path), bytes=size)
+    blobs.sync()
+    return files
+
+
 def _give_back(claim: Claim, database: Database, settings: Settings, *, reason: str, crashed: bool) -> None:
     log.warning("increment %s: attempt %d: %s", claim.increment_id, claim.attempt, reason)
-    _persist(
+    persist(
         database,
         lambda connection: leases.give_back(
             connection, claim, reason=reason, crashed=crashed, max_crashes=settings.max_crashes
         ),
     )
-
-
-def _persist(database: Database, write: Callable[[Any], Answer]) -> Answer:
-    """Run a transaction, again and again while the database cannot be reached, for a minute."""
-    deadline = time.monotonic() + DATABASE_PATIENCE_SECONDS
-    while True:
-        try:
-            with database.write() as connection:
-                return write(connection)
-        except OperationalError as error:
-            if time.monotonic() > deadline:
-                raise
-            log.warning("the database cannot be reached, trying again: %s", error)
-            time.sleep(1)

@@ -17,6 +17,7 @@ from storage.database import Database
 from storage.errors import AccreteError
 from storage.leases import Claim
 from storage.settings import Settings
+from trainer.allowance import release_memory, shortage, yield_processor
 from trainer.attempt import REFUSED
 from trainer.reporting import LineReport
 
@@ -28,15 +29,16 @@ def main() -> int:
     increment_id, attempt, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
     order = json.loads(sys.stdin.readline())
     settings = Settings.model_validate(order["settings"])
+    yield_processor(settings.niceness)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    os.nice(settings.niceness)
     # Our standard output is the line to the worker: nothing else may write to it.
     report = LineReport(os.fdopen(os.dup(sys.stdout.fileno()), "w"))
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     try:
         _run(Claim(increment_id, attempt), settings, folder, report, spawned_at=order["spawned_at"])
     except Exception as error:
-        reason = _reason(error)
+        release_memory()
+        reason = _reason(error, settings)
         if reason is None:
             raise
         (folder / "failure.json").write_text(json.dumps({"reason": reason}))
@@ -50,10 +52,12 @@ def _end_with_parent() -> None:
     os._exit(_PARENT_GONE)
 
 
-def _reason(error: Exception) -> str | None:
+def _reason(error: Exception, settings: Settings) -> str | None:
     """Why another attempt would end the same way; None for what may be a passing fault."""
     from trainer.pace import LossNotFinite
 
+    if (short := shortage(error, settings)) is not None:
+        return short
     if isinstance(error, AccreteError):
         return error.detail
     if isinstance(error, LossNotFinite):

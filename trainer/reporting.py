@@ -1,4 +1,4 @@
-"""What a training process tells its worker: one JSON object a line, stages, epochs and progress."""
+"""What a training process tells its worker: one JSON object a line, stages, epochs, progress and checkpoints."""
 
 import json
 import time
@@ -33,10 +33,10 @@ class LineReport:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Work on one stage: announced at its beginning, timed at its end."""
+    def stage(self, name: str, **more: Any) -> Iterator[None]:
+        """Work on one stage: announced at its beginning, with what else there is to say, timed at its end."""
         self._stage = name
-        self._write({"kind": "stage", "stage": name})
+        self._write({"kind": "stage", "stage": name, **more})
         self._write({"kind": "progress", "progress": {"stage": name}})
         self._next = 0.0
         began = time.monotonic()
@@ -56,6 +56,14 @@ class LineReport:
     def epoch(self, **done: Any) -> None:
         """Write an epoch line."""
         self._write({"kind": "epoch", **done})
+
+    def checkpoint(self, *, epoch: int) -> None:
+        """Say that the checkpoint of an epoch lies in the folder, for the worker to take."""
+        self._write({"kind": "checkpoint", "epoch": epoch})
+
+    def note(self, text: str) -> None:
+        """Say something for the worker's log."""
+        self._write({"kind": "note", "text": text})
 
     def _write(self, message: dict[str, Any]) -> None:
         self._stream.write(json.dumps(message) + "\n")

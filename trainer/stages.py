@@ -12,7 +12,9 @@ from storage.domain import BatchStatus
 from storage.errors import Invalid
 from storage.publication import next_number
 from trainer import exemplars
+from trainer.allowance import bound_memory
 from trainer.attempt import ClaimLost
+from trainer.continuation import Continuation, find, training_of
 from trainer.evaluation import evaluate
 from trainer.increment import Architecture, Learned, features_of, learn
 from trainer.ingestion import ingest_archive
@@ -27,15 +29,18 @@ from trainer.tools import Tools
 
 def run(job: Job, tools: Tools) -> dict[str, Any]:
     """All stages; what `trainer.attempt` needs to publish, as JSON. ``version/`` in the folder holds the files."""
-    torch.set_num_threads(tools.threads)
     report = tools.report
     recipe = Recipe.model_validate(job.increment.recipe)
     device = _device(tools.settings.device)
+    earlier = find(job, tools, device)
+    torch.set_num_threads(earlier.threads if earlier is not None else tools.threads)
+    bound_memory(tools.settings, device=device)
     with report.stage("ingesting"):
         job = _ingest(job, tools)
     with report.stage("loading"):
         material = gather(job, recipe, tools)
-    with report.stage("training"):
+    checkpoints = Continuation(job, tools, earlier, training_of(job, material))
+    with report.stage("training", **({"resumed_from_epoch": checkpoints.epoch} if checkpoints.epoch else {})):
         learned = learn(
             parent=material.parent,
             architecture=Architecture(job.model.network, job.model.image_size, job.model.channels),
@@ -47,6 +52,7 @@ def run(job: Job, tools: Tools) -> dict[str, Any]:
             weights_folder=tools.settings.weights_folder,
             device=device,
             report=report,
+            checkpoints=checkpoints,
         )
     with report.stage("evaluating"):
         document = _evaluate(job, material, learned, tools)
@@ -61,8 +67,8 @@ def run(job: Job, tools: Tools) -> dict[str, Any]:
             "code_version": f"accrete {release_of('accrete')}, torch {torch.__version__}",
             "metrics": document,
         }
-        execution = {"device": str(device), "threads": tools.threads}
-        _write(job, learned, outcome | {"execution": execution}, tools)
+        assert learned.execution is not None  # it was computed here
+        _write(job, learned, outcome | {"execution": learned.execution.to_json()}, tools)
     return outcome | {"exemplars": selected}
 
 

@@ -18,6 +18,7 @@ from storage.broker import wake_worker
 from storage.database import Database
 from storage.settings import Settings
 from trainer.attempt import run_attempt
+from trainer.safekeeping import discard_obsolete
 
 ATTEMPT_FOLDER = re.compile(r"[0-9a-f]{32}-[0-9]+")
 CANARY = "worker.canary"
@@ -96,6 +97,7 @@ class Worker:
                     scratch_is_clear = True
                 if not self._busy.locked():
                     self._sweep()
+                discard_obsolete(self._database, self._blobs)
                 if time.monotonic() >= next_canary:
                     next_canary = time.monotonic() + CANARY_SECONDS
                     self._send_canary()

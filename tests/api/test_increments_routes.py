@@ -6,7 +6,8 @@ from threading import Thread
 
 import pytest
 
-from storage.domain import IncrementStatus
+from storage import checkpoints, increments
+from storage.domain import IncrementStatus, StoredCheckpoint
 from tests.api.conftest import MAX_REQUEST_BYTES, MAX_UPLOAD_BYTES
 from tests.api.worlds import class_folders, class_zip, eventually, picture, problem, redis_server, running
 from tests.storage.packing import each_packer, zipped
@@ -425,6 +426,20 @@ def test_a_queued_increment_is_cancelled_at_once_and_can_be_tried_again(http, wo
     again = http.post(f"{path}/retry")
     assert again.status_code == 202
     assert (again.json()["status"], again.json()["finished_at"]) == ("queued", None)
+
+
+def test_one_that_is_tried_again_starts_over_without_the_checkpoint_it_failed_with(http, world):
+    asked = world.increment(world.model(), "cat", "dog")
+    claim = world.claim(asked["id"])
+    stored = StoredCheckpoint(world.blobs.put(b"where training stood"), 20, epoch=3)
+    with world.database.write() as connection:
+        checkpoints.record(connection, claim, stored)
+    world.end(claim, IncrementStatus.FAILED, reason="loss is not finite")
+    assert world.blobs.exists(stored.sha256)
+    assert http.post(f"/v1/increments/{asked['id']}/retry").status_code == 202
+    assert not world.blobs.exists(stored.sha256)
+    with world.database.read() as connection:
+        assert increments.get(connection, asked["id"]).checkpoint is None
 
 
 def test_a_running_increment_is_asked_to_stop(http, world):

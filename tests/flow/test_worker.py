@@ -124,6 +124,7 @@ def test_a_loss_that_is_not_finite_fails_at_once_and_says_so(client: Client, gro
 def own_service(tmp_path: Path) -> Iterator[Service]:
     """A service that a test may hurt."""
     impatient = {"ACCRETE_MAX_CRASHES": "2", "ACCRETE_LEASE_SECONDS": "3", "ACCRETE_HEARTBEAT_SECONDS": "0.5"}
+    impatient["ACCRETE_CHECKPOINT_SECONDS"] = "3600"  # every crash counts
     started = Service(tmp_path / "home", impatient)
     started.start()
     yield started

@@ -16,6 +16,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import inspect
 
 import storage.migrations
+from storage import increments
 from storage.database import Database
 from storage.migrations import configuration, upgrade
 from storage.tables import metadata
@@ -70,6 +71,12 @@ def head() -> str:
     return found
 
 
+def before(number: str) -> str:
+    script = ScriptDirectory.from_config(configuration("sqlite://")).get_revision(number)
+    assert isinstance(script.down_revision, str)
+    return script.down_revision
+
+
 def test_an_empty_database_comes_to_the_tables_the_code_knows(empty: Database):
     assert tables(empty) == set()
     assert len(differences(empty)) >= len(metadata.tables)
@@ -106,6 +113,30 @@ def test_several_processes_may_ask_at_once(empty: Database, tmp_path: Path):
     complaints = [process.communicate(timeout=60)[1].decode() for process in asked]
     assert [process.returncode for process in asked] == [0] * 3, complaints
     assert differences(empty) == []
+
+
+def test_increments_from_before_checkpoints_have_none(empty: Database):
+    upgrade(empty.url, before("0003"))
+    moment = "2026-01-01 00:00:00+00:00"
+    with empty.write() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO models (id, name, network, image_size, channels, strategy, recipe, retention, created_at, "
+            "current_revision, last_version) "
+            f"VALUES ('m', 'plants', 'resnet32', 32, 3, 'lwf', '{{}}', 'all', '{moment}', 0, 0)"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO batches (id, model_id, status, classes, rejects, created_at) "
+            f"VALUES ('b', 'm', 'closed', '[]', '[]', '{moment}')"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO increments (id, model_id, batch_id, status, strategy, recipe, promote, known_classes, "
+            "attempt, crashes, cancel_requested, created_at) "
+            f"VALUES ('i', 'm', 'b', 'queued', 'lwf', '{{}}', 'auto', 'refuse', 3, 2, false, '{moment}')"
+        )
+    upgrade(empty.url)
+    with empty.read() as connection:
+        old = increments.get(connection, "i")
+    assert (old.attempt, old.crashes, old.checkpoint) == (3, 2, None)
 
 
 @pytest.fixture

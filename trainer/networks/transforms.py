@@ -48,7 +48,7 @@ def decode(data: bytes, *, channels: int, max_pixels: int = 50_000_000) -> Image
             _refuse(image, max_pixels=max_pixels)
             image.load()
             return _on_white(_upright(image)).convert(MODES[channels])
-    except ImageRejected:
+    except (ImageRejected, MemoryError):  # what is too much for this process says nothing about the image
         raise
     except UnidentifiedImageError as error:
         raise ImageRejected("not a JPEG, PNG, WebP, BMP or GIF image") from error
