@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -191,8 +191,13 @@ def objective(
         "hardest_classes": hardest_classes,
     }
     chosen = {field: value for field, value in hyper.items() if value is not None}
+    weights = strategy.weights  # a term that counts nothing asks for nothing: no teacher, no maps
+    if chosen.get("distillation_weight") == 0:
+        weights = replace(weights, joint=0.0, separated=0.0, binary=0.0, less_forget=0.0)
+    if chosen.get("attention_weight") == 0:
+        weights = replace(weights, attention=0.0)
     return Objective(
-        weights=strategy.weights,
+        weights=weights,
         adaptive=strategy.adaptive,
         over_all_classes=strategy.over_all_classes,
         **{**strategy.defaults, **chosen},  # type: ignore[arg-type]

@@ -94,10 +94,11 @@ def learn(
     saved = checkpoints.load() if checkpoints is not None else None
     execution = Execution.from_json(saved.state["execution"]) if saved else choose(device, recipe.precision)
     torch.set_num_threads(execution.threads)
+    goal = objective(strategy, **recipe.objective(strategy))
     lesson = Lesson(
         student=network.to(device, memory_format=torch.channels_last),  # type: ignore[call-overload]
-        teacher=_teacher(parent, device) if chosen.weights.distils else None,
-        objective=objective(strategy, **recipe.objective(strategy)),
+        teacher=_teacher(parent, device) if goal.weights.distils else None,
+        objective=goal,
         rehearsal=rehearsal,
     )
     train(

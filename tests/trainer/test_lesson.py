@@ -59,6 +59,27 @@ def test_the_parts_of_the_strategy_are_those_of_its_weights(strategy):
     assert set(lesson(strategy).loss(*minibatch()).parts) == expected
 
 
+def test_a_term_that_counts_nothing_asks_for_nothing():
+    """Neither for a teacher, nor for maps, which are what an increment with these terms waits for."""
+    without_attention = lesson(objective("lwm", attention_weight=0.0))
+    assert without_attention.teacher is not None
+    assert "attention" not in without_attention.loss(*minibatch()).parts
+    alone = lesson(objective("lwm-bsr", attention_weight=0.0, distillation_weight=0.0))
+    assert alone.teacher is None
+    assert set(alone.loss(*minibatch()).parts) == {"classification"}
+
+
+@pytest.mark.parametrize(("strategy", "passes"), [("finetune", 0), ("lwf", 1), ("lwm-bsr", 1), ("lucir", 1)])
+def test_the_teacher_sees_a_minibatch_once_or_not_at_all(strategy, passes):
+    taught = lesson(strategy)
+    seen: list[int] = []
+    if taught.teacher is not None:
+        taught.teacher.backbone.register_forward_hook(lambda *_: seen.append(1))
+    taught.student.backbone.register_forward_hook(lambda *_: seen.append(10))
+    taught.loss(*minibatch()).total.backward()
+    assert sum(seen) == 10 + passes
+
+
 def test_attention_is_compared_for_the_teacher_s_likeliest_class():
     taught = lesson(Objective(Weights(attention=1.0)))
     taught.student.eval()
