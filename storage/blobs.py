@@ -10,7 +10,7 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +44,13 @@ class BlobStore(Protocol):
 
     def fetch(self, sha256: str, target: Path) -> None:
         """Copy a blob to ``target`` in bounded memory; the file appears whole and checked, or not at all."""
+        ...
+
+    def parts(self, sha256: str, spans: Sequence[tuple[int, int]]) -> Iterator[bytes]:
+        """Bytes of a blob by offset and length, fewer where it ends: BlobMissing.
+
+        They are not checked: who reads parts has checksums for them.
+        """
         ...
 
     def exists(self, sha256: str) -> bool:
@@ -182,6 +189,18 @@ class DirectoryBlobs:
             if (found := file_digest(unfinished)) != sha256:
                 raise damaged(sha256, found)
 
+    def parts(self, sha256: str, spans: Sequence[tuple[int, int]]) -> Iterator[bytes]:
+        """Bytes of the file; see BlobStore."""
+        try:
+            descriptor = os.open(self._path(sha256), os.O_RDONLY)
+        except FileNotFoundError:
+            raise missing(sha256) from None
+        try:
+            for offset, length in spans:
+                yield _read_at(descriptor, offset, length)
+        finally:
+            os.close(descriptor)
+
     def exists(self, sha256: str) -> bool:
         """Whether the file is there; see BlobStore."""
         return self._path(sha256).exists()
@@ -260,3 +279,12 @@ def flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _read_at(descriptor: int, offset: int, length: int) -> bytes:
+    """So many bytes of an open file from an offset on, fewer only where it ends."""
+    parts = []
+    while length and (part := os.pread(descriptor, length, offset)):
+        parts.append(part)
+        offset, length = offset + len(part), length - len(part)
+    return b"".join(parts)

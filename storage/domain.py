@@ -163,6 +163,8 @@ class Image:
     digest: str  # SHA-256 of the file
     size: int  # bytes
     split: Split | None  # None until the batch is ingested
+    shard: str | None = None  # the blob that holds its packed copy (storage.shards); None: it is not packed
+    row: int | None = None  # where in the shard
 
 
 @dataclass(frozen=True, slots=True)

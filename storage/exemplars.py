@@ -35,12 +35,11 @@ def of_version(connection: Connection, *, model_id: str, version: int) -> tuple[
 
 
 def release(connection: Connection, *, model: Model, version: int) -> tuple[str, ...]:
-    """Drop a deleted version's set; returns the digests of the images that had stayed for it alone, and went."""
+    """Drop a deleted version's set; returns the digests of what had stayed for it alone, and went."""
     other = exemplars.alias("other")
     is_kept = exists().where(other.c.image_id == images.c.id, other.c.version != version)
     this = (exemplars.c.model_id == model.id) & (exemplars.c.version == version)
-    query = select(images.c.id, images.c.digest).join(exemplars, exemplars.c.image_id == images.c.id).where(this)
-    going = [] if model.retention is Retention.ALL else connection.execute(query.where(~is_kept)).all()
+    query = select(images.c.id).join(exemplars, exemplars.c.image_id == images.c.id).where(this)
+    going = [] if model.retention is Retention.ALL else connection.scalars(query.where(~is_kept)).all()
     connection.execute(delete(exemplars).where(this))
-    stored_images.forget(connection, [row.id for row in going])
-    return tuple(row.digest for row in going)
+    return stored_images.forget(connection, going)

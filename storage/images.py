@@ -1,8 +1,8 @@
 """The stored images: what a batch holds, what a version is measured on, and what may go."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
-from sqlalchemy import Connection, delete, exists, select
+from sqlalchemy import Connection, bindparam, delete, exists, select, update
 
 from storage import rows
 from storage.domain import Image, Retention, Split
@@ -41,41 +41,62 @@ def of_batch(
 
 def by_ids(connection: Connection, ids: Collection[str]) -> tuple[Image, ...]:
     """Those of the images that are still there, in no particular order."""
-    wanted = list(ids)
     found: list[Image] = []
-    for start in range(0, len(wanted), 500):  # SQLite bounds the variables of one statement
-        query = select(images).where(images.c.id.in_(wanted[start : start + 500]))
+    for part in _statements(list(ids)):
+        query = select(images).where(images.c.id.in_(part))
         found.extend(rows.image(row) for row in connection.execute(query).mappings())
     return tuple(found)
 
 
 def apply_retention(connection: Connection, batch_id: str, retention: Retention) -> tuple[str, ...]:
-    """Forget what a published batch need not keep; returns the digests of the images that went.
+    """Forget what a published batch need not keep; returns the digests of what went, packed copies included.
 
     An image that any version keeps as an exemplar stays.
     """
     if retention is Retention.ALL:
         return ()
     is_exemplar = exists().where(exemplars.c.image_id == images.c.id)
-    going = select(images.c.id, images.c.digest).where(images.c.batch_id == batch_id).where(~is_exemplar)
+    going = select(images.c.id).where(images.c.batch_id == batch_id).where(~is_exemplar)
     if retention is Retention.EXEMPLARS:
         going = going.where(images.c.split == Split.TRAIN)
-    found = connection.execute(going).all()
-    forget(connection, [row.id for row in found])
-    return tuple(row.digest for row in found)
+    return forget(connection, connection.scalars(going).all())
 
 
-def forget(connection: Connection, ids: Sequence[str]) -> None:
-    """Remove images, and themselves from every set of exemplars."""
-    for start in range(0, len(ids), 500):
-        connection.execute(delete(images).where(images.c.id.in_(ids[start : start + 500])))
+def forget(connection: Connection, ids: Sequence[str]) -> tuple[str, ...]:
+    """Remove images, and themselves from every set of exemplars; the digests of their contents and packed copies.
+
+    What else a shard of theirs holds is no longer packed: it is again when an increment needs it.
+    """
+    gone: set[str] = set()
+    shards: set[str] = set()
+    for part in _statements(list(ids)):
+        for digest, shard in connection.execute(select(images.c.digest, images.c.shard).where(images.c.id.in_(part))):
+            gone.add(digest)
+            shards |= {shard} - {None}
+        connection.execute(delete(images).where(images.c.id.in_(part)))
+    for part in _statements(list(shards)):
+        connection.execute(update(images).where(images.c.shard.in_(part)).values(shard=None, row=None))
+    return (*gone, *shards)
+
+
+def place(connection: Connection, packed: Collection[Image]) -> None:
+    """Write where the packed copies of images are, those that are still there."""
+    own = update(images).where(images.c.id == bindparam("image")).values(shard=bindparam("in"), row=bindparam("at"))
+    if values := [{"image": image.id, "in": image.shard, "at": image.row} for image in packed]:
+        connection.execute(own, values)
 
 
 def unreferenced(connection: Connection, digests: Collection[str]) -> frozenset[str]:
-    """Those of the contents that no image row refers to any more."""
+    """Those of the contents and shards that no image row refers to any more."""
     wanted = list(set(digests))
     referred: set[str] = set()
-    for start in range(0, len(wanted), 500):
-        query = select(images.c.digest).where(images.c.digest.in_(wanted[start : start + 500]))
-        referred.update(connection.scalars(query))
+    for part in _statements(wanted):
+        for column in (images.c.digest, images.c.shard):
+            referred.update(connection.scalars(select(column).where(column.in_(part))))
     return frozenset(wanted) - referred
+
+
+def _statements(values: Sequence[str]) -> Iterator[Sequence[str]]:
+    """As many values at a time as one statement takes: SQLite bounds its variables."""
+    for start in range(0, len(values), 500):
+        yield values[start : start + 500]

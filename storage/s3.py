@@ -5,7 +5,7 @@ Credentials come the way boto3 finds them: environment, profile, or the machine'
 
 import base64
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,6 +78,22 @@ class S3Blobs:
                     file.write(chunk)
             if hashed.hexdigest() != sha256:
                 raise damaged(sha256, hashed.hexdigest())
+
+    def parts(self, sha256: str, spans: Sequence[tuple[int, int]]) -> Iterator[bytes]:
+        """Bytes of the object, a request each."""
+        for offset, length in spans:
+            wanted = f"bytes={offset}-{offset + length - 1}"
+            try:
+                answer = self._client.get_object(Bucket=self.bucket, Key=self._key(sha256), Range=wanted)
+            except ClientError as error:
+                if error.response["Error"]["Code"] == "NoSuchKey":
+                    raise missing(sha256) from None
+                if error.response["Error"]["Code"] != "InvalidRange":
+                    raise
+                yield b""  # it ends before
+            else:
+                with answer["Body"] as body:
+                    yield body.read()
 
     def exists(self, sha256: str) -> bool:
         """Whether the object is there."""

@@ -112,6 +112,8 @@ images = Table(
     Column("digest", Digest, nullable=False, index=True),
     Column("size", BigInteger, nullable=False),
     Column("split", String(10)),
+    Column("shard", Digest, index=True),
+    Column("row", Integer),
     Index(None, "batch_id", "label"),
 )
 

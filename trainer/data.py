@@ -1,14 +1,10 @@
 """Images in memory as the training loop wants them: one uint8 tensor, its targets, and who each image is."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
-from storage.domain import Image
-from trainer.networks.transforms import decode, pixels
 
 _COUNTED = 256  # images whose grey levels are counted at a time
 _ALL = torch.empty(0, dtype=torch.int64)  # stands for every row of a pool
@@ -75,34 +71,6 @@ def positions_by_class(targets: Tensor) -> dict[int, Tensor]:
     classes, counts = torch.unique(targets, return_counts=True)
     grouped = torch.split(targets.argsort(stable=True), counts.tolist())
     return dict(zip(classes.tolist(), grouped, strict=True))
-
-
-def load(
-    stored: Sequence[Image],
-    *,
-    read: Callable[[str], bytes],
-    classes: Mapping[str, int],
-    image_size: int,
-    channels: int,
-    max_pixels: int,
-    threads: int,
-    advanced: Callable[[int], None] = lambda _done: None,
-) -> ImageSet:
-    """Read, decode and resize stored images, several at a time; ``read`` gives the bytes of a digest.
-
-    The order is that of ``stored``, whatever the number of threads.
-    """
-
-    def one(image: Image) -> Tensor:
-        return pixels(decode(read(image.digest), channels=channels, max_pixels=max_pixels), image_size)
-
-    resident = torch.empty(len(stored), channels, image_size, image_size, dtype=torch.uint8)
-    with ThreadPoolExecutor(threads) as pool:
-        for position, decoded in enumerate(pool.map(one, stored)):
-            resident[position] = decoded
-            advanced(position + 1)
-    targets = torch.tensor([classes[image.label] for image in stored], dtype=torch.int64)
-    return ImageSet(resident, targets=targets, ids=tuple(image.id for image in stored))
 
 
 def channel_statistics(images: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -11,6 +11,7 @@ from storage.admission import check_classes
 from storage.database import Database
 from storage.domain import Batch, Image, Increment, Model, Version
 from storage.leases import Claim
+from trainer.packing import Form
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,11 @@ class Job:
     def strategy(self) -> Strategy:
         """What the increment optimises."""
         return strategy_named(self.increment.strategy)
+
+    @property
+    def form(self) -> Form:
+        """What its images are brought to."""
+        return Form(channels=self.model.channels, image_size=self.model.image_size)
 
     @property
     def parent(self) -> Version | None:

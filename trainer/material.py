@@ -1,16 +1,17 @@
 """What an increment learns from, and what it is measured on, brought into memory."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from storage import images
 from storage.domain import Image, Split
 from storage.errors import BatchInvalid, NothingToLearn
-from trainer import exemplars
-from trainer.data import ImageSet, load
+from trainer import exemplars, packing
+from trainer.data import ImageSet
 from trainer.increment import Learned, features_of
 from trainer.job import Job
 from trainer.networks import load_version
@@ -48,24 +49,13 @@ def gather(job: Job, recipe: Recipe, tools: Tools) -> Material:
     stored = _find(job, tasks, tools)
     _check_taught(job, new, stored)
 
-    def resident(wanted: Sequence[Image]) -> ImageSet | None:
-        if not wanted:
-            return None
-        return load(
-            wanted,
-            read=tools.blobs.get,
-            classes=classes,
-            image_size=job.model.image_size,
-            channels=job.model.channels,
-            max_pixels=tools.settings.max_image_pixels,
-            threads=tools.threads,
-            advanced=lambda done: tools.report.progress(step=done, steps=len(wanted)),
-        )
-
-    parent, train, spare = _parent(job, tools), resident(stored.train), resident(stored.spare)
+    groups = [stored.train, stored.kept, stored.spare, *stored.tests]
+    everything = [image for group in groups for image in group]
+    pixels = packing.pool(everything, form=job.form, claim=job.claim, tools=tools)
+    sets = _cut(pixels, groups, classes)
+    parent, (train, kept, spare, *tests) = _parent(job, tools), sets
     assert train is not None  # of every new class there is an image: checked above
-    kept = resident(stored.kept)
-    everything = _together(kept, spare) if job.strategy.every_image else None
+    old = _together(kept, spare) if job.strategy.every_image else None
     if spare is not None and parent is not None and job.model.memory is not None:
         kept = _topped_up(job, recipe, tools, parent=parent, kept=kept, spare=spare)
     return Material(
@@ -73,9 +63,21 @@ def gather(job: Job, recipe: Recipe, tools: Tools) -> Material:
         tasks=tasks,
         train=train,
         kept=kept,
-        rehearsed=everything or kept,
-        tests=tuple(resident(task) for task in stored.tests),
+        rehearsed=old or kept,
+        tests=tuple(tests),
     )
+
+
+def _cut(pixels: Tensor, groups: Sequence[Sequence[Image]], classes: Mapping[str, int]) -> list[ImageSet | None]:
+    """A set for each group, in whose order the pixels are; None for an empty one."""
+    sets: list[ImageSet | None] = []
+    start = 0
+    for group in groups:
+        targets = torch.tensor([classes[image.label] for image in group], dtype=torch.int64)
+        ids = tuple(image.id for image in group)
+        sets.append(ImageSet(pixels, targets, ids, torch.arange(start, start + len(group))) if group else None)
+        start += len(group)
+    return sets
 
 
 def _find(job: Job, tasks: Sequence[Sequence[str]], tools: Tools) -> _Stored:

@@ -100,6 +100,7 @@ def _found(job: Job, tools: Tools) -> Ingested:
             blobs=tools.blobs,
             settings=tools.settings,
             threads=tools.threads,
+            form=job.form,
             folder=tools.folder,
             advanced=_steps(tools.report),
         )

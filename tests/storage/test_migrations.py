@@ -16,7 +16,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import inspect
 
 import storage.migrations
-from storage import increments
+from storage import images, increments
 from storage.database import Database
 from storage.migrations import configuration, upgrade
 from storage.tables import metadata
@@ -71,12 +71,6 @@ def head() -> str:
     return found
 
 
-def before(number: str) -> str:
-    script = ScriptDirectory.from_config(configuration("sqlite://")).get_revision(number)
-    assert isinstance(script.down_revision, str)
-    return script.down_revision
-
-
 def test_an_empty_database_comes_to_the_tables_the_code_knows(empty: Database):
     assert tables(empty) == set()
     assert len(differences(empty)) >= len(metadata.tables)
@@ -115,28 +109,33 @@ def test_several_processes_may_ask_at_once(empty: Database, tmp_path: Path):
     assert differences(empty) == []
 
 
-def test_increments_from_before_checkpoints_have_none(empty: Database):
-    upgrade(empty.url, before("0003"))
-    moment = "2026-01-01 00:00:00+00:00"
+MOMENT = "2026-01-01 00:00:00+00:00"
+FIRST_RELEASE = (
+    "INSERT INTO models (id, name, network, image_size, channels, strategy, recipe, retention, created_at, "
+    "current_revision, last_version) "
+    f"VALUES ('m', 'plants', 'resnet32', 32, 3, 'lwf', '{{}}', 'all', '{MOMENT}', 0, 0)",
+    "INSERT INTO batches (id, model_id, status, classes, rejects, created_at) "
+    f"VALUES ('b', 'm', 'ingested', '[]', '[]', '{MOMENT}')",
+    "INSERT INTO images (id, batch_id, label, filename, digest, size, split) "
+    f"VALUES ('p', 'b', 'basil', 'basil/1.png', '{'0' * 64}', 7, 'train')",
+    "INSERT INTO increments (id, model_id, batch_id, status, strategy, recipe, promote, known_classes, "
+    "attempt, crashes, cancel_requested, created_at) "
+    f"VALUES ('i', 'm', 'b', 'queued', 'lwf', '{{}}', 'auto', 'refuse', 3, 2, false, '{MOMENT}')",
+)
+
+
+def test_what_an_earlier_release_wrote_is_brought_forward(empty: Database):
+    upgrade(empty.url, "0001")
     with empty.write() as connection:
-        connection.exec_driver_sql(
-            "INSERT INTO models (id, name, network, image_size, channels, strategy, recipe, retention, created_at, "
-            "current_revision, last_version) "
-            f"VALUES ('m', 'plants', 'resnet32', 32, 3, 'lwf', '{{}}', 'all', '{moment}', 0, 0)"
-        )
-        connection.exec_driver_sql(
-            "INSERT INTO batches (id, model_id, status, classes, rejects, created_at) "
-            f"VALUES ('b', 'm', 'closed', '[]', '[]', '{moment}')"
-        )
-        connection.exec_driver_sql(
-            "INSERT INTO increments (id, model_id, batch_id, status, strategy, recipe, promote, known_classes, "
-            "attempt, crashes, cancel_requested, created_at) "
-            f"VALUES ('i', 'm', 'b', 'queued', 'lwf', '{{}}', 'auto', 'refuse', 3, 2, false, '{moment}')"
-        )
+        for statement in FIRST_RELEASE:
+            connection.exec_driver_sql(statement)
     upgrade(empty.url)
+    assert differences(empty) == []
     with empty.read() as connection:
-        old = increments.get(connection, "i")
-    assert (old.attempt, old.crashes, old.checkpoint) == (3, 2, None)
+        increment = increments.get(connection, "i")
+        (image,) = images.of_batch(connection, "b")
+    assert (increment.attempt, increment.crashes, increment.checkpoint) == (3, 2, None)
+    assert (image.filename, image.size, image.shard, image.row) == ("basil/1.png", 7, None, None)
 
 
 @pytest.fixture

@@ -1,119 +1,29 @@
-"""Images in memory: pixels against Pillow and numpy, targets, order."""
-
-import io
-from pathlib import Path
+"""Sets of images: how they are joined, chosen from, counted and described."""
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image as Picture
 from torch import Tensor
 
-from storage.blobs import DirectoryBlobs
-from storage.domain import Image, new_id
-from storage.errors import BlobMissing
-from tests.patterns import SIZE, picture
-from trainer.data import ImageSet, channel_statistics, load, positions_by_class
-from trainer.networks import ImageRejected
-
-LABELS = ("basil", "chive", "dill")
-CLASSES = {"anise": 0, "dill": 1, "basil": 2, "chive": 3}
+from tests.patterns import SIZE
+from trainer.data import ImageSet, channel_statistics, positions_by_class
 
 
 @pytest.fixture(scope="module")
-def blobs(tmp_path_factory: pytest.TempPathFactory) -> DirectoryBlobs:
-    return DirectoryBlobs(Path(tmp_path_factory.mktemp("blobs")))
+def stored() -> list[str]:
+    """Names of thirty images of three classes, mixed."""
+    return [f"image {number}" for number in range(30)]
 
 
-@pytest.fixture(scope="module")
-def stored(blobs: DirectoryBlobs) -> list[Image]:
-    """Thirty images of three classes, mixed."""
-    return [put(blobs, picture(LABELS[number % 3], number), LABELS[number % 3]) for number in range(30)]
+def loaded(stored: list[str]) -> ImageSet:
+    """A set of images of noise by their names, in a pool of its own."""
+    numbers = [int(name.split()[1]) for name in stored]
+    pixels = [torch.randint(256, (3, SIZE, SIZE), generator=torch.Generator().manual_seed(n)) for n in numbers]
+    return ImageSet(torch.stack(pixels).byte(), torch.tensor([n % 3 for n in numbers]), tuple(stored))
 
 
-def put(blobs: DirectoryBlobs, data: bytes, label: str = "basil") -> Image:
-    digest = blobs.put(data)
-    return Image(id=new_id(), batch_id="b", label=label, filename="x.png", digest=digest, size=len(data), split=None)
-
-
-def loaded(stored, blobs, *, channels=3, size=SIZE, threads=2, max_pixels=1_000_000, **more) -> ImageSet:
-    return load(
-        stored,
-        read=blobs.get,
-        classes=CLASSES,
-        image_size=size,
-        channels=channels,
-        max_pixels=max_pixels,
-        threads=threads,
-        **more,
-    )
-
-
-@pytest.mark.parametrize("size", [SIZE, 8, 21], ids=["as they are", "smaller", "larger"])
-@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB")], ids=["grey", "colour"])
-def test_pixels_are_those_of_the_picture(stored, blobs, channels, mode, size):
-    found = loaded(stored, blobs, channels=channels, size=size)
-    assert found.pixels.dtype == torch.uint8
-    assert found.pixels.shape == (30, channels, size, size)
-    for image, pixels in zip(stored, found.pixels, strict=True):
-        with Picture.open(io.BytesIO(blobs.get(image.digest))) as opened:
-            expected = opened.convert(mode)
-            if size != SIZE:
-                expected = expected.resize((size, size), Picture.Resampling.BILINEAR)
-        rows = np.asarray(expected).reshape(size, size, channels)
-        assert np.array_equal(pixels.numpy(), rows.transpose(2, 0, 1))
-
-
-def test_targets_are_positions_among_the_classes_and_ids_those_of_the_images(stored, blobs):
-    found = loaded(stored, blobs)
-    assert found.targets.dtype == torch.int64
-    assert found.targets.tolist() == [2, 3, 1] * 10
-    assert found.ids == tuple(image.id for image in stored)
-    assert len(found) == 30
-
-
-@pytest.mark.parametrize("threads", [2, 8])
-def test_the_number_of_threads_changes_nothing(stored, blobs, threads):
-    one, several = loaded(stored, blobs, threads=1), loaded(stored, blobs, threads=threads)
-    assert torch.equal(one.pixels, several.pixels)
-    assert torch.equal(one.targets, several.targets)
-    assert one.ids == several.ids
-
-
-def test_the_order_is_the_given_one(stored, blobs):
-    straight, reverse = loaded(stored, blobs), loaded(stored[::-1], blobs)
-    assert torch.equal(straight.pixels, reverse.pixels.flip(0))
-    assert torch.equal(straight.targets, reverse.targets.flip(0))
-    assert straight.ids == reverse.ids[::-1]
-
-
-def test_every_image_is_counted_as_it_is_done(stored, blobs):
-    counted: list[int] = []
-    loaded(stored, blobs, advanced=counted.append)
-    assert counted == list(range(1, 31))
-
-
-def test_a_batch_of_no_images_is_an_empty_set(blobs):
-    found = loaded([], blobs)
-    assert len(found) == 0
-    assert found.pixels.shape == (0, 3, SIZE, SIZE)
-
-
-def test_the_limit_of_pixels_is_the_one_that_is_given(stored, blobs):
-    assert len(loaded(stored, blobs, max_pixels=SIZE * SIZE)) == 30
-    with pytest.raises(ImageRejected, match="pixels"):
-        loaded(stored, blobs, max_pixels=SIZE * SIZE - 1)
-
-
-def test_an_image_that_is_gone_is_not_passed_over(stored, blobs):
-    gone = put(blobs, picture("dill", 500), "dill")
-    blobs.delete(gone.digest)
-    with pytest.raises(BlobMissing):
-        loaded([*stored, gone], blobs)
-
-
-def test_two_sets_together_are_the_first_and_then_the_second(stored, blobs):
-    whole, first, second = (loaded(part, blobs) for part in (stored, stored[:12], stored[12:]))
+def test_two_sets_together_are_the_first_and_then_the_second(stored):
+    whole, first, second = (loaded(part) for part in (stored, stored[:12], stored[12:]))
     both = first + second
     assert torch.equal(both.pixels, whole.pixels)
     assert torch.equal(both.targets, whole.targets)
@@ -122,10 +32,10 @@ def test_two_sets_together_are_the_first_and_then_the_second(stored, blobs):
 
 
 @pytest.mark.parametrize("positions", [[4, 0, 29, 4], [], list(range(30))], ids=["some", "none", "all"])
-def test_selected_images_are_those_at_the_positions_in_their_order(stored, blobs, positions):
-    whole = loaded(stored, blobs)
+def test_selected_images_are_those_at_the_positions_in_their_order(stored, positions):
+    whole = loaded(stored)
     found = whole.select(torch.tensor(positions, dtype=torch.int64))
-    assert found.ids == tuple(stored[position].id for position in positions)
+    assert found.ids == tuple(stored[position] for position in positions)
     assert found.pixels.shape == (len(positions), 3, SIZE, SIZE)
     for image, position in enumerate(positions):
         assert torch.equal(found.pixels[image], whole.pixels[position])

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image as Picture
 
+from storage import shards
 from storage.blobs import DirectoryBlobs
 from storage.domain import Batch, BatchStatus, Image, Reject, Split, new_id, now
 from storage.errors import BatchInvalid
@@ -16,7 +17,10 @@ from storage.settings import Settings
 from tests.patterns import SIZE, picture
 from tests.storage.packing import tarred, zipped
 from trainer.ingestion import ingest_archive
+from trainer.packing import Form
 from trainer.sides import Ingested, data_digest, settle
+
+FORM = Form(channels=3, image_size=SIZE)
 
 
 def at(fraction: float, *, name: str = "") -> str:
@@ -309,6 +313,7 @@ def ingested(archive: bytes, *, blobs, folder, threads: int = 2, advanced=lambda
         blobs=blobs,
         settings=Settings(home=folder, **settings),
         threads=threads,
+        form=FORM,
         folder=folder,
         advanced=advanced,
     )
@@ -345,7 +350,18 @@ def test_files_that_are_no_images_are_named_with_their_fault_and_not_stored(blob
     assert "truncated" in reasons["chive/half.png"]
     assert "extension" in reasons["notes.txt"]
     kept = {hashlib.sha256(data).hexdigest() for data in (*GOOD.values(), archive)}
-    assert set(blobs.digests()) == kept
+    assert set(blobs.digests()) == kept | {image.shard for image in found.images}
+
+
+def test_each_image_is_packed_as_it_is_stored(blobs, folder):
+    found = ingested(zipped(GOOD | BAD), blobs=blobs, folder=folder)
+    for image_ in found.images:
+        assert image_.shard is not None
+        assert image_.row is not None
+        ((_, row),) = shards.read(blobs, image_.shard, [image_.row], row_bytes=FORM.row_bytes)
+        assert bytes(row) == FORM.row(GOOD[image_.filename], max_pixels=SIZE * SIZE)
+    assert len({image_.shard for image_ in found.images if image_.split is Split.TRAIN}) == 1
+    assert len({image_.shard for image_ in found.images}) == 2
 
 
 def test_an_image_of_too_many_pixels_is_named_and_left_out(blobs, folder):

@@ -58,10 +58,16 @@ def decode(data: bytes, *, channels: int, max_pixels: int = 50_000_000) -> Image
         raise ImageRejected(f"damaged or truncated: {str(error) or type(error).__name__}") from error
 
 
+def resized(image: Image.Image, image_size: int) -> Image.Image:
+    """Of that height and width; bilinear with antialiasing, exact where nothing is to be resized."""
+    if image.size == (image_size, image_size):
+        return image
+    return image.resize((image_size, image_size), Image.Resampling.BILINEAR)
+
+
 def pixels(image: Image.Image, image_size: int) -> Tensor:
-    """uint8 [channels, image_size, image_size]; bilinear with antialiasing, exact where nothing is to be resized."""
-    if image.size != (image_size, image_size):
-        image = image.resize((image_size, image_size), Image.Resampling.BILINEAR)
+    """`resized` as uint8 [channels, image_size, image_size]."""
+    image = resized(image, image_size)
     raw = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)  # frombuffer wants writable memory
     return raw.view(image_size, image_size, len(image.getbands())).permute(2, 0, 1).contiguous()
 
