@@ -30,8 +30,8 @@ class Recipe(BaseModel):
     ] = "recommended"
     epochs: Annotated[
         int,
-        Field(ge=1, le=2000, description="Passes over the training images. 30: own choice, for an answer in minutes."),
-    ] = 30
+        Field(ge=1, le=2000, description="Passes over the training images. 10: measured (docs/benchmarks.md)."),
+    ] = 10
     minibatch: Annotated[
         int,
         Field(ge=2, le=4096, description="Images of one optimiser step. 64: the published schedule's (LOSSES)."),
@@ -52,9 +52,10 @@ class Recipe(BaseModel):
             "(cosine: Loshchilov and Hutter, arXiv:1608.03983, without restarts); one-cycle brings its own "
             "warm-up and moves momentum against the rate (Smith and Topin, arXiv:1708.07120); plateau divides the "
             "rate whenever the classification loss of a part of the training images that is "
-            "held back has stopped falling, goes on from the best weights, and ends with them (LOSSES)."
+            "held back has stopped falling, goes on from the best weights, and ends with them (LOSSES). one-cycle: "
+            "measured (docs/benchmarks.md)."
         ),
-    ] = "cosine"
+    ] = "one-cycle"
     patience: Annotated[
         int, Field(ge=1, le=1000, description="Plateau: epochs in a row without improvement. 5: published schedule.")
     ] = 5
