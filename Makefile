@@ -23,7 +23,7 @@ help:
 	@echo 'make serve   the service with its embedded parts, until Ctrl-C (ACCRETE_PORT, ACCRETE_HOME)'
 	@echo 'make test    every test; ARGS="-k blobs" picks some'
 	@echo 'make check   format, lint, types, import contracts, loading rules, Dockerfile, compose file'
-	@echo 'make bench   the measured comparisons; BENCH=name runs one'
+	@echo 'make bench   the measured comparisons; BENCH=name ARGS=... runs one'
 	@echo 'make lock    renew requirements*.lock from pyproject.toml; UPGRADE=--upgrade takes the newest'
 	@echo 'make clean   remove the environment and caches; the data folder stays'
 
@@ -57,7 +57,9 @@ check: $(VENV)/dev.stamp
 bench: $(VENV)/dev.stamp
 	@set -e; for file in benchmarks/$(if $(BENCH),$(BENCH),[a-z]*).py; do \
 		if [ ! -f "$$file" ]; then echo "there is no $$file" >&2; exit 1; fi; \
-		name=$$(basename "$$file" .py); echo "== $$name"; $(BIN)/python -m "benchmarks.$$name"; \
+		name=$$(basename "$$file" .py); \
+		case "$(BENCH) $$name" in ' time_to_quality'|' long_life') echo "== $$name: an hour, by name only"; continue;; esac; \
+		echo "== $$name"; $(BIN)/python -m "benchmarks.$$name" $(ARGS); \
 	done
 
 lock:

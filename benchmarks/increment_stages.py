@@ -6,21 +6,14 @@ task-00.zip, task-01.zip and task-02.zip; without it the images are noise, which
 """
 
 import argparse
-import io
-import os
-import platform
-import re
-import signal
-import subprocess
-import sys
 import tempfile
 import time
-import zipfile
 from pathlib import Path
 
-from PIL import Image
-
 from api.client import Client
+from benchmarks.parts import archives
+from benchmarks.parts.machine import described
+from benchmarks.parts.service import running
 
 ARCHIVES = [f"task-{task:02d}.zip" for task in range(3)]
 STAGES = ("queued", "starting", "ingesting", "loading", "training", "evaluating", "selecting", "writing", "publishing")
@@ -31,39 +24,17 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--epochs", type=int, default=10, help="of the third increment; the first two take 1")
     chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="accrete-bench-") as home:
-        service = subprocess.Popen(
-            [sys.executable, "-m", "api.commandline", "up", "--home", home, "--port", "0"],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            with Client(address(service)) as client:
-                report(client, chosen.data or noise(Path(home)), epochs=chosen.epochs)
-        finally:
-            service.send_signal(signal.SIGINT)
-            service.wait()
-
-
-def address(service: subprocess.Popen[str]) -> str:
-    """The URL that the service prints once it is ready."""
-    assert service.stdout is not None
-    for line in service.stdout:
-        if found := re.search(r"http://[\d.]+:\d+", line):
-            return found.group()
-    raise SystemExit("the service did not start")
+    with tempfile.TemporaryDirectory(prefix="accrete-bench-") as folder:
+        data = chosen.data or noise(Path(folder))
+        with running(Path(folder) / "home") as service, Client(service.url) as client:
+            report(client, data, epochs=chosen.epochs)
 
 
 def noise(folder: Path) -> Path:
-    """Archives of the right size: 32×32 JPEGs of nothing, 250 to train and 50 to test in each of 10 classes."""
+    """Archives of the right size: 250 images to train and 50 to test with in each of 10 classes."""
     for archive in ARCHIVES:
-        with zipfile.ZipFile(folder / archive, "w") as opened:
-            for label in range(10):
-                for number in range(300):
-                    buffer = io.BytesIO()
-                    Image.frombytes("RGB", (32, 32), os.urandom(3072)).save(buffer, "JPEG")
-                    side = "test" if number < 50 else "train"
-                    opened.writestr(f"{side}/{Path(archive).stem}-{label}/{number}.jpg", buffer.getvalue())
+        labels = [f"{Path(archive).stem}-{label}" for label in range(10)]
+        archives.noise(folder / archive, labels, train=250, test=50)
     return folder
 
 
@@ -78,7 +49,7 @@ def report(client: Client, data: Path, *, epochs: int) -> None:
     done = client.wait(increment["id"])
     whole = time.monotonic() - began
     seconds = {"upload": uploaded} | {stage: done["seconds"][stage] for stage in STAGES}
-    print(f"{platform.platform()}, {os.cpu_count()} processors; third increment, {epochs} epochs\n")
+    print(f"{described()}; third increment, {epochs} epochs\n")
     print("| stage | seconds | share |\n|---|---|---|")
     for stage, spent in seconds.items():
         print(f"| {stage} | {spent:.2f} | {spent / whole:.1%} |")

@@ -10,7 +10,8 @@ import pytest
 from api.client import Client
 from api.connection import ClientError
 from tests.flow.conftest import Grower, Service
-from tests.patterns import QUICK, SIZE, unseen, write_zip
+from tests.patterns import QUICK, SIZE, picture, unseen, write_zip
+from trainer.packing import Form
 
 pytestmark = pytest.mark.flow
 
@@ -155,6 +156,22 @@ def test_retention_none_forgets_the_images_and_later_metrics_of_them(client: Cli
     assert metrics["tag"]["average_accuracy"] is None
     assert metrics["tag"]["accuracy"][1] is not None
     assert client.version_metrics("forgetful", 1)["tag"]["accuracy"][0] is not None
+
+
+def test_what_retention_lets_go_is_in_no_blob_any_more(client: Client, service: Service, tmp_path: Path) -> None:
+    """Neither the files nor their packed pixels, of images that no other test brings."""
+    client.create_model("oblivious", image_size=SIZE, recipe=QUICK, memory=None, retention="none")
+    files = {f"{label}/{n}.png": picture(label, 70_000 + n) for label in ("anise", "basil") for n in range(30)}
+    archive = write_zip(tmp_path / "1.zip", [], extra=files)
+    client.wait(client.start_increment("oblivious", archive)["id"])
+    form = Form(channels=3, image_size=SIZE)
+    rows = [form.row(data, max_pixels=SIZE * SIZE) for data in files.values()]
+
+    def gone() -> bool:
+        blobs = [path.read_bytes() for path in (service.home / "blobs").rglob("*") if path.is_file()]
+        return not any(part in data for part in (*files.values(), *rows) for data in blobs)
+
+    assert eventually(gone, seconds=10)  # after the publication
 
 
 def test_a_grey_model_with_a_torchvision_network_learns(client: Client, service: Service, tmp_path: Path) -> None:

@@ -1,0 +1,50 @@
+"""The embedded service, started as a user starts it."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+KEPT_SETTINGS = {"ACCRETE_DEVICE", "ACCRETE_THREADS"}  # others may name somebody's real database
+
+
+@dataclass(frozen=True)
+class Service:
+    """Where it answers, and the process all of its processes descend from."""
+
+    url: str
+    pid: int
+
+
+@contextmanager
+def running(home: Path) -> Iterator[Service]:
+    """`accrete up` on a free port, with everything it writes in ``home``."""
+    settings = {name for name in os.environ if name.startswith("ACCRETE_")} - KEPT_SETTINGS
+    process = subprocess.Popen(
+        [sys.executable, "-m", "api.commandline", "up", "--home", str(home), "--port", "0"],
+        env={name: value for name, value in os.environ.items() if name not in settings},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield Service(_address(process), process.pid)
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait()
+
+
+def _address(process: subprocess.Popen[str]) -> str:
+    """The URL that the service prints once it is ready."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if found := re.search(r"http://[\d.]+:\d+", line):
+            # Read on, or a service that has much to say would wait for a reader.
+            threading.Thread(target=process.stdout.read, daemon=True).start()
+            return found.group()
+    raise SystemExit("the service did not start")
