@@ -2,8 +2,9 @@
 
 `python -m benchmarks.time_to_quality --data FOLDER` learns five tasks of ten classes (the archives task-00.zip … of the
 folder) with `lwf-bsr` and without exemplars: by the plain loop (`benchmarks.parts.plainloop`) in 20 epochs a task with
-the best of three learning rates on the first task, and by `recommended`. Task by task in turn, for each seed. Seconds
-are those of training alone. A line a task goes into --log as it comes, so that an interrupted run is not lost.
+the best of three learning rates on the first task, and by `recommended`, in the precision it chooses here and, where that
+is another one, in float32. Task by task in turn, for each seed. Seconds are those of training alone. A line a task goes
+into --log as it comes, so that an interrupted run is not lost.
 """
 
 import argparse
@@ -63,17 +64,19 @@ def main() -> None:
     parser.add_argument("--log", type=Path, default=Path("time-to-quality.jsonl"))
     chosen = parser.parse_args()
     tasks = tasks_of(chosen.data, chosen.tasks)
-    print(f"{described()}; ours in {choose(CPU, 'auto').precision}\n", flush=True)
+    print(f"{described()}\n", flush=True)
     rate = chosen.rate or best_rate(tasks[0], chosen)
     print("| seed | loop | seconds | TAg | TAw | share of the time |\n|---|---|---|---|---|---|")
-    shares = []
+    shares: dict[str, list[float]] = {}
     for seed in range(chosen.seeds):
-        plain, ours = raced(tasks, rate=rate, seed=seed, chosen=chosen)
-        shares.append(ours.seconds / plain.seconds)
-        for name, line, share in (("plain", plain, ""), ("recommended", ours, f"{shares[-1]:.2f}")):
+        lines = raced(tasks, rate=rate, seed=seed, chosen=chosen)
+        for name, line in lines.items():
+            share = line.seconds / lines["plain"].seconds
+            shares.setdefault(name, []).append(share)
             accuracies = f"{line.accuracy('tag'):.1f} | {line.accuracy('taw'):.1f}"
-            print(f"| {seed} | {name} | {line.seconds:.0f} | {accuracies} | {share} |", flush=True)
-    print(f"\nMean share of the time: {mean(shares):.2f}; the plain loop's rate was {rate:g}.")
+            print(f"| {seed} | {name} | {line.seconds:.0f} | {accuracies} | {share:.2f} |", flush=True)
+    means = ", ".join(f"{name} {mean(each):.2f}" for name, each in shares.items() if name != "plain")
+    print(f"\nMean share of the time: {means}. The plain loop's rate was {rate:g}.")
 
 
 def tasks_of(folder: Path, count: int) -> tuple[Task, ...]:
@@ -95,17 +98,20 @@ def best_rate(task: Task, chosen: argparse.Namespace) -> float:
     return max(found, key=lambda rate: found[rate])
 
 
-def raced(tasks: Sequence[Task], *, rate: float, seed: int, chosen: argparse.Namespace) -> tuple[Line, Line]:
-    """Both learn the tasks, in turn."""
-    plain, ours = Line(), Line()
+def raced(tasks: Sequence[Task], *, rate: float, seed: int, chosen: argparse.Namespace) -> dict[str, Line]:
+    """All learn the tasks, in turn."""
+    precisions = dict.fromkeys((choose(CPU, "auto").precision, "float32"))  # one of them, where they are the same
+    lines = {"plain": Line()} | {f"recommended, {precision}": Line() for precision in precisions}
     for number in range(1, len(tasks) + 1):
-        plain_task(plain, tasks[:number], rate=rate, seed=seed, chosen=chosen)
-        our_task(ours, tasks[:number], seed=seed, recipe=chosen.recipe)
+        plain_task(lines["plain"], tasks[:number], rate=rate, seed=seed, chosen=chosen)
+        for precision in precisions:
+            recipe = chosen.recipe | {"precision": precision}
+            our_task(lines[f"recommended, {precision}"], tasks[:number], seed=seed, recipe=recipe)
         with chosen.log.open("a") as log:
-            for name, line in (("plain", plain), ("recommended", ours)):
+            for name, line in lines.items():
                 said = {"tag": line.accuracy("tag"), "taw": line.accuracy("taw"), "seconds": round(line.seconds, 1)}
                 log.write(json.dumps({"seed": seed, "tasks": number, "loop": name, **said}) + "\n")
-    return plain, ours
+    return lines
 
 
 def plain_task(line: Line, tasks: Sequence[Task], *, rate: float, seed: int, chosen: argparse.Namespace) -> None:

@@ -38,6 +38,11 @@ class BareLoop:
             fused=fused,
         )
 
+    @property
+    def networks(self) -> tuple[IncrementalNetwork, ...]:
+        """The student, and the teacher if there is one."""
+        return (self._student,) if self._teacher is None else (self._student, self._teacher)
+
     def steps(self, count: int) -> None:
         """Take so many steps."""
         for _ in range(count):
