@@ -30,7 +30,7 @@ from trainer.packing import Form
 
 THREADS = 2
 CHUNK = 32  # images a process is sent at a time
-SIZES = ((32, 32, 3000), (64, 64, 3000), (500, 375, 600), (1600, 1200, 100))  # width, height, images
+SIZES = ((32, 32, 3000), (64, 64, 3000), (500, 375, 600), (1600, 1200, 100), (4000, 3000, 24))  # width, height, images
 FORM = Form(channels=3, image_size=32)
 PIXELS = 50_000_000
 

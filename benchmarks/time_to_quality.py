@@ -2,9 +2,8 @@
 
 `python -m benchmarks.time_to_quality --data FOLDER` learns five tasks of ten classes (the archives task-00.zip … of the
 folder) with `lwf-bsr` and without exemplars: by the plain loop (`benchmarks.parts.plainloop`) in 20 epochs a task with
-the best of three learning rates on the first task, and by `recommended`, in the precision it chooses here and, where that
-is another one, in float32. Task by task in turn, for each seed. Seconds are those of training alone. A line a task goes
-into --log as it comes, so that an interrupted run is not lost.
+the best of three learning rates on the first task, and by `recommended`. Task by task in turn, for each seed. Seconds
+are those of training alone. A line a task goes into --log as it comes, so that an interrupted run is not lost.
 """
 
 import argparse
@@ -60,6 +59,7 @@ def main() -> None:
     parser.add_argument("--minibatch", type=int, default=64, help="of the plain loop; the published schedule's")
     parser.add_argument("--momentum", type=float, default=0.0, help="of the plain loop; the published schedule's")
     parser.add_argument("--rate", type=float, help="of the plain loop, if the search is to be left out")
+    parser.add_argument("--float32", action="store_true", help="recommended in float32, too, if it chooses another")
     parser.add_argument("--recipe", type=json.loads, default={}, help="changes to the recommended recipe, as JSON")
     parser.add_argument("--log", type=Path, default=Path("time-to-quality.jsonl"))
     chosen = parser.parse_args()
@@ -100,7 +100,7 @@ def best_rate(task: Task, chosen: argparse.Namespace) -> float:
 
 def raced(tasks: Sequence[Task], *, rate: float, seed: int, chosen: argparse.Namespace) -> dict[str, Line]:
     """All learn the tasks, in turn."""
-    precisions = dict.fromkeys((choose(CPU, "auto").precision, "float32"))  # one of them, where they are the same
+    precisions = sorted({choose(CPU, "auto").precision} | ({"float32"} if chosen.float32 else set()))
     lines = {"plain": Line()} | {f"recommended, {precision}": Line() for precision in precisions}
     for number in range(1, len(tasks) + 1):
         plain_task(lines["plain"], tasks[:number], rate=rate, seed=seed, chosen=chosen)
