@@ -38,7 +38,7 @@ class Execution:
 def choose(device: torch.device, precision: Precision) -> Execution:
     """The execution on a device with as many threads as torch has now, in the precision that a recipe asks for.
 
-    ``auto`` is bfloat16 wherever the processor multiplies it by itself; there training is 1.3 to 1.6 times as fast as
+    ``auto`` is bfloat16 wherever the processor multiplies it by itself; there training is 1.4 to 1.5 times as fast as
     in float32 and comes to the same accuracy (docs/benchmarks.md). Where it is emulated it is slower.
     """
     chosen: Computed = precision if precision != "auto" else "bfloat16" if bfloat16_is_native(device) else "float32"
