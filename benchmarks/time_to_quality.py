@@ -58,6 +58,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20, help="of the plain loop, a task")
     parser.add_argument("--minibatch", type=int, default=64, help="of the plain loop; the published schedule's")
     parser.add_argument("--momentum", type=float, default=0.0, help="of the plain loop; the published schedule's")
+    parser.add_argument(
+        "--drop-last", action="store_true", help="the plain loop leaves minibatches out that are not full"
+    )
     parser.add_argument("--rate", type=float, help="of the plain loop, if the search is to be left out")
     parser.add_argument("--float32", action="store_true", help="recommended in float32, too, if it chooses another")
     parser.add_argument("--recipe", type=json.loads, default={}, help="changes to the recommended recipe, as JSON")
@@ -130,7 +133,13 @@ def plain_task(line: Line, tasks: Sequence[Task], *, rate: float, seed: int, cho
         teacher,
         images,
         transform,
-        habits=Habits(STRATEGY, learning_rate=rate, minibatch=chosen.minibatch, momentum=chosen.momentum),
+        habits=Habits(
+            STRATEGY,
+            learning_rate=rate,
+            minibatch=chosen.minibatch,
+            momentum=chosen.momentum,
+            drop_last=chosen.drop_last,
+        ),
         device=CPU,
     )
     began = time.perf_counter()

@@ -33,6 +33,7 @@ class Habits:
     minibatch: int
     momentum: float = 0.0  # the published schedule has none
     workers: int = WORKERS  # of the DataLoader
+    drop_last: bool = False  # the minibatch that is left over; where it is tiny, its statistics mislead normalisation
     whole_maps: bool = True  # gradients of a map go back through all of the network, else to the stage only
 
 
@@ -121,6 +122,7 @@ class PlainLoop:
             PlainImages(images, transform),
             batch_size=habits.minibatch,
             shuffle=True,
+            drop_last=habits.drop_last,
             num_workers=habits.workers,
             persistent_workers=habits.workers > 0,
             pin_memory=device.type == "cuda",
