@@ -29,7 +29,7 @@ from trainer.ingestion import ingest_archive
 from trainer.packing import Form
 
 THREADS = 2
-CHUNK = 32  # images a process is sent at a time
+CHUNK = 2  # images a process is sent at a time: few, so that both end together
 SIZES = ((32, 32, 3000), (64, 64, 3000), (500, 375, 600), (1600, 1200, 100), (4000, 3000, 24))  # width, height, images
 FORM = Form(channels=3, image_size=32)
 PIXELS = 50_000_000
