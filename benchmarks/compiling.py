@@ -9,8 +9,6 @@ import argparse
 import copy
 import os
 import tempfile
-import time
-from collections.abc import Callable
 from functools import partial
 from statistics import median
 
@@ -19,7 +17,7 @@ import torch
 from benchmarks.parts.bareloop import BareLoop
 from benchmarks.parts.machine import described
 from benchmarks.parts.material import untaught
-from benchmarks.parts.turns import Turns, ratio
+from benchmarks.parts.turns import Turns, now, ratio
 from trainer.execution import choose
 from trainer.increment import Architecture
 from trainer.recipes import resolve
@@ -55,10 +53,10 @@ def row(minibatch: int, device: torch.device, chosen: argparse.Namespace) -> str
     loops = {name: loop(minibatch, device, chosen) for name in ("eager", "compiled")}
     for network in loops["compiled"].networks:
         network.backbone.compile(mode=chosen.mode)
-    began = time.perf_counter()
+    began = now(device)
     loops["compiled"].steps(STEPS)
-    turns = Turns({name: steps_of(each) for name, each in loops.items()}, device)
-    first = turns.now() - began
+    first = now(device) - began
+    turns = Turns({name: partial(each.steps, STEPS) for name, each in loops.items()}, device)
     for _ in range(chosen.rounds + 1):
         turns.round()
     eager, compiled = (turns.seconds[name][1:] for name in ("eager", "compiled"))
@@ -67,11 +65,6 @@ def row(minibatch: int, device: torch.device, chosen: argparse.Namespace) -> str
     pays = f"{compiling / (each - faster):,.0f}" if faster < each else "never"
     times = f"{1000 * each:.1f} | {1000 * faster:.1f} | {ratio(compiled, eager)[0]:.2f}"
     return f"| {minibatch} | {times} | {compiling:.0f} | {pays} |"
-
-
-def steps_of(loop: BareLoop) -> Callable[[], None]:
-    """A turn."""
-    return partial(loop.steps, STEPS)
 
 
 def loop(minibatch: int, device: torch.device, chosen: argparse.Namespace) -> BareLoop:

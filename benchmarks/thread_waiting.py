@@ -7,10 +7,11 @@ process. Precision is that of our training on this machine.
 
 import argparse
 import os
-import platform
 import subprocess
 import sys
 import time
+
+from benchmarks.parts.machine import described
 
 POLICIES = (
     "OMP_WAIT_POLICY=ACTIVE",
@@ -31,7 +32,7 @@ def main() -> None:
     if chosen.worker:
         print(f"{images_per_second(chosen.seconds):.0f}")
         return
-    print(f"{platform.platform()}, {os.cpu_count()} processors\n")
+    print(f"{described()}\n")
     print("| round | policy | alone | two at once |\n|---|---|---|---|")
     for number in range(1, chosen.rounds + 1):
         for policy in POLICIES:

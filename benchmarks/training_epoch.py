@@ -9,7 +9,6 @@ turn; the first round of each is not counted.
 
 import argparse
 import copy
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from benchmarks.parts.machine import described
 from benchmarks.parts.material import noise, untaught
 from benchmarks.parts.plainloop import Habits, PlainLoop, successor
 from benchmarks.parts.plainlosses import FAMILIES
+from benchmarks.parts.turns import now
 from trainer.execution import choose
 from trainer.increment import Architecture, Learned, learn
 from trainer.recipes import Recipe, resolve
@@ -61,19 +61,14 @@ class Interleaved:
 
     def epoch(self, **done: Any) -> None:
         """Our epoch is complete: the others' turn."""
-        now = self._now()
+        ended = now(self._device)
         if self._resumed is not None:  # the first epoch began with what comes before any
-            self.seconds["ours"].append(now - self._resumed)
+            self.seconds["ours"].append(ended - self._resumed)
         for name, rival in self._rivals.items():
-            began = self._now()
+            began = now(self._device)
             rival()
-            self.seconds[name].append(self._now() - began)
-        self._resumed = self._now()
-
-    def _now(self) -> float:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        return time.perf_counter()
+            self.seconds[name].append(now(self._device) - began)
+        self._resumed = now(self._device)
 
     def medians(self) -> dict[str, float]:
         """Seconds of an epoch by loop, without the round that warmed it up."""

@@ -1,4 +1,4 @@
-"""What an increment learns from, and what it is measured on, brought into memory."""
+"""What an increment learns from, and what it is measured on."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

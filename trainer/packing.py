@@ -62,9 +62,7 @@ class Rows:
 
     def put(self, number: int, row: bytes) -> None:
         """Keep a row; from any thread."""
-        written = os.pwrite(self._descriptor, row, number * self._length)
-        if written != len(row):  # what a full disk does to the last write before it refuses one
-            raise OSError(f"{written} of {len(row)} bytes could be written to the scratch folder: its disk is full")
+        _put_at(self._descriptor, row, number * self._length)
 
     def get(self, number: int) -> bytes:
         """A row that was put."""
@@ -125,13 +123,19 @@ def _copied(descriptor: int, images: dict[int, Image], *, form: Form, tools: Too
         try:
             for number, row in shards.read(tools.blobs, shard, list(rows), row_bytes=form.row_bytes):
                 for position in rows[number]:
-                    os.pwrite(descriptor, row, position * form.row_bytes)
+                    _put_at(descriptor, row, position * form.row_bytes)
                 done += len(rows[number])
                 tools.report.progress(step=done, steps=len(images))
         except (BlobDamaged, BlobMissing) as error:
             tools.report.note(f"images are packed anew from their originals: {error.detail}")
             unread.extend(position for positions in rows.values() for position in positions)
     return unread
+
+
+def _put_at(descriptor: int, row: bytes | memoryview, offset: int) -> None:
+    written = os.pwrite(descriptor, row, offset)
+    if written != len(row):  # what a full disk does to the last write before it refuses one
+        raise OSError(f"{written} of {len(row)} bytes could be written to the scratch folder: its disk is full")
 
 
 def _packed_anew(images: Sequence[Image], *, form: Form, claim: Claim, tools: Tools) -> tuple[Image, ...]:

@@ -23,16 +23,17 @@ class Turns:
         names = list(self._rivals)
         first = self._rounds % max(len(names), 1)
         for name in names[first:] + names[:first]:
-            began = self.now()
+            began = now(self._device)
             self._rivals[name]()
-            self.seconds[name].append(self.now() - began)
+            self.seconds[name].append(now(self._device) - began)
         self._rounds += 1
 
-    def now(self) -> float:
-        """Seconds on a clock, once the device has done what it was asked for."""
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        return time.perf_counter()
+
+def now(device: torch.device) -> float:
+    """Seconds on a clock, once the device has done what it was asked for."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def ratio(of: list[float], to: list[float]) -> tuple[float, float, float]:
