@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from storage import rows
+from storage import packs, rows
 from storage.domain import Batch, BatchStatus, ClassCount, Image, Model, Reject, Split, new_id, now
 from storage.errors import BatchClosed, BatchNotFound
 from storage.tables import batches, images, increments
@@ -80,11 +80,18 @@ def close(connection: Connection, batch_id: str) -> Batch:
 
 
 def record_ingestion(
-    connection: Connection, batch_id: str, *, ingested: Sequence[Image], rejects: Sequence[Reject], digest: str
+    connection: Connection,
+    batch_id: str,
+    *,
+    ingested: Sequence[Image],
+    rejects: Sequence[Reject],
+    digest: str,
+    written: Sequence[packs.Pack] = (),
 ) -> Batch:
     """Write what decoding found, in place of whatever an earlier attempt left; the archive is no longer referred to."""
     connection.execute(delete(images).where(images.c.batch_id == batch_id))
     _insert(connection, ingested)
+    packs.record(connection, written)
     connection.execute(
         update(batches)
         .where(batches.c.id == batch_id)

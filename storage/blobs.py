@@ -22,6 +22,8 @@ from storage.errors import BlobDamaged, BlobMissing
 
 CHUNK = 1 << 20  # bytes read or written at a time
 DIGEST = re.compile(r"[0-9a-f]{64}")
+# Another device; a file system without second names, or of a file that has too many, or is somebody else's.
+_NO_LINKS = frozenset({errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS})
 
 
 class BlobStore(Protocol):
@@ -43,7 +45,10 @@ class BlobStore(Protocol):
         ...
 
     def fetch(self, sha256: str, target: Path) -> None:
-        """Copy a blob to ``target`` in bounded memory; the file appears whole and checked, or not at all."""
+        """Bring a blob to ``target`` in bounded memory; the file appears whole and checked, or not at all.
+
+        It is to be read only: it may be the stored one, by a second name. It stays when the blob is deleted.
+        """
         ...
 
     def parts(self, sha256: str, spans: Sequence[tuple[int, int]]) -> Iterator[bytes]:
@@ -178,10 +183,15 @@ class DirectoryBlobs:
         return data
 
     def fetch(self, sha256: str, target: Path) -> None:
-        """Copy a blob to a file; see BlobStore."""
+        """Give a blob a second name, or copy it where the target is on another device; see BlobStore."""
         with arriving(target) as unfinished:
             try:
-                shutil.copyfile(self._path(sha256), unfinished)
+                try:
+                    unfinished.hardlink_to(self._path(sha256))
+                except OSError as error:
+                    if error.errno not in _NO_LINKS:
+                        raise
+                    shutil.copyfile(self._path(sha256), unfinished)
             except FileNotFoundError:
                 if self.exists(sha256):
                     raise  # the folder of the target is what is not there

@@ -154,7 +154,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One stored image of a batch; its content is the blob ``digest``."""
+    """One stored image of a batch: a file in a pack, or the blob ``digest`` (`storage.packs.original` reads both)."""
 
     id: str
     batch_id: str
@@ -165,6 +165,8 @@ class Image:
     split: Split | None  # None until the batch is ingested
     shard: str | None = None  # the blob that holds its packed copy (storage.shards); None: it is not packed
     row: int | None = None  # where in the shard
+    pack: str | None = None  # the blob that holds its file among others (storage.packs); None: it has one of its own
+    offset: int | None = None  # bytes before it in the pack
 
 
 @dataclass(frozen=True, slots=True)

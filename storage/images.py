@@ -42,14 +42,14 @@ def of_batch(
 def by_ids(connection: Connection, ids: Collection[str]) -> tuple[Image, ...]:
     """Those of the images that are still there, in no particular order."""
     found: list[Image] = []
-    for part in _statements(list(ids)):
+    for part in statements(list(ids)):
         query = select(images).where(images.c.id.in_(part))
         found.extend(rows.image(row) for row in connection.execute(query).mappings())
     return tuple(found)
 
 
 def apply_retention(connection: Connection, batch_id: str, retention: Retention) -> tuple[str, ...]:
-    """Forget what a published batch need not keep; returns the digests of what went, packed copies included.
+    """Forget what a published batch need not keep; returns the digests of the blobs that held it.
 
     An image that any version keeps as an exemplar stays.
     """
@@ -63,18 +63,19 @@ def apply_retention(connection: Connection, batch_id: str, retention: Retention)
 
 
 def forget(connection: Connection, ids: Sequence[str]) -> tuple[str, ...]:
-    """Remove images, and themselves from every set of exemplars; the digests of their contents and packed copies.
+    """Remove images, also from every set of exemplars; the digests of the blobs that held them and packed copies.
 
     What else a shard of theirs holds is no longer packed: it is again when an increment needs it.
     """
     gone: set[str] = set()
     shards: set[str] = set()
-    for part in _statements(list(ids)):
-        for digest, shard in connection.execute(select(images.c.digest, images.c.shard).where(images.c.id.in_(part))):
-            gone.add(digest)
+    for part in statements(list(ids)):
+        query = select(images.c.digest, images.c.pack, images.c.shard).where(images.c.id.in_(part))
+        for digest, pack, shard in connection.execute(query):
+            gone.add(pack or digest)
             shards |= {shard} - {None}
         connection.execute(delete(images).where(images.c.id.in_(part)))
-    for part in _statements(list(shards)):
+    for part in statements(list(shards)):
         connection.execute(update(images).where(images.c.shard.in_(part)).values(shard=None, row=None))
     return (*gone, *shards)
 
@@ -87,16 +88,18 @@ def place(connection: Connection, packed: Collection[Image]) -> None:
 
 
 def unreferenced(connection: Connection, digests: Collection[str]) -> frozenset[str]:
-    """Those of the contents and shards that no image row refers to any more."""
+    """Those of the blobs that no image row refers to any more: neither as its file, nor as its pack or shard."""
     wanted = list(set(digests))
     referred: set[str] = set()
-    for part in _statements(wanted):
-        for column in (images.c.digest, images.c.shard):
+    for part in statements(wanted):
+        alone = select(images.c.digest).where(images.c.digest.in_(part)).where(images.c.pack.is_(None))
+        referred.update(connection.scalars(alone))
+        for column in (images.c.pack, images.c.shard):
             referred.update(connection.scalars(select(column).where(column.in_(part))))
     return frozenset(wanted) - referred
 
 
-def _statements(values: Sequence[str]) -> Iterator[Sequence[str]]:
-    """As many values at a time as one statement takes: SQLite bounds its variables."""
+def statements(values: Sequence[str]) -> Iterator[Sequence[str]]:
+    """The values in parts: as many values at a time as one statement takes: SQLite bounds its variables."""
     for start in range(0, len(values), 500):
         yield values[start : start + 500]

@@ -114,7 +114,16 @@ images = Table(
     Column("split", String(10)),
     Column("shard", Digest, index=True),
     Column("row", Integer),
+    Column("pack", Digest, index=True),
+    Column("offset", BigInteger),
     Index(None, "batch_id", "label"),
+)
+
+packs = Table(
+    "packs",
+    metadata,
+    Column("digest", Digest, primary_key=True),
+    Column("size", BigInteger, nullable=False),  # bytes of its files; more than its images have: some are gone
 )
 
 increments = Table(

@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection, insert, select, update
 
-from storage import exemplars, images, rows
+from storage import exemplars, rows
 from storage.domain import IncrementStatus, Model, Page, Version, now
 from storage.errors import VersionInUse, VersionNotFound
 from storage.tables import HIGHEST_INTEGER, increments, models, versions
@@ -77,7 +77,7 @@ def first_strategy(connection: Connection, model: Model) -> str | None:
 
 
 def remove(connection: Connection, model: Model, number: int) -> frozenset[str]:
-    """Delete a version and return the digests of the contents that nobody refers to any more.
+    """Delete a version and return the digests of its files and of the images it alone kept, for `packs.let_go`.
 
     Raises `VersionInUse` for the current one, for the head, and for one that is being trained from; the caller holds
     the model's lock. Its row stays, marked, and so do its metrics: the accuracy matrix of its descendants needs them.
@@ -91,7 +91,7 @@ def remove(connection: Connection, model: Model, number: int) -> frozenset[str]:
         connection.execute(update(models).where(models.c.id == model.id).values(previous=None))
     forgotten = exemplars.release(connection, model=model, version=number)
     unneeded = {file.sha256 for file in version.files.values()} - files_in_use(connection)
-    return images.unreferenced(connection, forgotten) | unneeded
+    return frozenset(forgotten) | unneeded
 
 
 def files_in_use(connection: Connection) -> frozenset[str]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy.exc import OperationalError
 
-from storage import events, images, leases
+from storage import events, leases, packs
 from storage.blobs import BlobStore
 from storage.database import Database
 from storage.domain import IncrementStatus, StoredFile
@@ -182,10 +182,7 @@ def _publish(claim: Claim, folder: Path, *, settings: Settings, database: Databa
     if published is None:
         _renew(database, claim, settings, None)  # tells a cancellation from a lost claim
         raise ClaimLost
-    with database.read() as connection:
-        unneeded = images.unreferenced(connection, published.forgotten)
-    for digest in unneeded:
-        blobs.delete(digest)
+    packs.let_go(published.forgotten, database=database, blobs=blobs, scratch=settings.scratch)
 
 
 def _store(folder: Path, blobs: BlobStore) -> dict[str, StoredFile]:

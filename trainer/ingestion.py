@@ -1,21 +1,23 @@
 """From an uploaded archive to stored images: decoded once, settled, and packed."""
 
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import replace
-from itertools import islice
+from itertools import chain
 from pathlib import Path
 
+from storage.archive_members import Member
 from storage.archives import ArchiveLimits, read, scan
 from storage.blobs import BlobStore
-from storage.domain import Batch, Image, Reject, Split, new_id
+from storage.domain import Batch, Image, Reject, new_id
 from storage.settings import Settings
-from trainer.networks.transforms import ImageRejected
-from trainer.packing import Form, Rows, store
+from trainer.decoding import Desk, Finding, decoded
+from trainer.originals import Originals
+from trainer.packing import store
+from trainer.pictures import Form
+from trainer.rows import Rows
 from trainer.sides import Ingested, settle
 
-_IN_FLIGHT = 64  # images decoded ahead; bounds memory whatever the archive holds
+_SMALL = 2 << 20  # bytes of an archive that is decoded before other processes had started to
 
 
 def ingest_archive(
@@ -23,7 +25,7 @@ def ingest_archive(
     *,
     blobs: BlobStore,
     settings: Settings,
-    threads: int,
+    processes: int,
     form: Form,
     folder: Path,
     advanced: Callable[[int, int], None],
@@ -38,42 +40,39 @@ def ingest_archive(
     index = scan(path, limits=ArchiveLimits.of(settings))
     stored: list[Image] = []
     rejects = list(index.rejects)
-
-    def examine(number: int, label: str, name: str, split: Split | None, data: bytes) -> Image | Reject:
-        try:
-            rows.put(number, form.row(data, max_pixels=settings.max_image_pixels))
-        except ImageRejected as rejected:
-            return Reject(name, str(rejected))
-        digest = blobs.put(data)
-        image = Image(
-            id=new_id(), batch_id=batch.id, label=label, filename=name, digest=digest, size=len(data), split=split
-        )
-        numbers[image.id] = number
-        return image
-
     numbers: dict[str, int] = {}
-    with Rows(folder, form) as rows:
-        with ThreadPoolExecutor(threads) as pool:
-            calls = (
-                pool.submit(examine, number, member.label, member.name, member.split, data)
-                for number, (member, data) in enumerate(read(path, index))
-            )
-            for done, result in enumerate(_in_order(calls), start=1):
-                if isinstance(result, Reject):
-                    rejects.append(result)
-                else:
-                    stored.append(result)
-                advanced(done, len(index.members))
+    originals = Originals(folder)
+    with Rows(folder, row_bytes=form.row_bytes) as rows:
+        parcels = originals.parcels(data for _, data in read(path, index))
+        desk = Desk(rows.path, form, settings.max_image_pixels)
+        found = decoded(parcels, desk, processes=processes if path.stat().st_size > _SMALL else 1)
+        for number, (member, finding) in enumerate(zip(index.members, chain.from_iterable(found), strict=True)):
+            if finding.fault is not None:
+                rejects.append(Reject(member.name, finding.fault))
+            else:
+                image = _image(batch, member, finding)
+                stored.append(image)
+                numbers[image.id] = number
+            advanced(number + 1, len(index.members))
         path.unlink()
         labels = {count.label for count in index.classes}
-        found = settle(stored, rejects, labels=labels, max_bad_share=settings.max_bad_share)
-        packed = store(found.images, lambda image: rows.get(numbers[image.id]), form=form, folder=folder, blobs=blobs)
-    return replace(found, images=packed)
+        settled = settle(stored, rejects, labels=labels, max_bad_share=settings.max_bad_share)
+        packed = store(settled.images, lambda image: rows.get(numbers[image.id]), form=form, folder=folder, blobs=blobs)
+    packs, places = originals.store([numbers[image.id] for image in packed], blobs)
+    placed = []
+    for image in packed:
+        pack, offset = places[numbers[image.id]]
+        placed.append(replace(image, pack=pack, offset=offset))
+    return replace(settled, images=tuple(placed), packs=packs)
 
 
-def _in_order(calls: Iterator[Future[Image | Reject]]) -> Iterator[Image | Reject]:
-    """Results in the order of the calls, with a bounded number of them under way."""
-    waiting = deque(islice(calls, _IN_FLIGHT))
-    while waiting:
-        yield waiting.popleft().result()
-        waiting.extend(islice(calls, 1))
+def _image(batch: Batch, member: Member, finding: Finding) -> Image:
+    return Image(
+        id=new_id(),
+        batch_id=batch.id,
+        label=member.label,
+        filename=member.name,
+        digest=finding.digest,
+        size=member.size,
+        split=member.split,
+    )

@@ -1,72 +1,25 @@
 """Packed copies of images: each is decoded and resized once, and from then on read as it goes into a network."""
 
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from types import TracebackType
 
 import torch
 from torch import Tensor
 
 from storage import images as stored_images
-from storage import leases, shards
+from storage import leases, packs, shards
 from storage.blobs import BlobStore
 from storage.domain import Image
 from storage.errors import BlobDamaged, BlobMissing
 from storage.leases import Claim
 from trainer.attempt import ClaimLost
-from trainer.networks.transforms import decode, resized
+from trainer.pictures import Form
+from trainer.rows import Rows, put_at
 from trainer.tools import Tools
-
-
-@dataclass(frozen=True)
-class Form:
-    """What a model's images are brought to."""
-
-    channels: int
-    image_size: int
-
-    @property
-    def row_bytes(self) -> int:
-        """Length of a packed image: height × width × channels, a byte each."""
-        return self.image_size * self.image_size * self.channels
-
-    def row(self, data: bytes, *, max_pixels: int) -> bytes:
-        """A packed image from an image file; raises ImageRejected for what is none."""
-        return resized(decode(data, channels=self.channels, max_pixels=max_pixels), self.image_size).tobytes()
-
-
-class Rows:
-    """Packed images by number in a file without a name, until it is known where they belong; memory stays bounded."""
-
-    def __init__(self, folder: Path, form: Form) -> None:
-        """Use disk space in ``folder`` while open."""
-        self._length = form.row_bytes
-        path = folder / "rows"
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        path.unlink()
-
-    def __enter__(self) -> "Rows":
-        """Use it as it is."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Give the space back."""
-        os.close(self._descriptor)
-
-    def put(self, number: int, row: bytes) -> None:
-        """Keep a row; from any thread."""
-        _put_at(self._descriptor, row, number * self._length)
-
-    def get(self, number: int) -> bytes:
-        """A row that was put."""
-        return os.pread(self._descriptor, self._length, number * self._length)
 
 
 def store(
@@ -123,7 +76,7 @@ def _copied(descriptor: int, images: dict[int, Image], *, form: Form, tools: Too
         try:
             for number, row in shards.read(tools.blobs, shard, list(rows), row_bytes=form.row_bytes):
                 for position in rows[number]:
-                    _put_at(descriptor, row, position * form.row_bytes)
+                    put_at(descriptor, row, position * form.row_bytes)
                 done += len(rows[number])
                 tools.report.progress(step=done, steps=len(images))
         except (BlobDamaged, BlobMissing) as error:
@@ -132,21 +85,16 @@ def _copied(descriptor: int, images: dict[int, Image], *, form: Form, tools: Too
     return unread
 
 
-def _put_at(descriptor: int, row: bytes | memoryview, offset: int) -> None:
-    written = os.pwrite(descriptor, row, offset)
-    if written != len(row):  # what a full disk does to the last write before it refuses one
-        raise OSError(f"{written} of {len(row)} bytes could be written to the scratch folder: its disk is full")
-
-
 def _packed_anew(images: Sequence[Image], *, form: Form, claim: Claim, tools: Tools) -> tuple[Image, ...]:
     """The images with new places, in their order."""
     limit = tools.settings.max_image_pixels
 
     def decoded(numbered: tuple[int, Image]) -> None:
         number, image = numbered
-        rows.put(number, form.row(tools.blobs.get(image.digest), max_pixels=limit))
+        data = packs.original(image, database=tools.database, blobs=tools.blobs)
+        rows.put(number, form.row(data, max_pixels=limit))
 
-    with Rows(tools.folder, form) as rows, ThreadPoolExecutor(tools.threads) as workers:
+    with Rows(tools.folder, row_bytes=form.row_bytes) as rows, ThreadPoolExecutor(tools.threads) as workers:
         for done, _ in enumerate(workers.map(decoded, enumerate(images)), start=1):
             tools.report.progress(step=done, steps=len(images))
         number = {image.id: number for number, image in enumerate(images)}

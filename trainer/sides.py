@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from storage.domain import Image, Reject, Split
 from storage.errors import BatchInvalid
+from storage.packs import Pack
 
 TEST_SHARE = 0.2  # of the range of the content hash (DESIGN, Evaluation images)
 _HASH_RANGE = 1 << 256
@@ -19,6 +20,7 @@ class Ingested:
     images: tuple[Image, ...]
     rejects: tuple[Reject, ...]
     digest: str
+    packs: tuple[Pack, ...] = ()  # that were written for the images
 
 
 def settle(

@@ -82,7 +82,12 @@ def _ingest(job: Job, tools: Tools) -> Job:
             if not leases.holds(connection, job.claim):
                 raise ClaimLost
             ingested = batches.record_ingestion(
-                connection, batch.id, ingested=found.images, rejects=found.rejects, digest=found.digest
+                connection,
+                batch.id,
+                ingested=found.images,
+                rejects=found.rejects,
+                digest=found.digest,
+                written=found.packs,
             )
             archive_needed = batch.archive is None or batches.archive_in_use(connection, batch.archive)
         if not archive_needed:
@@ -99,7 +104,7 @@ def _found(job: Job, tools: Tools) -> Ingested:
             job.batch,
             blobs=tools.blobs,
             settings=tools.settings,
-            threads=tools.threads,
+            processes=tools.threads,
             form=job.form,
             folder=tools.folder,
             advanced=_steps(tools.report),

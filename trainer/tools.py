@@ -22,5 +22,5 @@ class Tools:
 
     @property
     def threads(self) -> int:
-        """Threads of training and of decoding; every processor unless set: serving goes first by its priority."""
+        """Threads of training, processes of decoding: every processor unless set, as serving goes first by priority."""
         return self.settings.threads or len(os.sched_getaffinity(0))

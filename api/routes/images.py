@@ -9,7 +9,7 @@ from api import views
 from api.problems import problems
 from api.schemas.predictions import ImagePredictionOut
 from api.service import ServiceDep
-from storage import images, models
+from storage import images, models, packs
 from storage.errors import ImageNotFound, ModelNotFound, NoVersionYet
 
 router = APIRouter(prefix="/v1", tags=["images"])
@@ -30,7 +30,7 @@ def get_image(image_id: str, service: ServiceDep) -> Response:
     """Get a stored image as it was uploaded."""
     with service.database.read() as connection:
         image = images.get(connection, image_id)
-    data = service.blobs.get(image.digest)
+    data = packs.original(image, database=service.database, blobs=service.blobs)
     kind = next((kind for start, kind in _SIGNATURES.items() if data.startswith(start)), "application/octet-stream")
     return Response(data, media_type=kind, headers={**_HEADERS, "ETag": f'"{image.digest}"'})
 
@@ -48,7 +48,8 @@ def predict_image(
         image = images.get(connection, image_id)
         if images.model_of(connection, image_id) != model.id:
             raise ImageNotFound(f"Image {image_id!r} was not uploaded for model {name!r}.")
-    answer = service.engine.predict(model, [service.blobs.get(image.digest)], top_k=top_k)
+    data = packs.original(image, database=service.database, blobs=service.blobs)
+    answer = service.engine.predict(model, [data], top_k=top_k)
     return ImagePredictionOut(
         image=image.id,
         label=image.label,

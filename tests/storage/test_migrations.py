@@ -136,6 +136,7 @@ def test_what_an_earlier_release_wrote_is_brought_forward(empty: Database):
         (image,) = images.of_batch(connection, "b")
     assert (increment.attempt, increment.crashes, increment.checkpoint) == (3, 2, None)
     assert (image.filename, image.size, image.shard, image.row) == ("basil/1.png", 7, None, None)
+    assert (image.pack, image.offset) == (None, None)
 
 
 @pytest.fixture

@@ -13,11 +13,12 @@ from storage import shards
 from storage.blobs import DirectoryBlobs
 from storage.domain import Batch, BatchStatus, Image, Reject, Split, new_id, now
 from storage.errors import BatchInvalid
+from storage.packs import SALT
 from storage.settings import Settings
 from tests.patterns import SIZE, picture
 from tests.storage.packing import tarred, zipped
 from trainer.ingestion import ingest_archive
-from trainer.packing import Form
+from trainer.pictures import Form
 from trainer.sides import Ingested, data_digest, settle
 
 FORM = Form(channels=3, image_size=SIZE)
@@ -306,13 +307,29 @@ def batch_of(archive: bytes, blobs: DirectoryBlobs) -> Batch:
     )
 
 
-def ingested(archive: bytes, *, blobs, folder, threads: int = 2, advanced=lambda _done, _of: None, **settings: Any):
+@pytest.fixture(params=["one process", "several"])
+def processes(request, monkeypatch) -> int:
+    """How many may decode; several do so even where it is not worth their start."""
+    if request.param == "one process":
+        return 1
+    monkeypatch.setattr("trainer.ingestion._SMALL", 0)
+    return 2
+
+
+def content(blobs: DirectoryBlobs, image: Image) -> bytes:
+    """The file of an image, out of its pack."""
+    assert image.pack is not None
+    assert image.offset is not None
+    return next(iter(blobs.parts(image.pack, [(image.offset, image.size)])))
+
+
+def ingested(archive: bytes, *, blobs, folder, processes: int = 1, advanced=lambda _done, _of: None, **settings: Any):
     batch = batch_of(archive, blobs)
     return ingest_archive(
         batch,
         blobs=blobs,
         settings=Settings(home=folder, **settings),
-        threads=threads,
+        processes=processes,
         form=FORM,
         folder=folder,
         advanced=advanced,
@@ -328,10 +345,11 @@ BAD = {
 }
 
 
-def test_an_archive_s_images_are_stored_and_described(blobs, folder):
-    found = ingested(zipped(GOOD), blobs=blobs, folder=folder)
-    assert {image.filename: blobs.get(image.digest) for image in found.images} == GOOD
+def test_an_archive_s_images_are_stored_and_described(blobs, folder, processes):
+    found = ingested(zipped(GOOD), blobs=blobs, folder=folder, processes=processes)
+    assert {image.filename: content(blobs, image) for image in found.images} == GOOD
     for image_ in found.images:
+        assert image_.digest == hashlib.sha256(GOOD[image_.filename]).hexdigest()
         assert image_.label == image_.filename.split("/")[0]
         assert image_.size == len(GOOD[image_.filename])
         assert (image_.split is Split.TEST) == (int(image_.digest[:8], 16) / 16**8 < 0.2)
@@ -340,17 +358,39 @@ def test_an_archive_s_images_are_stored_and_described(blobs, folder):
     assert found.rejects == ()
 
 
-def test_files_that_are_no_images_are_named_with_their_fault_and_not_stored(blobs, folder):
+def test_files_that_are_no_images_are_named_with_their_fault_and_not_stored(blobs, folder, processes):
     archive = zipped(GOOD | BAD)
-    found = ingested(archive, blobs=blobs, folder=folder)
+    found = ingested(archive, blobs=blobs, folder=folder, processes=processes)
     reasons = {reject.file: reject.reason for reject in found.rejects}
     assert reasons.keys() == BAD.keys()
     assert "empty" in reasons["basil/empty.png"]
     assert "not a JPEG" in reasons["basil/text.png"]
     assert "truncated" in reasons["chive/half.png"]
     assert "extension" in reasons["notes.txt"]
-    kept = {hashlib.sha256(data).hexdigest() for data in (*GOOD.values(), archive)}
-    assert set(blobs.digests()) == kept | {image.shard for image in found.images}
+    (pack,) = found.packs
+    assert pack.size == sum(map(len, GOOD.values()))
+    assert len(blobs.get(pack.digest)) == SALT + pack.size
+    assert {image.filename: content(blobs, image) for image in found.images} == GOOD
+    shards_ = {image.shard for image in found.images}
+    assert set(blobs.digests()) == shards_ | {pack.digest, hashlib.sha256(archive).hexdigest()}
+
+
+def test_packs_are_bounded_and_one_of_which_nothing_stays_is_not_stored(blobs, folder, processes, monkeypatch):
+    monkeypatch.setattr("storage.packs.LARGEST", 10_000)
+    largest = max(map(len, GOOD.values()))
+    bad = {f"basil/a{number}.png": b"no image" * 2000 for number in range(3)}
+    found = ingested(zipped(bad | GOOD), blobs=blobs, folder=folder, processes=processes)
+    assert {image.filename: content(blobs, image) for image in found.images} == GOOD
+    assert 5 < len(found.packs) == len({image.pack for image in found.images})
+    assert all(pack.size < 10_000 + largest for pack in found.packs)
+    assert sum(pack.size for pack in found.packs) == sum(map(len, GOOD.values()))
+    assert list(folder.iterdir()) == []
+
+
+def test_the_same_archive_again_has_packs_of_its_own(blobs, folder):
+    one, two = (ingested(zipped(GOOD), blobs=blobs, folder=folder) for _ in range(2))
+    assert {image.pack for image in one.images} & {image.pack for image in two.images} == set()
+    assert {image.shard for image in one.images} == {image.shard for image in two.images}
 
 
 def test_each_image_is_packed_as_it_is_stored(blobs, folder):
@@ -386,13 +426,15 @@ def test_a_tar_of_the_same_files_is_the_same_batch(blobs, folder):
     assert zipped_.digest == tarred_.digest
 
 
-def test_the_number_of_threads_changes_nothing(blobs, folder):
+def test_the_number_of_processes_changes_nothing(blobs, folder, monkeypatch):
+    monkeypatch.setattr("trainer.ingestion._SMALL", 0)
+
     def described(found: Ingested) -> tuple[Any, ...]:
-        images = [(one.filename, one.label, one.digest, one.size, one.split) for one in found.images]
+        images = [(one.filename, one.label, one.digest, one.split, one.shard, one.row) for one in found.images]
         return images, found.rejects, found.digest
 
     archive = zipped(GOOD | BAD | {"chive/again.png": GOOD["basil/3.png"]})
-    one, four = (ingested(archive, blobs=blobs, folder=folder, threads=threads) for threads in (1, 4))
+    one, four = (ingested(archive, blobs=blobs, folder=folder, processes=count) for count in (1, 4))
     assert described(one) == described(four)
     assert ("chive/again.png", "another label for the same image as basil/3.png") in [
         (reject.file, reject.reason) for reject in four.rejects
@@ -409,9 +451,15 @@ def test_sides_that_the_archive_brings_are_kept(blobs, folder):
     assert {image.label for image in found.images} == {"basil", "chive"}
 
 
-def test_every_file_is_counted_as_it_is_done(blobs, folder):
+def test_every_file_is_counted_as_it_is_done(blobs, folder, processes):
     counted: list[tuple[int, int]] = []
-    ingested(zipped(GOOD | BAD), blobs=blobs, folder=folder, advanced=lambda done, of: counted.append((done, of)))
+    ingested(
+        zipped(GOOD | BAD),
+        blobs=blobs,
+        folder=folder,
+        processes=processes,
+        advanced=lambda done, of: counted.append((done, of)),
+    )
     images = len(GOOD) + len(BAD) - 1  # the text file was never to be decoded
     assert counted == [(done, images) for done in range(1, images + 1)]
 

@@ -23,8 +23,10 @@ from tests.patterns import SIZE, picture
 from tests.storage.worlds import World
 from trainer.attempt import ClaimLost
 from trainer.networks import ImageRejected, decode, pixels
-from trainer.packing import Form, Rows, pool, store
+from trainer.packing import pool, store
+from trainer.pictures import Form
 from trainer.reporting import LineReport
+from trainer.rows import Rows
 from trainer.tools import Tools
 
 LABELS = ("basil", "chive", "dill")
@@ -212,12 +214,12 @@ def anonymous() -> int:
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("Anonymous:"))
 
 
-def test_rows_are_kept_without_a_name_and_the_place_is_given_back(tmp_path):
-    with Rows(tmp_path, Form(channels=1, image_size=2)) as rows:
+def test_rows_are_kept_by_number_and_the_place_is_given_back(tmp_path):
+    with Rows(tmp_path, row_bytes=4) as rows:
         rows.put(5, b"efgh")
         rows.put(0, b"abcd")
         assert (rows.get(0), rows.get(5)) == (b"abcd", b"efgh")
-        assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_forgotten_images_leave_no_packed_copy_and_the_others_are_packed_again(bench):

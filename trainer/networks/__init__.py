@@ -7,8 +7,9 @@ from trainer.networks.catalogue import build, check, names
 from trainer.networks.folding import folded
 from trainer.networks.incremental import IncrementalNetwork, Observed
 from trainer.networks.initial_weights import load_initial_weights
-from trainer.networks.transforms import EvaluationTransform, ImageRejected, decode, pixels
+from trainer.networks.transforms import EvaluationTransform, pixels
 from trainer.networks.versions import LoadedVersion, load_version, write_version
+from trainer.pictures import ImageRejected, decode
 
 __all__ = [
     "EvaluationTransform",

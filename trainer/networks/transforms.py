@@ -1,68 +1,14 @@
-"""From an image file to what a network sees, the same in training, evaluation and serving."""
+"""From pixels to what a network sees, the same in training, evaluation and serving."""
 
-import io
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
-MODES = {1: "L", 3: "RGB"}  # Pillow's names, by channels
-ORIENTATION_TAG = 0x0112  # EXIF 2.32 §4.6.4
-UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
-
-class ImageRejected(ValueError):
-    """The bytes are no image this service reads; ``reason`` is for the person who sent them."""
-
-    def __init__(self, reason: str) -> None:
-        """Keep the reason."""
-        super().__init__(reason)
-        self.reason = reason
-
-
-def decode(data: bytes, *, channels: int, max_pixels: int = 50_000_000) -> Image.Image:
-    """The upright picture in mode L (1 channel) or RGB (3 channels), transparency laid on white.
-
-    Reads JPEG, PNG, WebP, BMP and GIF. Raises ImageRejected for anything else, for animations, for damaged or
-    truncated files, and, before any pixel is decoded, for more than ``max_pixels``.
-    """
-    if channels not in MODES:
-        raise ValueError(f"images have 1 channel (grey) or 3 (colour), got {channels}")
-    if not data:
-        raise ImageRejected("the file is empty")
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            _refuse(image, max_pixels=max_pixels)
-            image.load()
-            return _on_white(_upright(image)).convert(MODES[channels])
-    except (ImageRejected, MemoryError):  # what is too much for this process says nothing about the image
-        raise
-    except UnidentifiedImageError as error:
-        raise ImageRejected("not a JPEG, PNG, WebP, BMP or GIF image") from error
-    except Image.DecompressionBombError as error:
-        raise ImageRejected(f"more than the {max_pixels:,} pixels allowed") from error
-    except Exception as error:  # hostile bytes make Pillow's readers raise almost anything
-        raise ImageRejected(f"damaged or truncated: {str(error) or type(error).__name__}") from error
-
-
-def resized(image: Image.Image, image_size: int) -> Image.Image:
-    """Of that height and width; bilinear with antialiasing, exact where nothing is to be resized."""
-    if image.size == (image_size, image_size):
-        return image
-    return image.resize((image_size, image_size), Image.Resampling.BILINEAR)
+from trainer.pictures import resized
 
 
 def pixels(image: Image.Image, image_size: int) -> Tensor:
@@ -119,32 +65,3 @@ class EvaluationTransform:
             mean=tuple(map(float, record["mean"])),
             std=tuple(map(float, record["std"])),
         )
-
-
-def _refuse(image: Image.Image, *, max_pixels: int) -> None:
-    """Refuse by what the header says, before memory is spent."""
-    width, height = image.size
-    if width * height > max_pixels:
-        raise ImageRejected(f"{width:,} × {height:,} pixels, more than the {max_pixels:,} allowed")
-    # a JPEG of several pictures (MPO) is a photograph with previews beside it, and its first one counts
-    if image.format != "MPO" and getattr(image, "is_animated", False):
-        raise ImageRejected(f"animated ({getattr(image, 'n_frames', 'several')} frames)")
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """Turned as its EXIF orientation says."""
-    try:
-        orientation = image.getexif().get(ORIENTATION_TAG)
-    except (SyntaxError, ValueError, TypeError, KeyError, EOFError, OSError, struct.error):
-        return image  # the picture itself is fine; viewers show it as it lies when only its EXIF block is damaged
-    return image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image
-
-
-def _on_white(image: Image.Image) -> Image.Image:
-    """8 bits a channel, without transparency."""
-    if image.mode.startswith("I"):  # 16-bit grey; Pillow itself would clip it to 255
-        return image.convert("I").point(lambda value: value * (1 / 257) + 0.5).convert("L")
-    if not image.has_transparency_data:
-        return image
-    image = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

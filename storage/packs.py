@@ -1,0 +1,190 @@
+"""Packs: blobs that hold many image files as they were uploaded, one after another.
+
+A file for each image would cost ingestion more than decoding it does, and an object store a request each. A pack begins
+with random bytes, so that no two are the same blob: it belongs to one batch, and goes with the last of its images,
+whoever else stores the same ones. Layout: 16 random bytes, then the files; where each lies stands in its row, and its
+SHA-256 there tells whether it is whole.
+"""
+
+import hashlib
+import secrets
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from storage import images as stored_images
+from storage.blobs import BlobStore, damaged
+from storage.database import Database
+from storage.domain import Image
+from storage.errors import BlobMissing
+from storage.tables import images, packs
+
+LARGEST = 64 << 20  # bytes of files, with which a pack takes no more; bounds what is written anew when an image goes
+SALT = 16  # bytes before the first file
+_READ = 4 << 20  # bytes copied at a time, about
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """A pack as the database knows it."""
+
+    digest: str
+    size: int  # bytes of all its files
+
+
+class PackWriter:
+    """A new pack at a path, file by file."""
+
+    def __init__(self, path: Path) -> None:
+        """Begin with none."""
+        self.path = path
+        self._file = path.open("xb", buffering=0)
+        self._waiting: list[bytes] = []
+        self._hash = hashlib.sha256()
+        self._end = 0
+        self.add(secrets.token_bytes(SALT))
+
+    @property
+    def size(self) -> int:
+        """Bytes of the files so far."""
+        return self._end - SALT
+
+    def add(self, data: bytes) -> int:
+        """Append a file, or several together, and say where it begins; `flush` before memory is short."""
+        offset = self._end
+        self._waiting.append(data)
+        self._end += len(data)
+        return offset
+
+    def flush(self) -> None:
+        """Write what was added, for other processes to read."""
+        data = memoryview(b"".join(self._waiting))
+        self._hash.update(data)
+        self._waiting.clear()
+        while data:
+            data = data[self._file.write(data) :]
+
+    def close(self) -> None:
+        """Write the rest and end it."""
+        if not self._file.closed:
+            self.flush()
+            self._file.close()
+
+    def store(self, blobs: BlobStore) -> Pack:
+        """Put it, closed, into a store; it is gone from its path afterwards."""
+        return Pack(blobs.put_file(self.path, sha256=self._hash.hexdigest()), self.size)
+
+
+def original(image: Image, *, database: Database, blobs: BlobStore) -> bytes:
+    """An image file as it was uploaded; raises `BlobMissing`, `BlobDamaged`, and `ImageNotFound` once it is erased."""
+    try:
+        return _read(blobs, image)
+    except BlobMissing:
+        with database.read() as connection:
+            now = stored_images.get(connection, image.id)
+        if now.pack == image.pack:
+            raise
+        return _read(blobs, now)  # its pack was written anew in between
+
+
+def record(connection: Connection, written: Iterable[Pack]) -> None:
+    """Know packs, in the transaction that writes the rows of their images."""
+    if values := [{"digest": pack.digest, "size": pack.size} for pack in written]:
+        connection.execute(insert(packs), values)
+
+
+def let_go(digests: Collection[str], *, database: Database, blobs: BlobStore, scratch: Path) -> None:
+    """Delete those blobs of forgotten images that no other image needs, and write packs anew that some still do."""
+    with database.read() as connection:
+        unneeded = stored_images.unreferenced(connection, digests)
+        pierced = with_holes(connection, among=digests)
+    for digest in unneeded - set(pierced):
+        blobs.delete(digest)
+    for digest in pierced:
+        close_holes(digest, database=database, blobs=blobs, scratch=scratch)
+
+
+def with_holes(connection: Connection, *, among: Collection[str] | None = None) -> tuple[str, ...]:
+    """Packs that hold files of images that are gone, of all their images perhaps."""
+    query = (
+        select(packs.c.digest)
+        .join(images, images.c.pack == packs.c.digest, isouter=True)
+        .group_by(packs.c.digest, packs.c.size)
+        .having(func.coalesce(func.sum(images.c.size), 0) < packs.c.size)
+    )
+    if among is None:
+        return tuple(connection.scalars(query))
+    parts = stored_images.statements(list(among))
+    return tuple(digest for part in parts for digest in connection.scalars(query.where(packs.c.digest.in_(part))))
+
+
+def close_holes(digest: str, *, database: Database, blobs: BlobStore, scratch: Path) -> None:
+    """Write a pack anew without the files of images that are gone, or remove it where all are.
+
+    Whatever interrupts it, each image has its file, and `with_holes` still names a pack that has some.
+    """
+    with database.read() as connection:
+        query = select(images.c.id, images.c.offset, images.c.size).where(images.c.pack == digest)
+        left = [(str(row.id), int(row.offset), int(row.size)) for row in connection.execute(query)]
+        known = connection.scalar(select(packs.c.size).where(packs.c.digest == digest))
+    if known is None or sum(size for _, _, size in left) == known:
+        return
+    if left:
+        _move(digest, sorted(left, key=lambda one: one[1]), database=database, blobs=blobs, scratch=scratch)
+    blobs.delete(digest)  # before its row, which is what says that it is to go
+    with database.write() as connection:
+        connection.execute(delete(packs).where(packs.c.digest == digest))
+
+
+def _move(
+    digest: str, left: Sequence[tuple[str, int, int]], *, database: Database, blobs: BlobStore, scratch: Path
+) -> None:
+    """Copy files (image, offset, size), in their order, to a pack of their own."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    path = scratch / f"pack-{secrets.token_hex(16)}"
+    writer = PackWriter(path)
+    try:
+        spans = _runs([(offset, size) for _, offset, size in left])
+        for (_, length), data in zip(spans, blobs.parts(digest, spans), strict=True):
+            if len(data) < length:
+                raise damaged(digest, f"only {len(data)} of {length} bytes where images should be")
+            writer.add(data)
+            writer.flush()
+        writer.close()
+        anew = writer.store(blobs)
+    finally:
+        writer.close()
+        path.unlink(missing_ok=True)
+    blobs.sync()
+    offset, moved = SALT, 0
+    with database.write() as connection:
+        for image, _, size in left:
+            here = (images.c.id == image) & (images.c.pack == digest)
+            moved += connection.execute(update(images).where(here).values(pack=anew.digest, offset=offset)).rowcount
+            offset += size
+        if moved:
+            record(connection, [anew])
+    if not moved:  # all went meanwhile, or another process was first
+        blobs.delete(anew.digest)
+
+
+def _runs(files: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Files as offset and size, those that touch as one, no longer than ``_READ`` by more than a file."""
+    runs: list[tuple[int, int]] = []
+    for offset, size in files:
+        if runs and sum(runs[-1]) == offset and runs[-1][1] < _READ:
+            runs[-1] = (runs[-1][0], runs[-1][1] + size)
+        else:
+            runs.append((offset, size))
+    return runs
+
+
+def _read(blobs: BlobStore, image: Image) -> bytes:
+    if image.pack is None or image.offset is None:
+        return blobs.get(image.digest)
+    data = next(iter(blobs.parts(image.pack, [(image.offset, image.size)])))
+    if (found := hashlib.sha256(data).hexdigest()) != image.digest:
+        raise damaged(image.digest, found)
+    return data

@@ -1,0 +1,107 @@
+"""Image files decoded by several processes: threads would spend their time waiting for each other's interpreter.
+
+Nothing here may import torch, nor anything that does: each process starts with this module (see `trainer.pictures`).
+"""
+
+import hashlib
+import multiprocessing
+import os
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from multiprocessing.connection import wait
+from pathlib import Path
+
+from trainer.pictures import Form, ImageRejected
+from trainer.rows import put_at
+
+_AHEAD = 2  # parcels that wait for each process; bounds memory whatever comes
+_PARENT_GONE = 77
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What all parcels have in common."""
+
+    rows: Path  # of a `trainer.rows.Rows`, which takes what is decoded
+    form: Form
+    max_pixels: int  # of one image
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """Image files that lie one after another in a larger file."""
+
+    path: Path
+    offset: int  # of the first
+    sizes: tuple[int, ...]
+    first: int  # number of the first one's row; the others follow
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What an image file turned out to be."""
+
+    digest: str  # SHA-256
+    fault: str | None  # why it is no image; None: its row was written
+
+
+def decoded(parcels: Iterable[Parcel], desk: Desk, *, processes: int) -> Iterator[list[Finding]]:
+    """Findings of each parcel in order; with fewer than two processes all is done in this one.
+
+    The processes end with the iterator, and with this process. What one of them raises is raised here; one that is
+    killed is a BrokenProcessPool.
+    """
+    if processes < 2:
+        yield from (examine(parcel, desk) for parcel in parcels)
+        return
+    context = multiprocessing.get_context("spawn")  # a fork would carry torch's threads and the GPU along
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=_end_with_parent) as pool:
+        calls = (pool.submit(examine, parcel, desk) for parcel in parcels)
+        yield from _in_order(calls, ahead=_AHEAD * processes)
+
+
+def examine(parcel: Parcel, desk: Desk) -> list[Finding]:
+    """Decode the files of a parcel and write their rows, those of files that are no image as zeros."""
+    with parcel.path.open("rb", buffering=0) as file:
+        data = os.pread(file.fileno(), sum(parcel.sizes), parcel.offset)
+    if len(data) != sum(parcel.sizes):
+        raise EOFError(f"{parcel.path} ends before byte {parcel.offset + sum(parcel.sizes)}")
+    findings, rows, start = [], bytearray(), 0
+    for size in parcel.sizes:
+        one = data[start : start + size]
+        start += size
+        fault = None
+        try:
+            rows += desk.form.row(one, max_pixels=desk.max_pixels)
+        except ImageRejected as rejected:
+            fault = rejected.reason
+            rows += bytes(desk.form.row_bytes)
+        findings.append(Finding(hashlib.sha256(one).hexdigest(), fault))
+    with desk.rows.open("r+b", buffering=0) as file:
+        put_at(file.fileno(), rows, parcel.first * desk.form.row_bytes)
+    return findings
+
+
+def _end_with_parent() -> None:
+    """End when the process that wants the images has ended, however it did."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    sentinel = parent.sentinel
+
+    def watch() -> None:
+        wait([sentinel])
+        os._exit(_PARENT_GONE)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _in_order(calls: Iterator[Future[list[Finding]]], *, ahead: int) -> Iterator[list[Finding]]:
+    """Results in the order of the calls, with a bounded number of them under way."""
+    waiting = deque(islice(calls, ahead))
+    while waiting:
+        yield waiting.popleft().result()
+        waiting.extend(islice(calls, 1))
