@@ -41,6 +41,10 @@ class VersionNotFound(NotFound):
     """The model has no version of that number."""
 
 
+class KeyNotFound(NotFound):
+    """No API key of that id or name."""
+
+
 class PredictionNotFound(NotFound):
     """No prediction record of that id."""
 
@@ -127,6 +131,18 @@ class ImageUnreadable(Invalid):
 
 class IdempotencyMismatch(Invalid):
     """The idempotency key was used with another request."""
+
+
+class Unauthenticated(AccreteError):
+    """The request brings no key, or one that is not good."""
+
+
+class Forbidden(AccreteError):
+    """The key is good, but not for this."""
+
+
+class RateLimited(AccreteError):
+    """The key has asked too often; ``retry_after`` says when it may again."""
 
 
 class TooLarge(AccreteError):

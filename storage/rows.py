@@ -10,6 +10,7 @@ from sqlalchemy import BigInteger, ColumnElement, Connection, RowMapping, Select
 
 from storage.domain import (
     Attempt,
+    AuditEntry,
     Batch,
     BatchStatus,
     ClassCount,
@@ -17,6 +18,7 @@ from storage.domain import (
     Image,
     Increment,
     IncrementStatus,
+    Key,
     KnownClasses,
     Memory,
     Model,
@@ -25,6 +27,7 @@ from storage.domain import (
     Promotion,
     Reject,
     Retention,
+    Scope,
     Split,
     StoredCheckpoint,
     StoredFile,
@@ -98,6 +101,16 @@ def prediction(row: RowMapping) -> Prediction:
     """A row of ``predictions``."""
     ranked = tuple(tuple((label, share) for label, share in one) for one in row["predictions"])
     return Prediction(**{**row, "predictions": ranked})
+
+
+def key(row: RowMapping) -> Key:
+    """A row of ``keys``."""
+    return Key(**{**row, "scopes": frozenset(map(Scope, row["scopes"]))})
+
+
+def audit_entry(row: RowMapping) -> AuditEntry:
+    """A row of ``audit``."""
+    return AuditEntry(**row)
 
 
 def as_json(records: Sequence[Any]) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Dialect,
+    Float,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
@@ -224,6 +225,33 @@ exemplars = Table(
     Column("image_id", Identifier, ForeignKey("images.id", ondelete="CASCADE"), primary_key=True, index=True),
     Column("rank", Integer, nullable=False),  # within its class, from 0, most wanted first
     ForeignKeyConstraint(["model_id", "version"], _version, ondelete="CASCADE"),
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", Identifier, primary_key=True),
+    Column("name", Name, nullable=False),
+    Column("digest", Digest, nullable=False, unique=True),
+    Column("scopes", JSON, nullable=False),
+    Column("model_id", Identifier, ForeignKey("models.id", ondelete="CASCADE")),
+    Column("rate", Float),
+    Column("created_at", Moment, nullable=False),
+    Column("revoked_at", Moment),
+)
+
+audit = Table(  # nothing refers from here to what may be deleted
+    "audit",
+    metadata,
+    Column("number", Sequence, primary_key=True, autoincrement=True),
+    Column("created_at", Moment, nullable=False),
+    Column("key_id", Identifier),
+    Column("key_name", Name, nullable=False),
+    Column("client", String(100), nullable=False),
+    Column("action", String(200), nullable=False),
+    Column("path", Text, nullable=False),
+    Column("status", Integer),
+    sqlite_autoincrement=True,
 )
 
 predictions = Table(

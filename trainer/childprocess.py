@@ -20,7 +20,6 @@ from storage.settings import Settings
 
 STOP_SECONDS = 2.0  # between asking a child to end and ending it
 SPINS = "10000"  # looks of a thread of GNU OpenMP at what it waits for, some 0.1 ms
-BLOCKS = "4"  # of 16 MiB that Pillow keeps for the next picture: decoding large photographs is half as fast again
 LAST_WORDS = 2_000  # characters of a crashed child's error output that are kept
 
 log = logging.getLogger(__name__)
@@ -46,7 +45,7 @@ class Child:
                 # Threads that wait for each other look for a moment before they sleep: training is a third faster so,
                 # and takes nothing from serving, to which it yields. Spinning on, two trainings on two processors
                 # would take each other's time slices (docs/benchmarks.md).
-                env={"GOMP_SPINCOUNT": SPINS, "PILLOW_BLOCKS_MAX": BLOCKS, **os.environ},
+                env={"GOMP_SPINCOUNT": SPINS, **os.environ},
             )
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"settings": settings.model_dump(mode="json"), "spawned_at": time.time()}))

@@ -3,6 +3,7 @@
 Nothing here may import torch, nor anything that does: each process starts with this module (see `trainer.pictures`).
 """
 
+import ctypes
 import hashlib
 import multiprocessing
 import os
@@ -20,6 +21,8 @@ from trainer.rows import put_at
 
 _AHEAD = 2  # parcels that wait for each process; bounds memory whatever comes
 _PARENT_GONE = 77
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
+_KEPT_BYTES = 256 << 20  # a picture of 50 million pixels takes 200 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,7 @@ def decoded(parcels: Iterable[Parcel], desk: Desk, *, processes: int) -> Iterato
         yield from (examine(parcel, desk) for parcel in parcels)
         return
     context = multiprocessing.get_context("spawn")  # a fork would carry torch's threads and the GPU along
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=_end_with_parent) as pool:
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=_settle_in) as pool:
         calls = (pool.submit(examine, parcel, desk) for parcel in parcels)
         yield from _in_order(calls, ahead=_AHEAD * processes)
 
@@ -84,6 +87,24 @@ def examine(parcel: Parcel, desk: Desk) -> list[Finding]:
     with desk.rows.open("r+b", buffering=0) as file:
         put_at(file.fileno(), rows, parcel.first * desk.form.row_bytes)
     return findings
+
+
+def _settle_in() -> None:
+    """What a new process does first."""
+    _keep_memory()
+    _end_with_parent()
+
+
+def _keep_memory() -> None:
+    """Use the memory of one picture for the next, instead of giving it back and asking for it again.
+
+    The kernel empties every page it gives out, one process at a time: two that decode large photographs would be as
+    slow as one (docs/benchmarks.md). mallopt(3) of the GNU C library; another one does as it does.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+        mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
 
 
 def _end_with_parent() -> None:

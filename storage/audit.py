@@ -1,0 +1,36 @@
+"""The audit log: every change that somebody asked for, written before it is made; nothing is ever deleted."""
+
+from sqlalchemy import Connection, insert, select, update
+
+from storage import rows
+from storage.domain import AuditEntry, Key, Page, now
+from storage.tables import audit
+
+NOBODY = "no key needed"  # on this machine alone, as long as no keys are asked for
+COMMAND_LINE = "command line"  # whoever may read the database may also make keys
+
+
+def begin(connection: Connection, *, key: Key | None, name: str = NOBODY, client: str, action: str, path: str) -> int:
+    """Write down what is about to be done; the number under which `end` finds it."""
+    values = {
+        "created_at": now(),
+        "key_id": key.id if key is not None else None,
+        "key_name": key.name if key is not None else name,
+        "client": client[:100],
+        "action": action[:200],
+        "path": path[:2000],
+    }
+    return int(connection.execute(insert(audit).values(**values)).inserted_primary_key[0])
+
+
+def end(connection: Connection, number: int, *, status: int) -> None:
+    """Write down how it ended, once."""
+    still_open = (audit.c.number == number) & audit.c.status.is_(None)
+    connection.execute(update(audit).where(still_open).values(status=status))
+
+
+def page(connection: Connection, *, limit: int, cursor: str | None) -> Page[AuditEntry]:
+    """Entries, latest first."""
+    query = select(audit)
+    key = audit.c.number
+    return rows.page(connection, query, key=key, read=rows.audit_entry, limit=limit, cursor=cursor, descending=True)
