@@ -2,12 +2,14 @@
 
 import logging
 import signal
+import sys
 from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
 
 from api.app import create_app
+from api.guard import Unguarded, check
 from storage.settings import Settings
 
 GRACE_SECONDS = 10
@@ -34,6 +36,10 @@ def main() -> None:
     """Serve on the configured address."""
     settings = Settings()
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        check(settings)
+    except Unguarded as error:
+        sys.exit(f"error: {error}")
     app = create_app(settings)
     config = uvicorn.Config(
         app,

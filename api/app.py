@@ -4,10 +4,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from api import openapi, problems
-from api.routes import batches, events, health, images, increments, models, predictions, strategies, versions
+from api.access import access, check_routes
+from api.keyring import KeyRing
+from api.routes import audit, batches, events, health, images, increments, models, predictions, strategies, versions
 from api.service import Service
 from api.serving.engine import Engine
 from api.serving.records import Recorder
@@ -16,7 +18,11 @@ from api.uploads import BodyLimit, clear_abandoned
 from storage.blobs import open_blobs
 from storage.broker import celery_app
 from storage.database import Database
+from storage.errors import Forbidden, RateLimited, Unauthenticated
 from storage.settings import Settings
+
+GUARDED = (models, strategies, batches, images, increments, events, versions, predictions, audit)
+REFUSALS = (Unauthenticated, Forbidden, RateLimited)
 
 
 def build_service(settings: Settings) -> Service:
@@ -35,6 +41,7 @@ def build_service(settings: Settings) -> Service:
         broker=celery_app(settings),
         engine=Engine(registry, settings),
         recorder=Recorder(database),
+        keyring=KeyRing(database, watch_seconds=settings.watch_seconds),
     )
 
 
@@ -47,8 +54,10 @@ def create_app(settings: Settings) -> FastAPI:
         clear_abandoned(settings)
         service.engine.registry.start()
         service.recorder.start()
+        service.keyring.start()
         app.state.service = service
         yield
+        service.keyring.stop()
         service.recorder.stop()
         service.engine.registry.stop()
         service.engine.stop()
@@ -63,6 +72,9 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(BodyLimit, settings=settings)
     problems.install(app)
     openapi.install(app)
-    for routes in (models, strategies, batches, images, increments, events, versions, predictions, health):
-        app.include_router(routes.router)
+    guarded = [module.router for module in GUARDED]
+    check_routes(guarded)
+    for router in guarded:
+        app.include_router(router, dependencies=[Depends(access)], responses=problems.problems(*REFUSALS))
+    app.include_router(health.router)
     return app

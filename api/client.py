@@ -55,9 +55,9 @@ class IncrementFailed(ClientError):
 class Client:
     """A connection to a running service; closes with the ``with`` statement."""
 
-    def __init__(self, url: str = DEFAULT_URL, *, timeout_seconds: float = 60.0) -> None:
-        """Say where the service is; nothing is sent yet."""
-        self._connection = Connection(url, timeout_seconds=timeout_seconds)
+    def __init__(self, url: str = DEFAULT_URL, *, key: str | None = None, timeout_seconds: float = 60.0) -> None:
+        """Say where the service is, and bring an API key if it asks for one; nothing is sent yet."""
+        self._connection = Connection(url, key=key, timeout_seconds=timeout_seconds)
 
     def __enter__(self) -> "Client":
         """Use as it is."""

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from api.commands import models
+from api.commands import keys, models
 from api.commands.console import emit, failure
 from api.commands.increments import push, watch
 from api.commands.metrics import metrics
@@ -62,6 +62,7 @@ def up(
 for command in (push, watch, versions, metrics, predict, promote, rollback):  # as `accrete --help` lists them
     app.command()(command)
 app.add_typer(models.app, name="models")
+app.add_typer(keys.app, name="keys")
 
 
 if __name__ == "__main__":

@@ -29,6 +29,18 @@ class Problem(ClientError):
         self.status, self.kind, self.detail, self.extra = status, kind, detail, extra
 
 
+class Unauthenticated(Problem):
+    """401: the service asks for an API key, or for another one."""
+
+
+class Forbidden(Problem):
+    """403: the key is not for this."""
+
+
+class RateLimited(Problem):
+    """429: the key has asked too often; ``extra["retry_after"]`` says in how many seconds it may again."""
+
+
 class NotFound(Problem):
     """404: something named in the request does not exist."""
 
@@ -55,11 +67,14 @@ class Unavailable(Problem):
 
 _BY_STATUS: dict[int, type[Problem]] = {
     400: Invalid,
+    401: Unauthenticated,
+    403: Forbidden,
     404: NotFound,
     409: Conflict,
     412: PreconditionFailed,
     413: TooLarge,
     422: Invalid,
+    429: RateLimited,
     502: Unavailable,
     503: Unavailable,
     504: Unavailable,
@@ -69,13 +84,14 @@ _BY_STATUS: dict[int, type[Problem]] = {
 class Connection:
     """Requests to one service; every answer but success raises a `ClientError`."""
 
-    def __init__(self, url: str, *, timeout_seconds: float) -> None:
+    def __init__(self, url: str, *, key: str | None = None, timeout_seconds: float) -> None:
         """Connect lazily; proxies of the environment are for other machines than this one."""
         self.url = url.rstrip("/")
         if urlsplit(self.url).scheme not in {"http", "https"} or not urlsplit(self.url).hostname:
             raise ClientError(f"{url!r} is no address of a service: give one such as {DEFAULT_URL}")
         self._http = httpx.Client(
             base_url=self.url,
+            headers={"Authorization": f"Bearer {key}"} if key else None,
             timeout=httpx.Timeout(timeout_seconds, connect=_CONNECT_SECONDS),
             trust_env=not _is_loopback(urlsplit(self.url).hostname or ""),
         )

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 
+from api.guard import Unguarded, check
 from api.privateredis import PrivateRedis, answers
 from api.processes import Part
 from api.supervisor import StartFailed, StopRequested, Supervisor
@@ -41,6 +42,7 @@ def serve(settings: Settings, *, verbose: bool, on_ready: Callable[[str], None])
             if not answers(redis_url):
                 raise StartFailed("the Redis that ACCRETE_REDIS_URL names does not answer")  # the URL may hold a secret
             upgrade(settings.database)
+            _check_keys(settings)
             supervisor.check_stop()
             node = f"accrete-{os.getpid()}@{socket.gethostname()}"
             ping = worker_ping(celery_app(settings), redis_url, node)
@@ -50,6 +52,14 @@ def serve(settings: Settings, *, verbose: bool, on_ready: Callable[[str], None])
             supervisor.watch()
         except StopRequested:
             return
+
+
+def _check_keys(settings: Settings) -> None:
+    """Raise StartFailed where the API, a process that is started again and again, would refuse to start."""
+    try:
+        check(settings)
+    except Unguarded as error:
+        raise StartFailed(str(error)) from error
 
 
 def start_redis(supervisor: Supervisor, home: Path) -> str:

@@ -27,6 +27,9 @@ STATUS: dict[type[AccreteError], HTTPStatus] = {
     errors.Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.PreconditionFailed: HTTPStatus.PRECONDITION_FAILED,
     errors.TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.Unauthenticated: HTTPStatus.UNAUTHORIZED,
+    errors.Forbidden: HTTPStatus.FORBIDDEN,
+    errors.RateLimited: HTTPStatus.TOO_MANY_REQUESTS,
     errors.BlobDamaged: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.BlobMissing: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
@@ -105,7 +108,16 @@ async def _domain(request: Request, error: Exception) -> ProblemResponse:
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("%s %s: %s", request.method, request.url.path, error)
     extra = {name: value for name, value in error.extra.items() if value is not None}
-    return _problem(status, _kebab(type(error).__name__), error.detail, **extra)
+    return _problem(status, _kebab(type(error).__name__), error.detail, headers=_headers(error), **extra)
+
+
+def _headers(error: AccreteError) -> dict[str, str] | None:
+    """What RFC 9110 wants beside a status: how to come with a key (§11.6.1), when to come again (§10.2.3)."""
+    if isinstance(error, errors.Unauthenticated):
+        return {"WWW-Authenticate": "Bearer"}
+    if isinstance(error, errors.RateLimited):
+        return {"Retry-After": str(error.extra["retry_after"])}
+    return None
 
 
 async def _validation(_request: Request, error: Exception) -> ProblemResponse:

@@ -9,6 +9,7 @@ from celery import Celery
 from fastapi import Depends, Request
 from kombu.exceptions import OperationalError as BrokerUnreachable
 
+from api.keyring import KeyRing
 from api.serving.engine import Engine
 from api.serving.records import Recorder
 from storage.blobs import BlobStore
@@ -29,6 +30,7 @@ class Service:
     broker: Celery
     engine: Engine
     recorder: Recorder
+    keyring: KeyRing
     draining: asyncio.Event = field(default_factory=asyncio.Event)  # set when the process was asked to end
 
     def wake_worker(self, increment_id: str) -> None:

@@ -20,13 +20,19 @@ def begin(connection: Connection, *, key: Key | None, name: str = NOBODY, client
         "action": action[:200],
         "path": path[:2000],
     }
-    return int(connection.execute(insert(audit).values(**values)).inserted_primary_key[0])
+    return int(connection.scalars(insert(audit).values(**values).returning(audit.c.number)).one())
 
 
 def end(connection: Connection, number: int, *, status: int) -> None:
     """Write down how it ended, once."""
     still_open = (audit.c.number == number) & audit.c.status.is_(None)
     connection.execute(update(audit).where(still_open).values(status=status))
+
+
+def note(connection: Connection, *, action: str, path: str) -> None:
+    """Write down what was done from the command line, in the transaction that does it."""
+    number = begin(connection, key=None, name=COMMAND_LINE, client=COMMAND_LINE, action=action, path=path)
+    end(connection, number, status=200)
 
 
 def page(connection: Connection, *, limit: int, cursor: str | None) -> Page[AuditEntry]:

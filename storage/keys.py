@@ -1,7 +1,7 @@
 """The API keys: made once, kept as digests, revoked for good.
 
-A key holds 256 random bits, so nobody can try them all, and one round of SHA-256 is enough between a stolen database and
-the keys in use. A slow hash (argon2, scrypt) protects what people think up; here it would only slow every request down.
+A key holds 256 random bits, so nobody can try them all, and one round of SHA-256 is enough between a stolen database
+and the keys in use. A slow hash (argon2, scrypt) protects what people think up; here it would slow every request down.
 """
 
 import hashlib
@@ -47,8 +47,8 @@ def install_admin(connection: Connection, secret: str) -> Key:
     """
     if not LEAST_LENGTH <= len(secret) <= MOST_LENGTH or not secret.isascii() or not secret.isprintable():
         raise Invalid(
-            f"the admin key must be {LEAST_LENGTH} to {MOST_LENGTH} printable ASCII characters in one line, random ones: "
-            "openssl rand -hex 32"
+            f"the admin key must be {LEAST_LENGTH} to {MOST_LENGTH} printable ASCII characters in one line, and "
+            "random: openssl rand -hex 32"
         )
     if " " in secret:
         raise Invalid("the admin key must not hold spaces: openssl rand -hex 32 makes a good one")

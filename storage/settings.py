@@ -1,6 +1,7 @@
 """Every setting of the service, read from ``ACCRETE_*`` environment variables."""
 
 from functools import cached_property
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -17,6 +18,12 @@ class Settings(BaseSettings):
     home: Path = Field(Path("data"), description="Folder that holds everything the service writes.")
     host: str = Field("127.0.0.1", description="Address the API listens on.")
     port: int = Field(8000, ge=0, le=65535, description="Port of the API; 0 lets `accrete up` pick a free one.")
+    keys: Literal["auto", "required"] = Field(
+        "auto", description="Who needs an API key: auto (everybody, unless host is this machine alone) or required."
+    )
+    admin_key_file: Path | None = Field(
+        None, description="File with a key that is made an admin's when the service starts: openssl rand -hex 32."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What the logs hold.")
 
     database_url: str | None = Field(
@@ -81,6 +88,11 @@ class Settings(BaseSettings):
         return self.blob_url or str(self.home.resolve() / "blobs")
 
     @cached_property
+    def keys_needed(self) -> bool:
+        """Whether requests need a key: not where only this machine can ask, unless that is wanted."""
+        return self.keys == "required" or not is_this_machine(self.host)
+
+    @cached_property
     def broker(self) -> str:
         """Broker URL as Celery writes it; asks for one when the service was not started by its supervisor."""
         if self.redis_url is None:
@@ -96,3 +108,11 @@ class Settings(BaseSettings):
     def scratch(self) -> Path:
         """Folder for unfinished work: uploads on their way to the blob store, attempts of increments."""
         return self.home.resolve() / "scratch"
+
+
+def is_this_machine(host: str) -> bool:
+    """Whether a host name or address can only be reached from, or means, this machine."""
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:  # a name, which may mean anything but for this one
+        return host.lower().rstrip(".") == "localhost"

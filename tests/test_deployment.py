@@ -128,7 +128,10 @@ def test_compose_asks_for_the_password_and_holds_none(compose: Any) -> None:
     for name, service in compose["services"].items():
         for key, value in (service.get("environment") or {}).items():
             if re.search("PASSWORD|SECRET|TOKEN|KEY", key):
-                assert value is None or value.startswith("${POSTGRES_PASSWORD:?"), f"{name}: {key}"
+                is_path = key == "ACCRETE_ADMIN_KEY_FILE" and value == "/run/secrets/admin_key"
+                assert is_path or value is None or value.startswith("${POSTGRES_PASSWORD:?"), f"{name}: {key}"
+    assert compose["secrets"] == {"admin_key": {"file": "${ACCRETE_ADMIN_KEY:-./admin.key}"}}
+    assert all(compose["services"][name]["secrets"] == ["admin_key"] for name in ("api", "worker", "migrations"))
 
 
 def test_compose_starts_the_gpu_worker_on_demand_only(compose: Any) -> None:

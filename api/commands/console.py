@@ -1,6 +1,7 @@
 """What every command does: reach the service, print, and fail with one line."""
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -13,12 +14,12 @@ if TYPE_CHECKING:
 
 @contextmanager
 def service(url: str | None) -> "Iterator[Client]":
-    """A client whose errors become one line and exit code 1."""
+    """A client with the key of ACCRETE_API_KEY, whose errors become one line and exit code 1."""
     from api.client import Client
     from api.connection import DEFAULT_URL, ClientError
 
     try:
-        with Client(url or DEFAULT_URL) as client:
+        with Client(url or DEFAULT_URL, key=os.environ.get("ACCRETE_API_KEY")) as client:
             yield client
     except ClientError as error:
         raise failure(str(error)) from error

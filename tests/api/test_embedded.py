@@ -62,6 +62,74 @@ def test_the_service_starts_repairs_itself_refuses_a_second_and_ends_without_a_t
     assert not any(alive(pid) for pid in {*first.values(), *last.values()})
 
 
+def test_it_refuses_to_start_where_others_could_reach_it_without_keys(tmp_path: Path) -> None:
+    command = [*COMMAND, "--home", str(tmp_path / "home"), "--host", "0.0.0.0"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ACCRETE_")}
+    refused = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "accrete keys create NAME --scope admin" in refused.stderr
+    weak = tmp_path / "weak"
+    weak.write_text("1234")
+    environment["ACCRETE_ADMIN_KEY_FILE"] = str(weak)
+    refused = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "openssl rand" in refused.stderr
+    settings = {"ACCRETE_HOME": str(tmp_path / "home"), "ACCRETE_HOST": "0.0.0.0", "ACCRETE_REDIS_URL": "unix:///none"}
+    alone = subprocess.run(
+        [sys.executable, "-m", "api"],
+        env=environment | settings,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert alone.returncode == 1
+    assert "openssl rand" in alone.stderr
+
+
+def test_with_the_administrator_s_key_it_starts_and_takes_orders_from_others_with_theirs(tmp_path: Path) -> None:
+    secret, home = "0123456789abcdef" * 4, tmp_path / "home"
+    (tmp_path / "key").write_text(secret + "\n")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ACCRETE_")}
+    environment |= {"ACCRETE_ADMIN_KEY_FILE": str(tmp_path / "key"), "ACCRETE_HOME": str(home)}
+    command = [*COMMAND, "--host", "0.0.0.0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        try:
+            url = json.loads(process.stdout.readline())["url"]
+            assert httpx.get(f"{url}/v1/models").status_code == 401
+            assert httpx.get(f"{url}/v1/models", headers={"Authorization": f"Bearer {secret}"}).status_code == 200
+            command = [sys.executable, "-m", "api.commandline"]
+            made = subprocess.run(
+                [*command, "keys", "create", "robot", "--scope", "predict", "--json"],
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            key = json.loads(made.stdout)
+            as_robot = environment | {"ACCRETE_URL": url, "ACCRETE_API_KEY": key["key"]}
+            listed = subprocess.run([*command, "models"], env=as_robot, capture_output=True, text=True, check=True)
+            assert "No models yet" in listed.stdout
+            refused = subprocess.run(
+                [*command, "models", "create", "m"], env=as_robot, capture_output=True, text=True, check=False
+            )
+            assert (refused.returncode, "scope 'admin'" in refused.stderr) == (1, True)
+            subprocess.run([*command, "keys", "revoke", key["id"]], env=environment, capture_output=True, check=True)
+            robot = {"Authorization": f"Bearer {key['key']}"}
+            assert eventually(lambda: httpx.get(f"{url}/v1/models", headers=robot).status_code == 401, seconds=1)
+            listed = subprocess.run(
+                [*command, "keys", "list"], env=environment, capture_output=True, text=True, check=True
+            )
+            assert "robot" in listed.stdout
+            assert key["key"] not in listed.stdout
+        finally:
+            process.send_signal(signal.SIGTERM)
+    logs = b"".join(path.read_bytes() for path in (home / "logs").iterdir())
+    assert secret.encode() not in logs
+    assert key["key"].encode() not in logs
+
+
 def answers(url: str) -> bool:
     """Whether there is an answer of 200."""
     try:

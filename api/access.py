@@ -1,0 +1,199 @@
+"""Who may do what: the key a request brings, the scope its route asks for, and the record of every change."""
+
+import math
+from collections.abc import AsyncIterator, Iterable, Mapping
+from http import HTTPStatus
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter, Request, Security
+from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from sqlalchemy import Connection
+from starlette.exceptions import HTTPException
+
+from api.problems import status_of
+from api.service import Service, ServiceDep
+from storage import audit, batches, images, increments, keys, models, predictions
+from storage.domain import Key, Scope
+from storage.errors import (
+    AccreteError,
+    BatchNotFound,
+    Forbidden,
+    ImageNotFound,
+    IncrementNotFound,
+    PredictionNotFound,
+    RateLimited,
+    Unauthenticated,
+)
+from storage.settings import is_this_machine
+
+ADMIN, TRAIN, PREDICT = Scope.ADMIN, Scope.TRAIN, Scope.PREDICT
+
+# What a key needs for each route; `check_routes` lets no route of /v1 be left out. Looking is for whoever predicts,
+# but for the images themselves: they are what teams upload, not what their customers should see.
+SCOPES: Mapping[str, Scope] = {
+    "GET /v1/strategies": PREDICT,
+    "GET /v1/models": PREDICT,
+    "POST /v1/models": ADMIN,
+    "GET /v1/models/{name}": PREDICT,
+    "PATCH /v1/models/{name}": ADMIN,
+    "DELETE /v1/models/{name}": ADMIN,
+    "POST /v1/models/{name}/batches": TRAIN,
+    "GET /v1/batches/{batch_id}": TRAIN,
+    "POST /v1/batches/{batch_id}/images": TRAIN,
+    "GET /v1/images/{image_id}": TRAIN,
+    "GET /v1/models/{name}/images/{image_id}/prediction": PREDICT,
+    "POST /v1/models/{name}/increments": TRAIN,
+    "GET /v1/models/{name}/increments": PREDICT,
+    "GET /v1/increments/{increment_id}": PREDICT,
+    "GET /v1/increments/{increment_id}/events": PREDICT,
+    "POST /v1/increments/{increment_id}/cancel": TRAIN,
+    "POST /v1/increments/{increment_id}/retry": TRAIN,
+    "GET /v1/models/{name}/versions": PREDICT,
+    "GET /v1/models/{name}/versions/{number}": PREDICT,
+    "DELETE /v1/models/{name}/versions/{number}": ADMIN,
+    "GET /v1/models/{name}/versions/{number}/files/{file}": TRAIN,
+    "GET /v1/models/{name}/versions/{number}/metrics": PREDICT,
+    "GET /v1/models/{name}/metrics": PREDICT,
+    "GET /v1/models/{name}/metrics.png": PREDICT,
+    "GET /v1/models/{name}/current": PREDICT,
+    "PUT /v1/models/{name}/current": TRAIN,
+    "POST /v1/models/{name}/predictions": PREDICT,
+    "GET /v1/models/{name}/predictions": PREDICT,
+    "GET /v1/predictions/{prediction_id}": PREDICT,
+    "GET /v1/audit": ADMIN,
+}
+_PROXIED = ("forwarded", "x-forwarded-for", "via")
+
+bearer = HTTPBearer(
+    auto_error=False,
+    description="An API key, of `accrete keys create`. Not needed where the service listens on this machine alone.",
+)
+
+
+async def access(
+    request: Request,
+    service: ServiceDep,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)],
+) -> AsyncIterator[None]:
+    """Let a request pass that may do what it asks for, and keep record of it if it changes anything.
+
+    Raises `Unauthenticated`, `Forbidden`, `RateLimited`, and for what a key of another model asks about the same as
+    if it were not there.
+    """
+    key = await _key(request, service, credentials)
+    route = f"{request.method} {request.scope['route'].path}"
+    if key is not None:
+        if (seconds := service.keyring.wait(key)) > 0:
+            raise RateLimited(
+                f"This key may ask {key.rate:g} times a second: try again in {seconds:.2f} s.",
+                retry_after=math.ceil(seconds),
+            )
+        _check_scope(key, route)
+        if key.model_id is not None:
+            await run_in_threadpool(_check_model, service, key, request.path_params)
+    if request.method in {"GET", "HEAD"} or route.endswith("/predictions"):
+        yield
+        return
+    number = await run_in_threadpool(_begin, service, request, key, route)
+    status = int(HTTPStatus.INTERNAL_SERVER_ERROR)
+    try:
+        yield
+        status = int(request.scope["route"].status_code or HTTPStatus.OK)
+    except AccreteError as error:
+        status = int(status_of(type(error)))
+        raise
+    except RequestValidationError:
+        status = int(HTTPStatus.UNPROCESSABLE_ENTITY)
+        raise
+    except HTTPException as error:
+        status = error.status_code
+        raise
+    finally:
+        await run_in_threadpool(_end, service, number, status)
+
+
+def check_routes(routers: Iterable[APIRouter]) -> None:
+    """Fail where a route has no scope, or a scope has no route."""
+    routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
+    found = {f"{method} {route.path}" for route in routes for method in route.methods or ()}
+    if found != SCOPES.keys():
+        raise AssertionError(f"routes and api.access.SCOPES differ in {sorted(found ^ SCOPES.keys())}")
+
+
+async def _key(request: Request, service: Service, sent: HTTPAuthorizationCredentials | None) -> Key | None:
+    """The key in force that the request brings; None where it needs none and brings none."""
+    if "authorization" not in request.headers and not service.settings.keys_needed:
+        _check_neighbour(request, service)
+        return None
+    if sent is None:
+        raise Unauthenticated("This service asks for an API key: send it as `Authorization: Bearer KEY`.")
+    digest = keys.digest_of(sent.credentials)
+    key = service.keyring.known(digest) or await run_in_threadpool(service.keyring.look_up, digest)
+    if key is None:
+        raise Unauthenticated("The API key is not known, or was revoked: ask an administrator for another one.")
+    return key
+
+
+def _check_neighbour(request: Request, service: Service) -> None:
+    """Refuse what did not come from this machine after all: through a proxy, or by a browser for some web page."""
+    host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
+    if host != service.settings.host and not is_this_machine(host):
+        raise Forbidden(
+            f"Without keys the service answers to 127.0.0.1 and localhost only, not to {host[:100]!r}: use one of "
+            "those, or set ACCRETE_KEYS=required."
+        )
+    if any(name in request.headers for name in _PROXIED):
+        raise Forbidden("Without keys the service answers to nobody behind a proxy: set ACCRETE_KEYS=required.")
+    origin = request.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+        raise Forbidden("Without keys the service takes no orders from pages of other sites.")
+
+
+def _check_scope(key: Key, route: str) -> None:
+    needed = SCOPES[route]
+    if not key.allows(needed):
+        held = ", ".join(sorted(key.scopes))
+        raise Forbidden(f"This needs a key of scope {needed.value!r}; the key {key.name!r} has {held}.")
+    if key.model_id is not None and "{" not in route and route != "GET /v1/strategies":
+        raise Forbidden(f"The key {key.name!r} is for one model only: ask for what is under /v1/models/NAME.")
+
+
+def _check_model(service: Service, key: Key, parameters: Mapping[str, Any]) -> None:
+    """Behave to the key of one model as if there were no other."""
+    with service.database.read() as connection:
+        if "name" in parameters and models.by_id(connection, str(key.model_id)).name != parameters["name"]:
+            raise Forbidden(f"The key {key.name!r} is for another model.")
+        owner = _owner(service, connection, parameters)
+    if owner is not None and owner[0] != key.model_id:
+        raise owner[1]
+
+
+def _owner(service: Service, connection: Connection, parameters: Mapping[str, Any]) -> tuple[str, AccreteError] | None:
+    """Id of the model that what an id in the path names belongs to, and what to say to others."""
+    match parameters:
+        case {"batch_id": name}:
+            return batches.get(connection, name).model_id, BatchNotFound(f"There is no batch {name!r}.")
+        case {"increment_id": name}:
+            return increments.get(connection, name).model_id, IncrementNotFound(f"There is no increment {name!r}.")
+        case {"image_id": name}:
+            return images.model_of(connection, name), ImageNotFound(f"There is no image {name!r}.")
+        case {"prediction_id": name}:
+            missing = PredictionNotFound(f"There is no prediction {name!r} on record.")
+            pending = service.recorder.pending(name)
+            return (pending or predictions.get(connection, name)).model_id, missing
+    return None
+
+
+def _begin(service: Service, request: Request, key: Key | None, route: str) -> int:
+    client = request.client.host if request.client is not None else "unknown"
+    with service.database.write() as connection:
+        return audit.begin(connection, key=key, client=client, action=route, path=request.url.path)
+
+
+def _end(service: Service, number: int, status: int) -> None:
+    with service.database.write() as connection:
+        audit.end(connection, number, status=status)

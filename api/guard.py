@@ -1,0 +1,54 @@
+"""Before the service listens: the administrator's first key, and no open door."""
+
+from storage import audit, keys
+from storage.database import Database
+from storage.domain import Scope
+from storage.errors import Invalid
+from storage.settings import Settings
+
+
+class Unguarded(Exception):
+    """Whoever can reach the service could do what they like with it; the message says what to do."""
+
+
+def check(settings: Settings) -> None:
+    """Install the key of ACCRETE_ADMIN_KEY_FILE; raise `Unguarded` where keys are needed and no admin has one."""
+    if not settings.keys_needed and settings.admin_key_file is None:
+        return
+    database = Database(settings.database)
+    try:
+        _check(settings, database)
+    finally:
+        database.close()
+
+
+def _check(settings: Settings, database: Database) -> None:
+    if settings.admin_key_file is not None:
+        _install(settings, database)
+    if not settings.keys_needed:
+        return
+    with database.read() as connection:
+        if any(Scope.ADMIN in key.scopes and key.model_id is None for key in keys.in_force(connection)):
+            return
+    raise Unguarded(
+        f"ACCRETE_HOST={settings.host} can be reached from other machines, so requests need API keys, and there is no "
+        "administrator's yet: make one with `accrete keys create NAME --scope admin`, or name a file that holds one in "
+        "ACCRETE_ADMIN_KEY_FILE (openssl rand -hex 32 > FILE)."
+    )
+
+
+def _install(settings: Settings, database: Database) -> None:
+    path = settings.admin_key_file
+    assert path is not None
+    try:
+        secret = path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Unguarded(f"ACCRETE_ADMIN_KEY_FILE={path} cannot be read: {error}") from error
+    with database.write() as connection:
+        known = keys.of_digest(connection, keys.digest_of(secret))
+        try:
+            key = keys.install_admin(connection, secret)
+        except Invalid as error:
+            raise Unguarded(f"ACCRETE_ADMIN_KEY_FILE={path}: {error.detail}") from error
+        if known is None:
+            audit.note(connection, action="install admin key file", path=f"{key.name} {key.id}")
