@@ -6,10 +6,11 @@ from api.fitness import rehearses
 from api.service import Service
 from api.uploads import Upload
 from api.wishes import Wish
-from storage import archives, batches, increments, models
+from storage import archives, batches, increments, models, references
 from storage.admission import check_classes
 from storage.archives import ArchiveIndex, ArchiveLimits
 from storage.domain import Batch, Increment, Model
+from storage.errors import JustDeleted
 
 
 def from_archive(service: Service, name: str, upload: Upload, wish: Wish) -> tuple[Increment, bool]:
@@ -36,7 +37,7 @@ def from_archive(service: Service, name: str, upload: Upload, wish: Wish) -> tup
         model = models.lock(connection, name)
         if (earlier := _answered_before(connection, model, wish, fingerprint=upload.sha256)) is not None:
             return earlier, False
-        batch = add_batch(connection, model, upload, index)
+        batch = add_batch(service, connection, model, upload, index)
         return _request(connection, model, batch.id, wish), True
 
 
@@ -56,8 +57,10 @@ def store(service: Service, upload: Upload) -> None:
     service.blobs.sync()
 
 
-def add_batch(connection: Connection, model: Model, upload: Upload, index: ArchiveIndex) -> Batch:
-    """Write a closed batch with its archive."""
+def add_batch(service: Service, connection: Connection, model: Model, upload: Upload, index: ArchiveIndex) -> Batch:
+    """Write a closed batch with its archive; raises `JustDeleted` in the moment an equal one is deleted."""
+    if references.keep(connection, {upload.sha256}, exists=service.blobs.exists):
+        raise JustDeleted("The same archive was being deleted while you sent it: send it again.")
     return batches.create(
         connection,
         model_id=model.id,

@@ -114,6 +114,19 @@ class Client:
         """Delete a model with all its versions."""
         self._connection.request("DELETE", _path("models", name))
 
+    def erase_image(self, image_id: str) -> None:
+        """Take an image back, wherever it is kept."""
+        self._connection.request("DELETE", _path("images", image_id))
+
+    def erase_batch(self, batch_id: str) -> None:
+        """Take a batch back with all its images."""
+        self._connection.request("DELETE", _path("batches", batch_id))
+
+    def erase_class(self, model: str, label: str) -> int:
+        """Take every stored image of a class back; how many there were."""
+        path = _path("models", model, "classes", label, "images")
+        return int(self._connection.json("DELETE", path)["erased"])
+
     def strategies(self) -> Iterator[Strategy]:
         """What an increment can optimise."""
         return self._connection.pages("/v1/strategies")

@@ -59,6 +59,23 @@ def up(
         raise failure(f"ACCRETE_{'_'.join(map(str, first['loc'])).upper()}: {first['msg']}") from error
 
 
+@app.command()
+def gc(
+    least_age: Annotated[
+        float,
+        typer.Option("--least-age", min=0, help="Seconds since a blob was stored: younger ones may be in use."),
+    ] = 3600.0,
+    as_json: AsJson = False,
+) -> None:
+    """Delete stored bytes that nothing refers to: what processes left that were killed before they committed."""
+    from api.commands.storage import opened
+    from storage.disposal import collect
+
+    with opened() as (settings, database, blobs):
+        looked_at, deleted = collect(database=database, blobs=blobs, scratch=settings.scratch, least_age=least_age)
+    emit({"blobs": looked_at, "deleted": deleted} if as_json else None, f"deleted {deleted} of {looked_at} blobs")
+
+
 for command in (push, watch, versions, metrics, predict, promote, rollback):  # as `accrete --help` lists them
     app.command()(command)
 app.add_typer(models.app, name="models")

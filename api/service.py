@@ -15,6 +15,7 @@ from api.serving.records import Recorder
 from storage.blobs import BlobStore
 from storage.broker import wake_worker
 from storage.database import Database
+from storage.disposal import dispose
 from storage.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,10 @@ class Service:
     recorder: Recorder
     keyring: KeyRing
     draining: asyncio.Event = field(default_factory=asyncio.Event)  # set when the process was asked to end
+
+    def dispose(self) -> None:
+        """Delete the blobs that a committed transaction let go of; what fails now, a worker's sweep does."""
+        dispose(database=self.database, blobs=self.blobs, scratch=self.settings.scratch)
 
     def wake_worker(self, increment_id: str) -> None:
         """Tell the workers about an increment whose row is committed; without Redis their sweep will find it."""

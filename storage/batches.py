@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from storage import packs, rows
+from storage import packs, references, rows
 from storage.domain import Batch, BatchStatus, ClassCount, Image, Model, Reject, Split, new_id, now
 from storage.errors import BatchClosed, BatchNotFound
 from storage.tables import batches, images, increments
@@ -59,9 +59,7 @@ def add_images(connection: Connection, batch_id: str, added: Sequence[Image]) ->
     if batch.status is not BatchStatus.OPEN:
         raise BatchClosed(f"Batch {batch_id} is {batch.status}: start a new one with POST /v1/models/…/batches.")
     _insert(connection, added)
-    connection.execute(
-        update(batches).where(batches.c.id == batch_id).values(classes=rows.as_json(_count(connection, batch_id)))
-    )
+    recount(connection, batch_id)
     return get(connection, batch_id)
 
 
@@ -89,6 +87,10 @@ def record_ingestion(
     written: Sequence[packs.Pack] = (),
 ) -> Batch:
     """Write what decoding found, in place of whatever an earlier attempt left; the archive is no longer referred to."""
+    batch = get(connection, batch_id)
+    before = select(images.c.digest).where(images.c.batch_id == batch_id).where(images.c.pack.is_(None))
+    left_out = set(connection.scalars(before)) - {image.digest for image in ingested if image.pack is None}
+    references.release(connection, left_out | ({batch.archive} if batch.archive is not None else set()))
     connection.execute(delete(images).where(images.c.batch_id == batch_id))
     _insert(connection, ingested)
     packs.record(connection, written)
@@ -106,9 +108,10 @@ def record_ingestion(
     return get(connection, batch_id)
 
 
-def archive_in_use(connection: Connection, digest: str) -> bool:
-    """Whether a batch still waits to be ingested from this archive."""
-    return connection.scalar(select(batches.c.id).where(batches.c.archive == digest).limit(1)) is not None
+def recount(connection: Connection, batch_id: str) -> None:
+    """Bring the counts of classes up to date with the images that are left."""
+    counted = rows.as_json(_count(connection, batch_id))
+    connection.execute(update(batches).where(batches.c.id == batch_id).values(classes=counted))
 
 
 def _lock(connection: Connection, batch_id: str) -> Batch:

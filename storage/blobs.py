@@ -66,8 +66,8 @@ class BlobStore(Protocol):
         """Remove a blob; one that is not there is removed already."""
         ...
 
-    def digests(self) -> Iterator[str]:
-        """Digest of every stored blob, in no order."""
+    def digests(self, *, least_age: float = 0.0) -> Iterator[str]:
+        """Digest of every blob that has been stored for so many seconds, in no order."""
         ...
 
     def sync(self) -> None:
@@ -219,12 +219,13 @@ class DirectoryBlobs:
         """Remove the file; see BlobStore."""
         self._path(sha256).unlink(missing_ok=True)
 
-    def digests(self) -> Iterator[str]:
+    def digests(self, *, least_age: float = 0.0) -> Iterator[str]:
         """Walk the folder, one of its 256 parts in memory at a time; see BlobStore."""
+        latest = time.time() - least_age
         for number in range(256):
             folder = self.root / f"{number:02x}"
-            names = [path.name for path in folder.iterdir()] if folder.exists() else []
-            yield from (name for name in names if DIGEST.fullmatch(name))
+            paths = list(folder.iterdir()) if folder.exists() else []
+            yield from (path.name for path in paths if DIGEST.fullmatch(path.name) and _is_from(path, latest))
 
     def sync(self) -> None:
         """Flush files, then the folders that name them; see BlobStore."""
@@ -289,6 +290,14 @@ def flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _is_from(path: Path, latest: float) -> bool:
+    """Whether a file that was there a moment ago was written at that time or before."""
+    try:
+        return path.stat().st_mtime <= latest
+    except FileNotFoundError:
+        return False
 
 
 def _read_at(descriptor: int, offset: int, length: int) -> bytes:

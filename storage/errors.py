@@ -85,6 +85,14 @@ class BatchClosed(Conflict):
     """The batch takes no more images, or belongs to an increment already."""
 
 
+class BatchInUse(Conflict):
+    """An increment learns from the batch, or will."""
+
+
+class JustDeleted(Conflict):
+    """The same bytes were deleted in the very moment they were sent again."""
+
+
 class PreconditionFailed(AccreteError):
     """``If-Match`` names a state that is no longer so."""
 

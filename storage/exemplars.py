@@ -11,11 +11,14 @@ from storage.tables import exemplars, images
 
 
 def add(connection: Connection, *, model_id: str, version: int, chosen: Mapping[str, Sequence[str]]) -> None:
-    """Write a version's set: image ids by label, most wanted first."""
+    """Write a version's set: image ids by label, most wanted first; without those that were erased meanwhile."""
+    wanted = [image_id for ids in chosen.values() for image_id in ids]
+    still_there = {image.id for image in stored_images.by_ids(connection, wanted)}
     values = [
         {"model_id": model_id, "version": version, "image_id": image_id, "rank": rank}
         for ids in chosen.values()
         for rank, image_id in enumerate(ids)
+        if image_id in still_there
     ]
     if values:
         connection.execute(insert(exemplars), values)

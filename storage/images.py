@@ -1,10 +1,10 @@
 """The stored images: what a batch holds, what a version is measured on, and what may go."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import Connection, bindparam, delete, exists, select, update
 
-from storage import rows
+from storage import references, rows
 from storage.domain import Image, Retention, Split
 from storage.errors import ImageNotFound
 from storage.tables import batches, exemplars, images
@@ -42,7 +42,7 @@ def of_batch(
 def by_ids(connection: Connection, ids: Collection[str]) -> tuple[Image, ...]:
     """Those of the images that are still there, in no particular order."""
     found: list[Image] = []
-    for part in statements(list(ids)):
+    for part in references.parts(list(ids)):
         query = select(images).where(images.c.id.in_(part))
         found.extend(rows.image(row) for row in connection.execute(query).mappings())
     return tuple(found)
@@ -63,20 +63,21 @@ def apply_retention(connection: Connection, batch_id: str, retention: Retention)
 
 
 def forget(connection: Connection, ids: Sequence[str]) -> tuple[str, ...]:
-    """Remove images, also from every set of exemplars; the digests of the blobs that held them and packed copies.
+    """Remove images, also from every set of exemplars; the digests of the blobs that held them, which it releases.
 
     What else a shard of theirs holds is no longer packed: it is again when an increment needs it.
     """
     gone: set[str] = set()
     shards: set[str] = set()
-    for part in statements(list(ids)):
+    for part in references.parts(list(ids)):
         query = select(images.c.digest, images.c.pack, images.c.shard).where(images.c.id.in_(part))
         for digest, pack, shard in connection.execute(query):
             gone.add(pack or digest)
             shards |= {shard} - {None}
         connection.execute(delete(images).where(images.c.id.in_(part)))
-    for part in statements(list(shards)):
+    for part in references.parts(list(shards)):
         connection.execute(update(images).where(images.c.shard.in_(part)).values(shard=None, row=None))
+    references.release(connection, (*gone, *shards))
     return (*gone, *shards)
 
 
@@ -85,21 +86,3 @@ def place(connection: Connection, packed: Collection[Image]) -> None:
     own = update(images).where(images.c.id == bindparam("image")).values(shard=bindparam("in"), row=bindparam("at"))
     if values := [{"image": image.id, "in": image.shard, "at": image.row} for image in packed]:
         connection.execute(own, values)
-
-
-def unreferenced(connection: Connection, digests: Collection[str]) -> frozenset[str]:
-    """Those of the blobs that no image row refers to any more: neither as its file, nor as its pack or shard."""
-    wanted = list(set(digests))
-    referred: set[str] = set()
-    for part in statements(wanted):
-        alone = select(images.c.digest).where(images.c.digest.in_(part)).where(images.c.pack.is_(None))
-        referred.update(connection.scalars(alone))
-        for column in (images.c.pack, images.c.shard):
-            referred.update(connection.scalars(select(column).where(column.in_(part))))
-    return frozenset(wanted) - referred
-
-
-def statements(values: Sequence[str]) -> Iterator[Sequence[str]]:
-    """The values in parts: as many values at a time as one statement takes: SQLite bounds its variables."""
-    for start in range(0, len(values), 500):
-        yield values[start : start + 500]

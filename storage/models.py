@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from storage import rows, versions
+from storage import references, rows, versions
 from storage.domain import IncrementStatus, Memory, Model, Page, Retention, new_id, now
 from storage.errors import ModelBusy, ModelExists, ModelNotFound, PreconditionFailed
 from storage.tables import increments, models
@@ -98,6 +98,7 @@ def delete_model(connection: Connection, name: str) -> None:
             f"Model {name!r} has unfinished increments: cancel them first, or wait for them.",
             increments=list(unfinished),
         )
+    references.release(connection, references.of_model(connection, model.id))
     connection.execute(delete(models).where(models.c.id == model.id))
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from storage import images as stored_images
+from storage import references
 from storage.blobs import BlobStore, damaged
 from storage.database import Database
 from storage.domain import Image
@@ -95,17 +96,6 @@ def record(connection: Connection, written: Iterable[Pack]) -> None:
         connection.execute(insert(packs), values)
 
 
-def let_go(digests: Collection[str], *, database: Database, blobs: BlobStore, scratch: Path) -> None:
-    """Delete those blobs of forgotten images that no other image needs, and write packs anew that some still do."""
-    with database.read() as connection:
-        unneeded = stored_images.unreferenced(connection, digests)
-        pierced = with_holes(connection, among=digests)
-    for digest in unneeded - set(pierced):
-        blobs.delete(digest)
-    for digest in pierced:
-        close_holes(digest, database=database, blobs=blobs, scratch=scratch)
-
-
 def with_holes(connection: Connection, *, among: Collection[str] | None = None) -> tuple[str, ...]:
     """Packs that hold files of images that are gone, of all their images perhaps."""
     query = (
@@ -116,7 +106,7 @@ def with_holes(connection: Connection, *, among: Collection[str] | None = None) 
     )
     if among is None:
         return tuple(connection.scalars(query))
-    parts = stored_images.statements(list(among))
+    parts = references.parts(list(among))
     return tuple(digest for part in parts for digest in connection.scalars(query.where(packs.c.digest.in_(part))))
 
 
@@ -166,6 +156,8 @@ def _move(
             offset += size
         if moved:
             record(connection, [anew])
+        if 0 < moved < len(left):  # some went meanwhile, and named the pack that they were in when they did
+            references.release(connection, [anew.digest])
     if not moved:  # all went meanwhile, or another process was first
         blobs.delete(anew.digest)
 

@@ -6,6 +6,7 @@ Credentials come the way boto3 finds them: environment, profile, or the machine'
 import base64
 import hashlib
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -109,10 +110,12 @@ class S3Blobs:
         """Remove the object."""
         self._client.delete_object(Bucket=self.bucket, Key=self._key(sha256))
 
-    def digests(self) -> Iterator[str]:
+    def digests(self, *, least_age: float = 0.0) -> Iterator[str]:
         """List the bucket, a page in memory at a time."""
+        latest = datetime.now(UTC) - timedelta(seconds=least_age)
         for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self._prefix):
-            names = (entry["Key"].rpartition("/")[2] for entry in page.get("Contents", []))
+            old = (entry for entry in page.get("Contents", []) if least_age <= 0 or entry["LastModified"] <= latest)
+            names = (entry["Key"].rpartition("/")[2] for entry in old)
             yield from (name for name in names if DIGEST.fullmatch(name))
 
     def sync(self) -> None:

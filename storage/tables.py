@@ -254,6 +254,12 @@ audit = Table(  # nothing refers from here to what may be deleted
     sqlite_autoincrement=True,
 )
 
+released = Table(  # blobs to be deleted, unless something refers to them
+    "released",
+    metadata,
+    Column("digest", Digest, primary_key=True),
+)
+
 predictions = Table(
     "predictions",
     metadata,

@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection, insert, select, update
 
-from storage import exemplars, rows
+from storage import exemplars, references, rows
 from storage.domain import IncrementStatus, Model, Page, Version, now
 from storage.errors import VersionInUse, VersionNotFound
 from storage.tables import HIGHEST_INTEGER, increments, models, versions
@@ -76,8 +76,8 @@ def first_strategy(connection: Connection, model: Model) -> str | None:
     return connection.scalar(query)
 
 
-def remove(connection: Connection, model: Model, number: int) -> frozenset[str]:
-    """Delete a version and return the digests of its files and of the images it alone kept, for `packs.let_go`.
+def remove(connection: Connection, model: Model, number: int) -> None:
+    """Delete a version, and with it what nobody else needs: its files, and the images it alone kept.
 
     Raises `VersionInUse` for the current one, for the head, and for one that is being trained from; the caller holds
     the model's lock. Its row stays, marked, and so do its metrics: the accuracy matrix of its descendants needs them.
@@ -89,15 +89,8 @@ def remove(connection: Connection, model: Model, number: int) -> frozenset[str]:
     connection.execute(update(versions).where(this).values(deleted_at=now()))
     if model.previous == number:
         connection.execute(update(models).where(models.c.id == model.id).values(previous=None))
-    forgotten = exemplars.release(connection, model=model, version=number)
-    unneeded = {file.sha256 for file in version.files.values()} - files_in_use(connection)
-    return frozenset(forgotten) | unneeded
-
-
-def files_in_use(connection: Connection) -> frozenset[str]:
-    """Digests of the files of every version that is not deleted."""
-    columns = connection.scalars(select(versions.c.files).where(versions.c.deleted_at.is_(None)))
-    return frozenset(file["sha256"] for files in columns for file in files.values())
+    exemplars.release(connection, model=model, version=number)
+    references.release(connection, {file.sha256 for file in version.files.values()})
 
 
 def _use(connection: Connection, model: Model, number: int) -> str | None:

@@ -11,14 +11,17 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
-from storage import events, leases, packs
+from storage import events, leases, references
 from storage.blobs import BlobStore
 from storage.database import Database
+from storage.disposal import dispose
 from storage.domain import IncrementStatus, StoredFile
+from storage.errors import BlobMissing
 from storage.leases import Claim
-from storage.publication import Outcome, publish
+from storage.publication import Outcome, Published, publish
 from storage.settings import Settings
 from trainer.childprocess import Child
 from trainer.patience import persist
@@ -178,11 +181,19 @@ def _publish(claim: Claim, folder: Path, *, settings: Settings, database: Databa
     files = storing.result()
     seconds = outcome.pop("seconds") | {"publishing": round(time.monotonic() - began, 3)}
     made = Outcome(**outcome, files=files, seconds=seconds)
-    published = persist(database, lambda connection: publish(connection, claim, made))
+    published = persist(database, lambda connection: _publish_kept(connection, claim, made, blobs))
     if published is None:
         _renew(database, claim, settings, None)  # tells a cancellation from a lost claim
         raise ClaimLost
-    packs.let_go(published.forgotten, database=database, blobs=blobs, scratch=settings.scratch)
+    dispose(database=database, blobs=blobs, scratch=settings.scratch)
+
+
+def _publish_kept(connection: Connection, claim: Claim, made: Outcome, blobs: BlobStore) -> Published | None:
+    """Publish, unless a file of the version was deleted as part of an equal one: then the next attempt stores it."""
+    digests = {file.sha256 for file in made.files.values()}
+    if deleted := references.keep(connection, digests, exists=blobs.exists):
+        raise BlobMissing(f"blob {deleted[0]} was deleted while the version was being stored", sha256=deleted[0])
+    return publish(connection, claim, made)
 
 
 def _store(folder: Path, blobs: BlobStore) -> dict[str, StoredFile]:

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from storage import images as stored_images
-from storage import leases, packs, shards
+from storage import leases, packs, references, shards
 from storage.blobs import BlobStore
+from storage.disposal import dispose
 from storage.domain import Image
 from storage.errors import BlobDamaged, BlobMissing
 from storage.leases import Claim
@@ -106,8 +107,7 @@ def _packed_anew(images: Sequence[Image], *, form: Form, claim: Claim, tools: To
         if not leases.holds(connection, claim):
             raise ClaimLost
         stored_images.place(connection, placed)
-        unneeded = stored_images.unreferenced(connection, {image.shard for image in images if image.shard is not None})
-    for digest in unneeded:
-        tools.blobs.delete(digest)
+        references.release(connection, {image.shard for image in images if image.shard is not None})
+    dispose(database=tools.database, blobs=tools.blobs, scratch=tools.folder)
     places = {image.id: image for image in placed}
     return tuple(places[image.id] for image in images)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from storage import batches, images, leases
+from storage.disposal import dispose
 from storage.domain import BatchStatus
 from storage.errors import Invalid
 from storage.publication import next_number
@@ -89,9 +90,7 @@ def _ingest(job: Job, tools: Tools) -> Job:
                 digest=found.digest,
                 written=found.packs,
             )
-            archive_needed = batch.archive is None or batches.archive_in_use(connection, batch.archive)
-        if not archive_needed:
-            tools.blobs.delete(str(batch.archive))
+        dispose(database=tools.database, blobs=tools.blobs, scratch=tools.folder)
         batch = ingested
     job = replace(job, batch=batch)
     job.check_classes()

@@ -12,17 +12,17 @@ from celery.utils.nodenames import worker_direct
 from kombu.exceptions import OperationalError as BrokerUnreachable
 from sqlalchemy.exc import OperationalError as DatabaseUnreachable
 
-from storage import leases, packs
+from storage import leases
 from storage.blobs import open_blobs
 from storage.broker import wake_worker
 from storage.database import Database
+from storage.disposal import dispose
 from storage.settings import Settings
 from trainer.attempt import run_attempt
 from trainer.safekeeping import discard_obsolete
 
 ATTEMPT_FOLDER = re.compile(r"[0-9a-f]{32}-[0-9]+")
 CANARY = "worker.canary"
-HOLES_SECONDS = 3600.0  # between looks for files of forgotten images that an interruption left in their packs
 CANARY_SECONDS = 10.0
 SILENCE_SECONDS = 45.0  # a canary that takes longer will not come
 EXIT_SILENT = 70  # EX_SOFTWARE: whoever supervises starts a fresh worker
@@ -90,7 +90,7 @@ class Worker:
 
         Only an idle worker sweeps: a busy one could not take the increment, and will look by itself when it is done.
         """
-        next_canary, next_holes, scratch_is_clear = 0.0, 0.0, False
+        next_canary, scratch_is_clear = 0.0, False
         while not self.stopping.wait(self.settings.sweep_seconds):
             try:
                 if not scratch_is_clear:
@@ -99,9 +99,7 @@ class Worker:
                 if not self._busy.locked():
                     self._sweep()
                 discard_obsolete(self._database, self._blobs)
-                if time.monotonic() >= next_holes:
-                    next_holes = time.monotonic() + HOLES_SECONDS
-                    self._close_holes()
+                dispose(database=self._database, blobs=self._blobs, scratch=self.settings.scratch)
                 if time.monotonic() >= next_canary:
                     next_canary = time.monotonic() + CANARY_SECONDS
                     self._send_canary()
@@ -127,12 +125,6 @@ class Worker:
         for folder in folders:
             if ATTEMPT_FOLDER.fullmatch(folder.name) and folder.name not in running:
                 shutil.rmtree(folder, ignore_errors=True)
-
-    def _close_holes(self) -> None:
-        with self._database.read() as connection:
-            pierced = packs.with_holes(connection)
-        for digest in pierced:
-            packs.close_holes(digest, database=self._database, blobs=self._blobs, scratch=self.settings.scratch)
 
     def _sweep(self) -> None:
         with self._database.read() as connection:

@@ -1,17 +1,13 @@
 """`accrete keys`: create, list and revoke API keys, right in the database: who can read it needs no key."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from api.commands.console import emit, failure
 from api.commands.options import AsJson
+from api.commands.storage import opened
 from api.tables import MISSING, table
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
 
 app = typer.Typer(
     help="Create, list and revoke API keys, in the database that ACCRETE_HOME or ACCRETE_DATABASE_URL names."
@@ -42,7 +38,7 @@ def create_key(
         raise failure(f"unknown scope {', '.join(unknown)}: there are {', '.join(SCOPES)}")
     if not 0 < len(name) <= 200 or not name.isprintable():
         raise failure("a name has 1 to 200 printable characters")
-    with _database() as connection:
+    with opened() as (_, database, _), database.write() as connection:
         model_id = models.get(connection, model).id if model is not None else None
         scopes = frozenset(map(Scope, scope))
         key, secret = keys.create(connection, name=name, scopes=scopes, model_id=model_id, rate=rate)
@@ -57,7 +53,7 @@ def list_keys(as_json: AsJson = False) -> None:
     """List the keys, revoked ones too; the keys themselves are not stored."""
     from storage import keys, models
 
-    with _database() as connection:
+    with opened() as (_, database, _), database.read() as connection:
         found = keys.every(connection)
         names = {key.model_id: models.by_id(connection, key.model_id).name for key in found if key.model_id is not None}
     items: list[dict[str, Any]] = [
@@ -96,34 +92,9 @@ def revoke_key(
     """Revoke a key for good; a running service refuses it within a second."""
     from storage import audit, keys
 
-    with _database() as connection:
+    with opened() as (_, database, _), database.write() as connection:
         revoked = keys.revoke(connection, key)
         for one in revoked:
             audit.note(connection, action="revoke key", path=f"{one.name} {one.id}")
     ids = [one.id for one in revoked]
     emit({"revoked": ids} if as_json else None, "\n".join(f"revoked {one.name} ({one.id})" for one in revoked))
-
-
-@contextmanager
-def _database() -> "Iterator[Connection]":
-    """A transaction in the service's database, brought to its present tables; errors become one line."""
-    from pydantic import ValidationError
-    from sqlalchemy.exc import SQLAlchemyError
-
-    from storage.database import Database
-    from storage.errors import AccreteError
-    from storage.migrations import upgrade
-    from storage.settings import Settings
-
-    try:
-        settings = Settings()
-        settings.home.mkdir(parents=True, exist_ok=True)
-        upgrade(settings.database)
-        database = Database(settings.database)
-        with database.write() as connection:
-            yield connection
-        database.close()
-    except AccreteError as error:
-        raise failure(error.detail) from error
-    except (OSError, SQLAlchemyError, ValidationError) as error:
-        raise failure(str(error).splitlines()[0]) from error

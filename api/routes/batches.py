@@ -13,7 +13,7 @@ from api.problems import problems
 from api.schemas.batches import BatchOut, ImageOut, ImagesOut
 from api.service import Service, ServiceDep
 from api.uploads import Upload, received
-from storage import archives, batches, models
+from storage import archives, batches, erasure, models, references
 from storage.archive_names import FORBIDDEN, label_fault
 from storage.archives import ArchiveLimits
 from storage.domain import BatchStatus, Image, Split, new_id
@@ -21,6 +21,7 @@ from storage.errors import (
     ArchiveUnreadable,
     ArchiveUnsafe,
     BatchClosed,
+    BatchInUse,
     BatchInvalid,
     BatchNotFound,
     ImageUnreadable,
@@ -57,6 +58,14 @@ def get_batch(batch_id: str, service: ServiceDep) -> BatchOut:
         return views.batch(connection, batches.get(connection, batch_id))
 
 
+@router.delete("/batches/{batch_id}", status_code=204, responses=problems(BatchNotFound, BatchInUse))
+def delete_batch(batch_id: str, service: ServiceDep) -> None:
+    """Erase a batch with all its images, wherever they are kept; what was measured with them stays."""
+    with service.database.write() as connection:
+        erasure.erase_batch(connection, batch_id)
+    service.dispose()
+
+
 @router.post(
     "/batches/{batch_id}/images",
     status_code=201,
@@ -90,7 +99,7 @@ def _create(service: Service, name: str, upload: Upload) -> BatchOut:
     admission.store(service, upload)
     with service.database.write() as connection:
         model = models.get(connection, name)
-        return views.batch(connection, admission.add_batch(connection, model, upload, index))
+        return views.batch(connection, admission.add_batch(service, connection, model, upload, index))
 
 
 def _add(service: Service, batch_id: str, label: str, split: Split | None, files: list[tuple[str, bytes]]) -> ImagesOut:
@@ -107,8 +116,12 @@ def _add(service: Service, batch_id: str, label: str, split: Split | None, files
         _check_image(service, filename, data)
     images = [_stored(service, batch_id, label, split, filename, data) for filename, data in named]
     service.blobs.sync()
+    contents = {image.digest: data for image, (_, data) in zip(images, named, strict=True)}
     with service.database.write() as connection:
         batches.add_images(connection, batch_id, images)
+        for deleted in references.keep(connection, contents, exists=service.blobs.exists):
+            service.blobs.put(contents[deleted])  # the last image of the same content was erased in this very moment
+        service.blobs.sync()
     return ImagesOut(images=[ImageOut.model_validate(image) for image in images])
 
 

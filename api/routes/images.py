@@ -7,10 +7,11 @@ from fastapi.responses import Response
 
 from api import views
 from api.problems import problems
+from api.schemas.batches import ErasedOut
 from api.schemas.predictions import ImagePredictionOut
 from api.service import ServiceDep
-from storage import images, models, packs
-from storage.errors import ImageNotFound, ModelNotFound, NoVersionYet
+from storage import erasure, images, models, packs
+from storage.errors import BatchInUse, ImageNotFound, ModelNotFound, NoVersionYet
 
 router = APIRouter(prefix="/v1", tags=["images"])
 
@@ -33,6 +34,23 @@ def get_image(image_id: str, service: ServiceDep) -> Response:
     data = packs.original(image, database=service.database, blobs=service.blobs)
     kind = next((kind for start, kind in _SIGNATURES.items() if data.startswith(start)), "application/octet-stream")
     return Response(data, media_type=kind, headers={**_HEADERS, "ETag": f'"{image.digest}"'})
+
+
+@router.delete("/images/{image_id}", status_code=204, responses=problems(ImageNotFound))
+def delete_image(image_id: str, service: ServiceDep) -> None:
+    """Erase an image, wherever it is kept; what was measured with it stays."""
+    with service.database.write() as connection:
+        erasure.erase_image(connection, image_id)
+    service.dispose()
+
+
+@router.delete("/models/{name}/classes/{label}/images", responses=problems(ModelNotFound, ImageNotFound, BatchInUse))
+def delete_class_images(name: str, label: str, service: ServiceDep) -> ErasedOut:
+    """Erase every stored image of a class; what versions have learned of it, and what was measured, stays."""
+    with service.database.write() as connection:
+        count = erasure.erase_class(connection, models.lock(connection, name), label)
+    service.dispose()
+    return ErasedOut(erased=count)
 
 
 @router.get(

@@ -109,3 +109,4 @@ def delete_model(name: str, service: ServiceDep) -> None:
         model = models.get(connection, name)
         models.delete_model(connection, name)
     service.engine.registry.forget(model.id)
+    service.dispose()

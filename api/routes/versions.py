@@ -12,7 +12,7 @@ from api.schemas.base import PageOut
 from api.schemas.metrics import ModelMetricsOut, VersionMetricsOut
 from api.schemas.versions import CurrentIn, CurrentOut, VersionOut
 from api.service import Service, ServiceDep
-from storage import metrics, models, packs, versions
+from storage import metrics, models, versions
 from storage.curves import curves
 from storage.domain import Model
 from storage.errors import (
@@ -52,9 +52,9 @@ def delete_version(name: str, number: int, service: ServiceDep) -> None:
     """Delete a version that is neither current nor head; its row of the accuracy matrix stays."""
     with service.database.write() as connection:
         model = models.lock(connection, name)
-        released = versions.remove(connection, model, number)
+        versions.remove(connection, model, number)
     service.engine.registry.forget(model.id, number)
-    packs.let_go(released, database=service.database, blobs=service.blobs, scratch=service.settings.scratch)
+    service.dispose()
 
 
 @router.get(

@@ -2,6 +2,8 @@
 
 from datetime import datetime
 
+from pydantic import BaseModel
+
 from api.schemas.base import Answer
 from storage.domain import BatchStatus
 
@@ -47,3 +49,9 @@ class ImagesOut(Answer):
     """The images of one request."""
 
     images: list[ImageOut]
+
+
+class ErasedOut(BaseModel):
+    """How many images were erased."""
+
+    erased: int

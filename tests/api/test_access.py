@@ -52,6 +52,7 @@ def log(world: World) -> list[AuditEntry]:
 
 PATHS = {
     "name": "nothing",
+    "label": "a",
     "batch_id": "0" * 32,
     "image_id": "0" * 32,
     "increment_id": "0" * 32,

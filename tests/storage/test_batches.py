@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 
-from storage import batches, images
+from storage import batches, images, references
 from storage.domain import Batch, BatchStatus, ClassCount, Image, KnownClasses, Reject, Split, new_id
 from storage.errors import BatchClosed, BatchNotFound
 from tests.storage.worlds import World, counts, sha256, together
@@ -107,9 +107,10 @@ def test_an_archive_is_needed_until_every_batch_of_it_is_ingested(world: World):
     first = world.upload(model, "cat", "dog", content="same")
     second = world.upload(model, "cat", "dog", content="same")
     world.ingest(first.id)
-    assert world.read(batches.archive_in_use, sha256("same"))
+    assert sha256("same") in world.released()
+    assert world.read(references.unreferenced, [sha256("same")]) == set()
     world.ingest(second.id)
-    assert not world.read(batches.archive_in_use, sha256("same"))
+    assert world.read(references.unreferenced, [sha256("same")]) == {sha256("same")}
     kept = world.read(batches.get, first.id)
     assert (kept.archive, kept.fingerprint) == (None, sha256("same"))
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from storage import batches, exemplars, images, models, versions
+from storage import batches, exemplars, images, models, references, versions
 from storage.domain import Image, Model, Retention, Split, new_id
 from storage.errors import ImageNotFound
 from tests.storage.worlds import World, sha256
@@ -60,10 +60,10 @@ def test_more_images_are_found_and_forgotten_than_one_statement_takes(world: Wor
     wanted = [image.id for image in many[:1100]]
     assert {image.id for image in world.read(images.by_ids, [*wanted, "nowhere"])} == set(wanted)
     digests = [image.digest for image in many]
-    assert world.read(images.unreferenced, [*digests, sha256("gone")]) == {sha256("gone")}
+    assert world.read(references.unreferenced, [*digests, sha256("gone")]) == {sha256("gone")}
     gone = world.write(images.apply_retention, batch.id, Retention.NONE)
     assert sorted(gone) == sorted(digests)
-    assert world.read(images.unreferenced, digests) == set(digests)
+    assert world.read(references.unreferenced, digests) == set(digests)
     assert world.rows()["images"] == 0
 
 
@@ -85,7 +85,7 @@ def test_publication_leaves_what_retention_keeps_and_every_exemplar(
     published = world.learn(model, "a", "b", kept=1)
     assert images_of(world, batch_of(world, model)) == left
     assert len(published.forgotten) == 12 - sum(left.values())
-    assert world.read(images.unreferenced, published.forgotten) == set(published.forgotten)
+    assert world.read(references.unreferenced, published.forgotten) == set(published.forgotten)
     assert len(world.read(exemplars.of_version, model_id=model.id, version=1)) == 2
 
 
@@ -96,7 +96,7 @@ def test_a_content_that_another_batch_holds_is_still_referred_to(world: World):
     copies = [replace(image, id=new_id(), batch_id=second.id, label="c") for image in stored[:3]]
     world.write(batches.record_ingestion, second.id, ingested=copies, rejects=(), digest=sha256("d"))
     gone = world.write(images.apply_retention, first.id, Retention.NONE)
-    assert set(gone) - world.read(images.unreferenced, gone) == {image.digest for image in copies}
+    assert set(gone) - world.read(references.unreferenced, gone) == {image.digest for image in copies}
 
 
 def test_an_exemplar_stays_while_any_version_refers_to_it_and_goes_with_the_last(world: World):
@@ -113,7 +113,8 @@ def test_an_exemplar_stays_while_any_version_refers_to_it_and_goes_with_the_last
     assert world.publish(claim, outcome) is not None
     assert images_of(world, first_batch)["b", Split.TRAIN] == 2
 
-    unneeded = world.write(versions.remove, world.model(), 1)
+    world.write(versions.remove, world.model(), 1)
+    unneeded = world.read(references.unreferenced, world.released())
     assert {image.digest for image in kept if image.label == "b"} <= unneeded
     assert not {image.digest for image in passed_on} & unneeded
     assert images_of(world, first_batch) == {("a", Split.TRAIN): 2, ("a", Split.TEST): 2, ("b", Split.TEST): 2}

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from storage import batches, images, packs
+from storage import batches, images, packs, references
 from storage.blobs import BlobStore
+from storage.disposal import dispose
 from storage.domain import Image, Split, new_id
 from storage.errors import BlobDamaged, BlobMissing, ImageNotFound
-from storage.packs import Pack, PackWriter, close_holes, let_go, original, with_holes
+from storage.packs import Pack, PackWriter, close_holes, original, with_holes
 from tests.storage.worlds import World
 
 FILES = [random.Random(number).randbytes(100 + 37 * number) for number in range(12)]
@@ -38,8 +39,8 @@ class Shelf:
         assert len(going) == len(numbers)
         return self.world.write(images.forget, going)
 
-    def let_go(self, digests) -> None:
-        let_go(digests, database=self.world.database, blobs=self.blobs, scratch=self.scratch)
+    def dispose(self) -> None:
+        dispose(database=self.world.database, blobs=self.blobs, scratch=self.scratch)
 
     def close_holes(self, digest: str) -> None:
         close_holes(digest, database=self.world.database, blobs=self.blobs, scratch=self.scratch)
@@ -106,7 +107,7 @@ def test_a_forgotten_file_is_gone_from_the_store_and_the_others_stay(shelf: Shel
     released = shelf.forget(*going)
     assert released == (before,)
     assert shelf.world.read(with_holes) == (before,)
-    shelf.let_go(released)
+    shelf.dispose()
     staying = [number for number in range(12) if number not in going]
     assert [shelf.read(image) for image in shelf.images()] == [FILES[number] for number in staying]
     stored = shelf.stored()
@@ -118,14 +119,16 @@ def test_a_forgotten_file_is_gone_from_the_store_and_the_others_stay(shelf: Shel
 
 
 def test_a_pack_goes_with_its_last_file(shelf: Shelf):
-    shelf.let_go(shelf.forget(*range(12)))
+    shelf.forget(*range(12))
+    shelf.dispose()
     assert list(shelf.blobs.digests()) == []
     assert shelf.world.rows()["packs"] == 0
 
 
 def test_what_nobody_forgot_is_not_touched(shelf: Shelf):
     before = set(shelf.blobs.digests())
-    shelf.let_go(before)
+    shelf.world.write(references.release, before)
+    shelf.dispose()
     shelf.close_holes(before.copy().pop())
     shelf.close_holes("0" * 64)
     assert set(shelf.blobs.digests()) == before
@@ -133,7 +136,8 @@ def test_what_nobody_forgot_is_not_touched(shelf: Shelf):
 
 def test_a_reader_that_knows_the_old_place_finds_the_new_one(shelf: Shelf):
     known = shelf.images()
-    shelf.let_go(shelf.forget(4))
+    shelf.forget(4)
+    shelf.dispose()
     assert [shelf.read(image) for image in known if image.filename != "4"] == FILES[:4] + FILES[5:]
     with pytest.raises(ImageNotFound):
         shelf.read(known[4])
@@ -161,12 +165,11 @@ def test_whatever_interrupts_it_no_file_is_lost_and_the_next_try_ends_it(shelf: 
     with monkeypatch.context() as patch:
         STEPS[step](patch, type(shelf.blobs))
         with pytest.raises(Killed):
-            shelf.let_go(released)
+            shelf.dispose()
     staying = [data for number, data in enumerate(FILES) if number not in (2, 7)]
     assert [shelf.read(image) for image in shelf.images()] == staying
     assert shelf.world.read(with_holes) == released
-    for digest in shelf.world.read(with_holes):
-        shelf.close_holes(digest)
+    shelf.dispose()
     assert [shelf.read(image) for image in shelf.images()] == staying
     assert shelf.world.read(with_holes) == ()
     referred = {image.pack for image in shelf.images()}
@@ -207,8 +210,8 @@ def test_what_is_forgotten_while_its_pack_is_moved_goes_with_the_next_try(shelf:
     monkeypatch.setattr(type(shelf.blobs), "sync", meanwhile)
     shelf.close_holes(digest)
     assert record is packs.record
-    (anew,) = shelf.world.read(with_holes)
-    shelf.close_holes(anew)
+    assert len(shelf.world.read(with_holes)) == 1
+    shelf.dispose()
     assert FILES[9] not in shelf.stored()
     assert [shelf.read(image) for image in shelf.images()] == [d for n, d in enumerate(FILES) if n not in (2, 9)]
 

@@ -6,7 +6,7 @@ from threading import Thread
 
 import pytest
 
-from storage import events, exemplars, increments, leases, metrics, models, publication, versions
+from storage import events, exemplars, increments, leases, metrics, models, publication, references, versions
 from storage.domain import IncrementStatus, Promotion, Split, StoredFile
 from storage.errors import IncrementNotCancellable
 from storage.publication import next_number
@@ -145,9 +145,10 @@ def test_what_fails_in_the_middle_of_publishing_leaves_nothing(world: World):
     model = world.create()
     made = world.push(model, "a", "b")
     claim = world.must_claim()
+    image = world.ingest(made.batch_id)[0]
     before, rows, model = world.look(made.id), world.rows(), world.model()
-    with pytest.raises(Exception, match=r"(?i)foreign key"):
-        world.publish(claim, replace(world.outcome(claim), exemplars={"a": ["no such image"]}))
+    with pytest.raises(Exception, match=r"(?i)unique"):
+        world.publish(claim, replace(world.outcome(claim), exemplars={"a": [image.id, image.id]}))
     assert (world.look(made.id), world.rows(), world.model()) == (before, rows, model)
 
 
@@ -224,4 +225,4 @@ def test_files_keep_their_digests(world: World):
     model = world.create()
     version = world.learn(model, "a", "b").version
     assert version.files["weights.safetensors"] == StoredFile(sha256(f"{model.id}1weights.safetensors"), 10)
-    assert world.read(versions.files_in_use) == {file.sha256 for file in version.files.values()}
+    assert world.read(references.files_in_use) == {file.sha256 for file in version.files.values()}

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from storage import metrics, models, versions
+from storage import metrics, models, references, versions
 from storage.domain import Model, Promotion
 from storage.errors import VersionInUse, VersionNotFound
 from tests.storage.worlds import World
@@ -110,11 +110,12 @@ def test_a_deleted_version_is_not_the_previous_one_any_more(world: World, grown:
     assert (world.model().current, world.model().previous) == (4, None)
 
 
-def test_deleting_tells_which_contents_nobody_needs(world: World, grown: Model):
-    gone = world.read(versions.get, grown, 3)
-    unneeded = world.write(versions.remove, grown, 3)
-    assert unneeded == {file.sha256 for file in gone.files.values()}
-    assert not unneeded & world.read(versions.files_in_use)
+def test_deleting_lets_go_of_the_files(world: World, grown: Model):
+    files = {file.sha256 for file in world.read(versions.get, grown, 3).files.values()}
+    assert world.read(references.unreferenced, files) == set()
+    world.write(versions.remove, grown, 3)
+    assert files <= world.released()
+    assert world.read(references.unreferenced, files) == files
 
 
 def test_a_file_that_another_version_shares_is_still_needed(world: World, grown: Model):
@@ -124,6 +125,7 @@ def test_a_file_that_another_version_shares_is_still_needed(world: World, grown:
     outcome = world.outcome(claim)
     files = {**outcome.files, "weights.safetensors": shared}
     assert world.publish(claim, replace(outcome, files=files)) is not None
-    unneeded = world.write(versions.remove, world.model(), 3)
-    assert len(unneeded) == 1
-    assert shared.sha256 not in unneeded
+    world.write(versions.remove, world.model(), 3)
+    assert shared.sha256 in world.released()
+    assert len(world.read(references.unreferenced, world.released())) == len(world.released()) - 1
+    assert shared.sha256 not in world.read(references.unreferenced, world.released())

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import func, select
 
-from storage import batches, events, images, increments, leases, models, publication, versions
+from storage import batches, events, images, increments, leases, models, publication, references, versions
 from storage.database import Database
 from storage.domain import (
     Batch,
@@ -72,6 +72,10 @@ class World:
         """What a function of a repository finds."""
         with self.database.read() as connection:
             return call(connection, *arguments, **options)
+
+    def released(self) -> set[str]:
+        """Digests of the blobs that were let go of."""
+        return set(self.read(references.waiting, limit=100_000))
 
     def rows(self) -> dict[str, int]:
         """Number of rows of each table."""

@@ -11,9 +11,10 @@ import torch
 from PIL import Image as Picture
 from sqlalchemy import select
 
-from storage import batches, images, shards
+from storage import batches, images, references, shards
 from storage.blobs import BlobStore, open_blobs
 from storage.database import Database
+from storage.disposal import dispose
 from storage.domain import Image, Split, new_id
 from storage.errors import BlobMissing
 from storage.leases import Claim
@@ -228,10 +229,8 @@ def test_forgotten_images_leave_no_packed_copy_and_the_others_are_packed_again(b
     gone = [image for image in before if image.split is Split.TRAIN][:2]
     with bench.world.database.write() as connection:
         released = images.forget(connection, [image.id for image in gone])
-        unneeded = images.unreferenced(connection, released)
-    assert unneeded == {*(image.digest for image in gone), gone[0].shard}
-    for digest in unneeded:
-        bench.blobs.delete(digest)
+    assert set(released) == {*(image.digest for image in gone), gone[0].shard}
+    dispose(database=bench.world.database, blobs=bench.blobs, scratch=bench.folder)
     left = bench.images()
     assert len(left) == 28
     assert {image.shard for image in left if image.split is Split.TRAIN} == {None}
@@ -259,4 +258,4 @@ def test_two_batches_of_equal_images_share_a_shard_that_stays_while_one_needs_it
     with bench.world.database.read() as connection:
         count = connection.scalar(select(images_table.c.id).where(images_table.c.shard == shard).limit(1))
         assert count is not None
-        assert images.unreferenced(connection, [str(shard)]) == frozenset()
+        assert references.unreferenced(connection, [str(shard)]) == frozenset()

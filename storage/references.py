@@ -1,0 +1,98 @@
+"""Who refers to a blob, and which blobs somebody has let go of.
+
+A transaction that lets go of a blob names it here (`release`), and `storage.disposal` deletes it after the commit, or
+later, if it was killed in between. A transaction that begins to refer to a blob takes its name from here (`keep`). Both
+lock the same row, so that no blob is deleted that somebody has just found to be stored already.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+
+from sqlalchemy import Connection, delete, null, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from storage.tables import batches, images, increments, released, versions
+
+
+def release(connection: Connection, digests: Iterable[str]) -> None:
+    """Have blobs deleted after this transaction, those that nothing refers to then."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    for part in parts(sorted(set(digests))):
+        statement = dialect.insert(released).on_conflict_do_nothing()
+        connection.execute(statement, [{"digest": digest} for digest in part])
+
+
+def keep(connection: Connection, digests: Collection[str], *, exists: Callable[[str], bool]) -> tuple[str, ...]:
+    """Have blobs stay that this transaction refers to; those of them that were deleted just before, to be put again."""
+    take(connection, digests)
+    return tuple(digest for digest in sorted(set(digests)) if not exists(digest))
+
+
+def take(connection: Connection, digests: Collection[str]) -> None:
+    """Name blobs no longer as let go; waits for whoever is deleting them."""
+    for part in parts(sorted(set(digests))):
+        connection.execute(delete(released).where(released.c.digest.in_(part)))
+
+
+def waiting(connection: Connection, *, limit: int) -> tuple[str, ...]:
+    """Some of the blobs that were let go."""
+    return tuple(connection.scalars(select(released.c.digest).order_by(released.c.digest).limit(limit)))
+
+
+def unreferenced(connection: Connection, digests: Collection[str]) -> frozenset[str]:
+    """Those of the blobs that nothing in the database refers to."""
+    wanted = frozenset(digests)
+    return wanted - _in_images(connection, wanted) - wanted.intersection(_elsewhere(connection))
+
+
+def everything(connection: Connection) -> frozenset[str]:
+    """Digests of all blobs that something refers to."""
+    alone = connection.scalars(select(images.c.digest).where(images.c.pack.is_(None)))
+    together = (connection.scalars(select(column).where(column.is_not(None)).distinct()) for column in _SHARED)
+    return frozenset(alone).union(*together, _elsewhere(connection))
+
+
+def of_model(connection: Connection, model_id: str) -> frozenset[str]:
+    """Digests of all blobs that a model refers to, through its batches, increments and versions."""
+    own = images.join(batches, images.c.batch_id == batches.c.id)
+    found: set[str | None] = set()
+    for column in (images.c.digest, *_SHARED):
+        found.update(
+            connection.scalars(select(column).select_from(own).where(batches.c.model_id == model_id).distinct())
+        )
+    found.update(connection.scalars(select(batches.c.archive).where(batches.c.model_id == model_id)))
+    for files in connection.scalars(select(versions.c.files).where(versions.c.model_id == model_id)):
+        found.update(file["sha256"] for file in files.values())
+    for checkpoint in connection.scalars(select(increments.c.checkpoint).where(increments.c.model_id == model_id)):
+        found.update({checkpoint["sha256"]} if checkpoint is not None else ())
+    return frozenset(digest for digest in found if digest is not None)
+
+
+def files_in_use(connection: Connection) -> frozenset[str]:
+    """Digests of the files of every version that is not deleted."""
+    columns = connection.scalars(select(versions.c.files).where(versions.c.deleted_at.is_(None)))
+    return frozenset(file["sha256"] for files in columns for file in files.values())
+
+
+def parts(values: Sequence[str]) -> Iterator[Sequence[str]]:
+    """The values in parts: as many at a time as one statement takes, since SQLite bounds its variables."""
+    for start in range(0, len(values), 500):
+        yield values[start : start + 500]
+
+
+_SHARED = (images.c.pack, images.c.shard)
+
+
+def _in_images(connection: Connection, digests: Collection[str]) -> frozenset[str]:
+    found: set[str] = set()
+    for part in parts(list(digests)):
+        alone = select(images.c.digest).where(images.c.digest.in_(part)).where(images.c.pack.is_(None))
+        found.update(connection.scalars(alone))
+        for column in _SHARED:
+            found.update(connection.scalars(select(column).where(column.in_(part))))
+    return frozenset(found)
+
+
+def _elsewhere(connection: Connection) -> frozenset[str]:
+    archives = connection.scalars(select(batches.c.archive).where(batches.c.archive.is_not(None)))
+    checkpoints = connection.scalars(select(increments.c.checkpoint).where(increments.c.checkpoint.is_not(null())))
+    return files_in_use(connection).union(archives, (checkpoint["sha256"] for checkpoint in checkpoints))
