@@ -75,7 +75,7 @@ def test_collecting_beside_the_running_service_takes_nothing_that_is_needed(
         json.loads(subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout) for _ in "ab"
     ]
     assert runs[0]["deleted"] >= 1
-    assert runs[1] == {"blobs": runs[0]["blobs"] - runs[0]["deleted"], "deleted": 0}
+    assert runs[1]["deleted"] == 0
     assert not DirectoryBlobs(service.home / "blobs").exists(orphan)
     for image in images_of(service, grower.name).values():
         assert client._connection.request("GET", f"/v1/images/{image}").content
