@@ -133,13 +133,20 @@ class Client:
 
     # Batches and increments
 
-    def create_batch(self, model: str, source: Path | None = None, *, on_upload: OnUpload | None = None) -> Batch:
+    def create_batch(
+        self,
+        model: str,
+        source: Path | None = None,
+        *,
+        on_upload: OnUpload | None = None,
+        idempotency_key: str | None = None,
+    ) -> Batch:
         """An open batch to add images to, or with a folder or archive a closed one."""
-        path = _path("models", model, "batches")
+        path, headers = _path("models", model, "batches"), _keyed(idempotency_key)
         batch: Batch = (
-            self._connection.json("POST", path)
+            self._connection.json("POST", path, headers=headers)
             if source is None
-            else self._upload(path, source, params={}, headers={}, on_upload=on_upload)
+            else self._upload(path, source, params={}, headers=headers, on_upload=on_upload)
         )
         return batch
 
@@ -148,14 +155,26 @@ class Client:
         batch: Batch = self._connection.json("GET", _path("batches", batch_id))
         return batch
 
-    def add_images(self, batch_id: str, label: str, files: Sequence[Path], *, split: str | None = None) -> list[Image]:
+    def add_images(
+        self,
+        batch_id: str,
+        label: str,
+        files: Sequence[Path],
+        *,
+        split: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> list[Image]:
         """Add images of one class to an open batch, streamed from disk."""
         with ExitStack() as opened:
             parts = [
                 ("images", (file.name, opened.enter_context(file.open("rb")), _media_type(file))) for file in files
             ]
             answer = self._connection.json(
-                "POST", _path("batches", batch_id, "images"), params={"label": label, "split": split}, files=parts
+                "POST",
+                _path("batches", batch_id, "images"),
+                params={"label": label, "split": split},
+                files=parts,
+                headers=_keyed(idempotency_key),
             )
         images: list[Image] = answer["images"]
         return images
@@ -177,7 +196,7 @@ class Client:
         if (source is None) == (batch_id is None):
             raise ValueError("give exactly one of source and batch_id")
         path = _path("models", model, "increments")
-        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+        headers = _keyed(idempotency_key)
         options: Document = {"strategy": strategy, "promote": promote, "known_classes": known_classes}
         increment: Increment
         if source is not None:
@@ -282,9 +301,11 @@ class Client:
         current: Current = self._connection.json("GET", _path("models", model, "current"))
         return current
 
-    def promote(self, model: str, version: int, *, if_match: str | None = None) -> Current:
+    def promote(
+        self, model: str, version: int, *, if_match: str | None = None, idempotency_key: str | None = None
+    ) -> Current:
         """Put a version into service; with an ETag only if nobody else did so meanwhile (else PreconditionFailed)."""
-        headers = {} if if_match is None else {"If-Match": if_match}
+        headers = _keyed(idempotency_key) | ({} if if_match is None else {"If-Match": if_match})
         path = _path("models", model, "current")
         current: Current = self._connection.json("PUT", path, json={"version": version}, headers=headers)
         return current
@@ -339,6 +360,10 @@ def succeeded(increment: Increment) -> Increment:
     if increment["status"] != "succeeded":
         raise IncrementFailed(increment)
     return increment
+
+
+def _keyed(idempotency_key: str | None) -> dict[str, str]:
+    return {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
 
 
 def _path(*parts: str | int) -> str:

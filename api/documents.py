@@ -210,6 +210,7 @@ class Current(TypedDict):
     model: str
     version: int | None
     previous: int | None
+    revision: int
 
 
 class Ranked(TypedDict):

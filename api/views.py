@@ -72,7 +72,9 @@ def version_list(connection: Connection, of: Model, records: Sequence[Version]) 
 
 def current(record: Model) -> CurrentOut:
     """What is in service."""
-    return CurrentOut(model=record.name, version=record.current, previous=record.previous)
+    return CurrentOut(
+        model=record.name, version=record.current, previous=record.previous, revision=record.current_revision
+    )
 
 
 def prediction(record: Prediction, model_name: str) -> PredictionRecordOut:

@@ -254,6 +254,16 @@ audit = Table(  # nothing refers from here to what may be deleted
     sqlite_autoincrement=True,
 )
 
+answers = Table(
+    "answers",
+    metadata,
+    Column("model_id", Identifier, ForeignKey("models.id", ondelete="CASCADE"), primary_key=True),
+    Column("key", Name, primary_key=True),
+    Column("fingerprint", Digest, nullable=False),
+    Column("document", JSON, nullable=False),
+    Column("created_at", Moment, nullable=False),
+)
+
 released = Table(  # blobs to be deleted, unless something refers to them
     "released",
     metadata,

@@ -9,11 +9,13 @@ from fastapi.concurrency import run_in_threadpool
 
 from api import admission, views
 from api.bodies import ARCHIVES, IMAGES, images_of
+from api.idempotency import IdempotencyKey, once
 from api.problems import problems
 from api.schemas.batches import BatchOut, ImageOut, ImagesOut
 from api.service import Service, ServiceDep
 from api.uploads import Upload, received
 from storage import archives, batches, erasure, models, references
+from storage.answers import Asked
 from storage.archive_names import FORBIDDEN, label_fault
 from storage.archives import ArchiveLimits
 from storage.domain import BatchStatus, Image, Split, new_id
@@ -24,8 +26,10 @@ from storage.errors import (
     BatchInUse,
     BatchInvalid,
     BatchNotFound,
+    IdempotencyMismatch,
     ImageUnreadable,
     Invalid,
+    JustDeleted,
     ModelNotFound,
     TooLarge,
 )
@@ -40,13 +44,17 @@ MAX_FILENAME = 255  # characters
     "/models/{name}/batches",
     status_code=201,
     openapi_extra={"requestBody": {"content": ARCHIVES}},
-    responses=problems(ModelNotFound, BatchInvalid, ArchiveUnreadable, ArchiveUnsafe, TooLarge),
+    responses=problems(
+        ModelNotFound, BatchInvalid, ArchiveUnreadable, ArchiveUnsafe, TooLarge, IdempotencyMismatch, JustDeleted
+    ),
 )
-async def create_batch(name: str, request: Request, response: Response, service: ServiceDep) -> BatchOut:
+async def create_batch(
+    name: str, request: Request, response: Response, service: ServiceDep, idempotency_key: IdempotencyKey = None
+) -> BatchOut:
     """Start a batch: empty, to be filled image by image, or with the archive that is the body."""
     await run_in_threadpool(require_model, service, name)  # before a gigabyte is taken in for nothing
     async with received(request, service.settings) as upload:
-        batch = await run_in_threadpool(_create, service, name, upload)
+        batch = await run_in_threadpool(_create, service, name, upload, idempotency_key)
     response.headers["Location"] = f"/v1/batches/{batch.id}"
     return batch
 
@@ -70,7 +78,7 @@ def delete_batch(batch_id: str, service: ServiceDep) -> None:
     "/batches/{batch_id}/images",
     status_code=201,
     openapi_extra=IMAGES,
-    responses=problems(BatchNotFound, BatchClosed, BatchInvalid, ImageUnreadable, TooLarge),
+    responses=problems(BatchNotFound, BatchClosed, BatchInvalid, ImageUnreadable, TooLarge, IdempotencyMismatch),
 )
 async def add_images(
     batch_id: str,
@@ -78,10 +86,11 @@ async def add_images(
     service: ServiceDep,
     label: Annotated[str, Query(min_length=1, max_length=200)],
     split: Annotated[Split | None, Query(description="Side of the images; left out, their content decides.")] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> ImagesOut:
     """Add images of one class to an open batch: an image as the body, or several as multipart files."""
     files = await images_of(request)
-    return await run_in_threadpool(_add, service, batch_id, label, split, files)
+    return await run_in_threadpool(_add, service, batch_id, label, split, files, idempotency_key)
 
 
 def require_model(service: Service, name: str) -> None:
@@ -90,26 +99,38 @@ def require_model(service: Service, name: str) -> None:
         models.get(connection, name)
 
 
-def _create(service: Service, name: str, upload: Upload) -> BatchOut:
-    if upload.size == 0:
-        with service.database.write() as connection:
-            model = models.get(connection, name)
-            return views.batch(connection, batches.create(connection, model_id=model.id))
-    index = archives.scan(upload.path, limits=ArchiveLimits.of(service.settings))
-    admission.store(service, upload)
+def _create(service: Service, name: str, upload: Upload, key: str | None) -> BatchOut:
+    asked: Asked = {"route": "create batch", "archive": upload.sha256 if upload.size else None}
+    index = archives.scan(upload.path, limits=ArchiveLimits.of(service.settings)) if upload.size else None
+    if index is not None:
+        admission.store(service, upload)
     with service.database.write() as connection:
-        model = models.get(connection, name)
-        return views.batch(connection, admission.add_batch(service, connection, model, upload, index))
+        model = models.lock(connection, name)
+
+        def give() -> BatchOut:
+            if index is None:
+                return views.batch(connection, batches.create(connection, model_id=model.id))
+            return views.batch(connection, admission.add_batch(service, connection, model, upload, index))
+
+        return once(connection, model, key, asked=asked, kind=BatchOut, give=give)
 
 
-def _add(service: Service, batch_id: str, label: str, split: Split | None, files: list[tuple[str, bytes]]) -> ImagesOut:
+def _add(
+    service: Service,
+    batch_id: str,
+    label: str,
+    split: Split | None,
+    files: list[tuple[str, bytes]],
+    key: str | None,
+) -> ImagesOut:
     """Store every image or, if one cannot be read, none."""
     label = unicodedata.normalize("NFC", label)  # as the names in archives
     if (fault := label_fault(label)) is not None:
         raise Invalid(f"label {label!r} {fault}")
     with service.database.read() as connection:
         batch = batches.get(connection, batch_id)
-    if batch.status is not BatchStatus.OPEN:  # seen before anything is stored, and once more when it counts
+        model = models.by_id(connection, batch.model_id)
+    if key is None and batch.status is not BatchStatus.OPEN:  # before anything is stored, and again when it counts
         raise BatchClosed(f"Batch {batch_id} is {batch.status}: start a new one with POST /v1/models/…/batches.")
     named = [(_filename(filename), data) for filename, data in files]
     for filename, data in named:
@@ -117,12 +138,25 @@ def _add(service: Service, batch_id: str, label: str, split: Split | None, files
     images = [_stored(service, batch_id, label, split, filename, data) for filename, data in named]
     service.blobs.sync()
     contents = {image.digest: data for image, (_, data) in zip(images, named, strict=True)}
+    asked: Asked = {
+        "route": "add images",
+        "batch": batch_id,
+        "label": label,
+        "split": split,
+        "names": [name for name, _ in named],
+        "digests": [image.digest for image in images],
+    }
     with service.database.write() as connection:
-        batches.add_images(connection, batch_id, images)
-        for deleted in references.keep(connection, contents, exists=service.blobs.exists):
-            service.blobs.put(contents[deleted])  # the last image of the same content was erased in this very moment
-        service.blobs.sync()
-    return ImagesOut(images=[ImageOut.model_validate(image) for image in images])
+
+        def give() -> ImagesOut:
+            batches.add_images(connection, batch_id, images)
+            for deleted in references.keep(connection, contents, exists=service.blobs.exists):
+                service.blobs.put(contents[deleted])  # the last image of the same content was erased in this moment
+            service.blobs.sync()
+            return ImagesOut(images=[ImageOut.model_validate(image) for image in images])
+
+        locked = models.lock(connection, model.name)
+        return once(connection, locked, key, asked=asked, kind=ImagesOut, give=give)
 
 
 def _filename(sent: str) -> str:

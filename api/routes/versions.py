@@ -6,6 +6,7 @@ from fastapi import APIRouter, Header, Query
 from fastapi.responses import Response
 
 from api import pictures, views
+from api.idempotency import IdempotencyKey, once
 from api.problems import problems
 from api.routes.models import Cursor, Limit
 from api.schemas.base import PageOut
@@ -14,8 +15,8 @@ from api.schemas.versions import CurrentIn, CurrentOut, VersionOut
 from api.service import Service, ServiceDep
 from storage import metrics, models, versions
 from storage.curves import curves
-from storage.domain import Model
 from storage.errors import (
+    IdempotencyMismatch,
     Invalid,
     ModelNotFound,
     NotFound,
@@ -106,25 +107,36 @@ def get_current(name: str, response: Response, service: ServiceDep) -> CurrentOu
     """See which version is in service; the ETag names this state of things."""
     with service.database.read() as connection:
         model = models.get(connection, name)
-    response.headers["ETag"] = _etag(model)
-    return views.current(model)
+    answer = views.current(model)
+    response.headers["ETag"] = f'"{answer.revision}"'
+    return answer
 
 
-@router.put("/current", responses=problems(ModelNotFound, VersionNotFound, PreconditionFailed))
+@router.put("/current", responses=problems(ModelNotFound, VersionNotFound, PreconditionFailed, IdempotencyMismatch))
 def promote(
     name: str,
     body: CurrentIn,
     response: Response,
     service: ServiceDep,
     if_match: Annotated[str | None, Header(description="ETag of the state this was decided on.")] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> CurrentOut:
     """Put a version into service, a newer or an older one; increments go on from there."""
     expected = _revision(if_match) if if_match not in {None, "*"} else None
     with service.database.write() as connection:
-        model = models.promote(connection, name, version=body.version, expected_revision=expected)
+        answer = once(
+            connection,
+            models.lock(connection, name),
+            idempotency_key,
+            asked={"route": "promote", "version": body.version, "if_match": expected},
+            kind=CurrentOut,
+            give=lambda: views.current(
+                models.promote(connection, name, version=body.version, expected_revision=expected)
+            ),
+        )
     service.engine.registry.refresh()  # in this process at once; the others notice within a second
-    response.headers["ETag"] = _etag(model)
-    return views.current(model)
+    response.headers["ETag"] = f'"{answer.revision}"'
+    return answer
 
 
 def _history(service: Service, name: str, number: int | None) -> ModelMetricsOut:
@@ -143,10 +155,6 @@ def _history(service: Service, name: str, number: int | None) -> ModelMetricsOut
         tasks=[list(task) for task in line[-1].tasks],
         **drawn,
     )
-
-
-def _etag(model: Model) -> str:
-    return f'"{model.current_revision}"'
 
 
 def _revision(etag: str | None) -> int:

@@ -51,8 +51,9 @@ class CurrentIn(Request):
 
 
 class CurrentOut(BaseModel):
-    """The version in service and the one before."""
+    """The version in service and the one before; ``revision`` counts promotions, and is what the ETag names."""
 
     model: str
     version: int | None
     previous: int | None
+    revision: int

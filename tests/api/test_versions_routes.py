@@ -181,11 +181,12 @@ def test_promoting_and_rolling_back_swap_current_and_previous(http, name):
     version, previous, etag = current(http, name)
     assert (version, previous) == (2, 1)
     answer = put(http, name, 1)
-    assert answer.json() == {"model": name, "version": 1, "previous": 2}
+    revision = answer.json()["revision"]
+    assert answer.json() == {"model": name, "version": 1, "previous": 2, "revision": revision}
     assert answer.headers["etag"] != etag
     assert current(http, name) == (1, 2, answer.headers["etag"])
     assert http.get(f"/v1/models/{name}").json()["head"] == 1
-    assert put(http, name, 2).json() == {"model": name, "version": 2, "previous": 1}
+    assert put(http, name, 2).json() == {"model": name, "version": 2, "previous": 1, "revision": revision + 1}
 
 
 def test_promoting_what_is_current_changes_nothing(http, name):

@@ -1,0 +1,34 @@
+"""One answer to one request, however often it is sent: `Idempotency-Key` on what changes something."""
+
+from collections.abc import Callable
+from typing import Annotated, TypeVar
+
+from fastapi import Header
+from pydantic import BaseModel
+from sqlalchemy import Connection
+
+from storage import answers
+from storage.answers import Asked
+from storage.domain import Model
+
+Given = TypeVar("Given", bound=BaseModel)
+IdempotencyKey = Annotated[
+    str | None,
+    Header(min_length=1, max_length=200, description="The same key and request get the same answer, done once."),
+]
+
+
+def once(
+    connection: Connection, model: Model, key: str | None, *, asked: Asked, kind: type[Given], give: Callable[[], Given]
+) -> Given:
+    """The answer that was given under this key, or a new one, written down in this transaction.
+
+    The caller holds the model's lock. Raises `IdempotencyMismatch` where the key came with another request.
+    """
+    if key is None:
+        return give()
+    if (document := answers.recall(connection, model, key=key, asked=asked)) is not None:
+        return kind.model_validate(document)
+    given = give()
+    answers.remember(connection, model, key=key, asked=asked, document=given.model_dump(mode="json"))
+    return given

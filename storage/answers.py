@@ -1,0 +1,42 @@
+"""Answers that were given under an Idempotency-Key, written in the transaction of what they tell."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, insert, select
+
+from storage.domain import Model, now
+from storage.errors import IdempotencyMismatch
+from storage.tables import answers
+
+Asked = Mapping[str, str | int | list[str] | None]  # all of a request that decides its answer
+
+
+def recall(connection: Connection, model: Model, *, key: str, asked: Asked) -> dict[str, Any] | None:
+    """What was answered to this request before; None for a new key.
+
+    Raises `IdempotencyMismatch` if another request had the key. The caller holds the model's lock, so that of two
+    equal requests at once the second finds the answer to the first.
+    """
+    query = select(answers).where(answers.c.model_id == model.id, answers.c.key == key)
+    row = connection.execute(query).mappings().one_or_none()
+    if row is None:
+        return None
+    if row["fingerprint"] != _fingerprint(asked):
+        raise IdempotencyMismatch(
+            f"Idempotency-Key {key!r} was used with another request: use a fresh key for a new request."
+        )
+    document: dict[str, Any] = row["document"]
+    return document
+
+
+def remember(connection: Connection, model: Model, *, key: str, asked: Asked, document: Mapping[str, Any]) -> None:
+    """Write down what is about to be answered."""
+    values = {"fingerprint": _fingerprint(asked), "document": dict(document), "created_at": now()}
+    connection.execute(insert(answers).values(model_id=model.id, key=key, **values))
+
+
+def _fingerprint(asked: Asked) -> str:
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
