@@ -76,6 +76,35 @@ def gc(
     emit({"blobs": looked_at, "deleted": deleted} if as_json else None, f"deleted {deleted} of {looked_at} blobs")
 
 
+@app.command()
+def backup(file: Annotated[Path, typer.Argument(help="The tar file to write.")], as_json: AsJson = False) -> None:
+    """Write the database and its blobs to a file, while the service runs; it holds keys as digests, and every image."""
+    from api.commands.storage import opened
+    from storage import backup as backups
+
+    if file.exists():
+        raise failure(f"{file} exists already")
+    with opened() as (_, database, blobs):
+        contents = backups.write(file, database=database, blobs=blobs)
+    document = {"file": str(file), "blobs": contents.blobs, "rows": dict(contents.rows)}
+    emit(document if as_json else None, f"wrote {file}: {contents.rows['models']} models, {contents.blobs} blobs")
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(help="A tar file that `accrete backup` wrote.", exists=True, dir_okay=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Bring a backup into an empty database and blob store: of a fresh ACCRETE_HOME, or those that are set."""
+    from api.commands.storage import opened
+    from storage import backup as backups
+
+    with opened(migrated=False) as (settings, _, blobs):
+        contents = backups.restore(file, database_url=settings.database, blobs=blobs)
+    document = {"blobs": contents.blobs, "rows": dict(contents.rows)}
+    emit(document if as_json else None, f"restored {contents.rows['models']} models, {contents.blobs} blobs")
+
+
 for command in (push, watch, versions, metrics, predict, promote, rollback):  # as `accrete --help` lists them
     app.command()(command)
 app.add_typer(models.app, name="models")

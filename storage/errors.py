@@ -157,6 +157,10 @@ class TooLarge(AccreteError):
     """A body, archive or image crosses a limit."""
 
 
+class BackupUnfit(AccreteError):
+    """A backup cannot be written, or is none that could be restored here."""
+
+
 class BlobDamaged(AccreteError):
     """Stored bytes do not match their checksum."""
 

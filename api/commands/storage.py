@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def opened() -> "Iterator[tuple[Settings, Database, BlobStore]]":
+def opened(*, migrated: bool = True) -> "Iterator[tuple[Settings, Database, BlobStore]]":
     """The settings, the database, brought to its present tables, and the blobs; errors become one line."""
     from botocore.exceptions import BotoCoreError, ClientError
     from pydantic import ValidationError
@@ -28,7 +28,8 @@ def opened() -> "Iterator[tuple[Settings, Database, BlobStore]]":
     try:
         settings = Settings()
         settings.home.mkdir(parents=True, exist_ok=True)
-        upgrade(settings.database)
+        if migrated:
+            upgrade(settings.database)
         database = Database(settings.database)
         try:
             yield settings, database, open_blobs(settings.blobs)

@@ -16,6 +16,7 @@ from storage import images, increments, models, versions
 from storage.blobs import open_blobs
 from storage.database import Database
 from storage.domain import Split
+from storage.packs import original
 from storage.settings import Settings
 from tests.flow.conftest import Grower, Service
 from tests.patterns import QUICK, SIZE, unseen, write_zip
@@ -69,9 +70,8 @@ def held_out_images(service: Service, model_name: str) -> list[list[tuple[str, b
         found = []
         for version in versions.lineage(connection, model, model.head):
             batch_id = increments.get(connection, version.increment_id).batch_id
-            found.append(
-                [(i.label, blobs.get(i.digest)) for i in images.of_batch(connection, batch_id, split=Split.TEST)]
-            )
+            tests = images.of_batch(connection, batch_id, split=Split.TEST)
+            found.append([(image.label, original(image, database=database, blobs=blobs)) for image in tests])
     database.close()
     return found
 
