@@ -71,7 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.add_middleware(BodyLimit, settings=settings)
     problems.install(app)
-    openapi.install(app)
+    openapi.install(app, keys_needed=settings.keys_needed)
     guarded = [module.router for module in GUARDED]
     check_routes(guarded)
     for router in guarded:

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import Request
 from pydantic import ValidationError
 from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
 
 from api.schemas.base import in_openapi
 from api.schemas.predictions import PredictionIn
@@ -46,9 +47,7 @@ async def images_of(request: Request) -> list[tuple[str, bytes]]:
     if kind == "application/json":
         files = _from_json(await request.body())
     elif kind == "multipart/form-data":
-        async with request.form(max_files=MAX_FILES, max_fields=0) as form:
-            parts = [part for _, part in form.multi_items() if isinstance(part, UploadFile)]
-            files = [(part.filename or f"image {i}", await part.read()) for i, part in enumerate(parts)]
+        files = await _from_form(request)
     else:
         data = await request.body()
         files = [("image", data)] if data else []
@@ -58,6 +57,17 @@ async def images_of(request: Request) -> list[tuple[str, bytes]]:
             'or {"images": ["<base64>", …]} as JSON.'
         )
     return files
+
+
+async def _from_form(request: Request) -> list[tuple[str, bytes]]:
+    try:
+        async with request.form(max_files=MAX_FILES, max_fields=0) as form:
+            parts = [part for _, part in form.multi_items() if isinstance(part, UploadFile)]
+            return [(part.filename or f"image {i}", await part.read()) for i, part in enumerate(parts)]
+    except HTTPException as error:
+        raise Invalid(
+            f"The multipart body cannot be read ({error.detail}): send each image as a file, as curl -F does."
+        ) from error
 
 
 def _from_json(body: bytes) -> list[tuple[str, bytes]]:

@@ -10,8 +10,11 @@ from api.problems import MEDIA_TYPE, SCHEMA, Problem
 EVENT_STREAM = "text/event-stream"
 
 
-def install(app: FastAPI) -> None:
-    """Let ``app`` describe its errors as problem documents, and its event streams in the words of OpenAPI 3.1."""
+def install(app: FastAPI, *, keys_needed: bool) -> None:
+    """Let ``app`` describe its errors as problem documents, and its event streams in the words of OpenAPI 3.1.
+
+    Where no keys are needed they are described as an alternative to none (OpenAPI 3.1 §4.8.30).
+    """
     describe = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -20,6 +23,9 @@ def install(app: FastAPI) -> None:
         schemas["Problem"] = Problem.model_json_schema()
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)
+        for operation in _operations(document):
+            if "security" in operation and not keys_needed and {} not in operation["security"]:
+                operation["security"].insert(0, {})
         for status, response in _responses(document):
             content = response.get("content", {})
             if status == "422" and "application/json" in content:  # FastAPI's own form of it, which is never sent
@@ -31,7 +37,11 @@ def install(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _responses(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for path in document["paths"].values():
-        for operation in path.values():
-            yield from operation["responses"].items()
+        yield from path.values()
+
+
+def _responses(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for operation in _operations(document):
+        yield from operation["responses"].items()

@@ -136,6 +136,9 @@ async def _http(request: Request, error: Exception) -> ProblemResponse:
     assert isinstance(error, HTTPException)
     if isinstance(error.__cause__, AccreteError | ClientDisconnect):  # FastAPI's reading of a JSON body hides them
         return await (_domain if isinstance(error.__cause__, AccreteError) else _gone)(request, error.__cause__)
+    if error.status_code == HTTPStatus.BAD_REQUEST and isinstance(error.__cause__, UnicodeError | RecursionError):
+        why = "it is nested too deeply" if isinstance(error.__cause__, RecursionError) else "it is no UTF-8"
+        return _problem(HTTPStatus.UNPROCESSABLE_ENTITY, "request-invalid", f"The body cannot be read as JSON: {why}.")
     kind = _kebab(HTTPStatus(error.status_code).phrase.title().replace(" ", "").replace("-", ""))
     headers = dict(error.headers) if error.headers else None
     return _problem(error.status_code, kind, str(error.detail), headers=headers)

@@ -138,6 +138,7 @@ def test_a_published_increment_leaves_no_checkpoint_and_no_event_of_one(service:
     while not (found := row(service, increment)).status.is_final:
         if found.checkpoint is not None:
             seen[found.checkpoint.sha256] = found.checkpoint.epoch
+        time.sleep(0.02)  # training needs the processor
     assert len(seen) > 3
     assert list(seen.values()) == sorted(set(seen.values()))
     wait_for(lambda: row(service, increment).checkpoint is None)
