@@ -1,7 +1,9 @@
 """Errors over HTTP: each domain error becomes one problem document (RFC 9457), mapped here and nowhere else."""
 
+import errno
 import json
 import logging
+import sqlite3
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
@@ -144,6 +146,17 @@ async def _http(request: Request, error: Exception) -> ProblemResponse:
     return _problem(error.status_code, kind, str(error.detail), headers=headers)
 
 
+def _is_full(error: BaseException | None) -> bool:
+    """Whether a disk that is full is at the bottom of an error, the database's included."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            return True
+        if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 async def _gone(request: Request, _error: Exception) -> ProblemResponse:
     log.info("%s %s: the client went away in the middle of its request", request.method, request.url.path)
     return _problem(HTTPStatus.BAD_REQUEST, "request-incomplete", "The request ended before its body was complete.")
@@ -157,6 +170,9 @@ async def _unfit(request: Request, error: Exception) -> ProblemResponse:
 
 async def _unexpected(request: Request, error: Exception) -> ProblemResponse:
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    if _is_full(error):
+        detail = "The service has no disk space left, so nothing was stored: free some, then send the request again."
+        return _problem(HTTPStatus.INSUFFICIENT_STORAGE, "storage-full", detail)
     return _problem(
         HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "The service failed to answer; the log says why. Try again later."
     )

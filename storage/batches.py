@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from storage import packs, references, rows
-from storage.domain import Batch, BatchStatus, ClassCount, Image, Model, Reject, Split, new_id, now
+from storage.domain import Batch, BatchStatus, ClassCount, Image, Model, Pack, Reject, Split, new_id, now
 from storage.errors import BatchClosed, BatchNotFound
 from storage.tables import batches, images, increments
 
@@ -84,7 +84,7 @@ def record_ingestion(
     ingested: Sequence[Image],
     rejects: Sequence[Reject],
     digest: str,
-    written: Sequence[packs.Pack] = (),
+    written: Sequence[Pack] = (),
 ) -> Batch:
     """Write what decoding found, in place of whatever an earlier attempt left; the archive is no longer referred to."""
     batch = get(connection, batch_id)

@@ -170,6 +170,14 @@ class Image:
 
 
 @dataclass(frozen=True, slots=True)
+class Pack:
+    """A blob that holds many image files."""
+
+    digest: str
+    size: int  # bytes of all its files
+
+
+@dataclass(frozen=True, slots=True)
 class StoredCheckpoint:
     """Where a training stood at the end of an epoch: a blob from which another attempt goes on."""
 

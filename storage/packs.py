@@ -9,7 +9,6 @@ SHA-256 there tells whether it is whole.
 import hashlib
 import secrets
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Connection, delete, func, insert, select, update
@@ -18,21 +17,13 @@ from storage import images as stored_images
 from storage import references
 from storage.blobs import BlobStore, damaged
 from storage.database import Database
-from storage.domain import Image
+from storage.domain import Image, Pack
 from storage.errors import BlobMissing
 from storage.tables import images, packs
 
 LARGEST = 64 << 20  # bytes of files, with which a pack takes no more; bounds what is written anew when an image goes
 SALT = 16  # bytes before the first file
 _READ = 4 << 20  # bytes copied at a time, about
-
-
-@dataclass(frozen=True, slots=True)
-class Pack:
-    """A pack as the database knows it."""
-
-    digest: str
-    size: int  # bytes of all its files
 
 
 class PackWriter:

@@ -1,6 +1,6 @@
 """Image files decoded by several processes: threads would spend their time waiting for each other's interpreter.
 
-Nothing here may import torch, nor anything that does: each process starts with this module (see `trainer.pictures`).
+Nothing here may import torch, nor anything that does: each process starts with this module, in a twentieth of a second.
 """
 
 import ctypes
@@ -16,7 +16,7 @@ from itertools import islice
 from multiprocessing.connection import wait
 from pathlib import Path
 
-from trainer.pictures import Form, ImageRejected
+from trainer.networks.pictures import Form, ImageRejected
 from trainer.rows import put_at
 
 _AHEAD = 2  # parcels that wait for each process; bounds memory whatever comes

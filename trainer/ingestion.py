@@ -11,9 +11,9 @@ from storage.blobs import BlobStore
 from storage.domain import Batch, Image, Reject, new_id
 from storage.settings import Settings
 from trainer.decoding import Desk, Finding, decoded
+from trainer.networks.pictures import Form
 from trainer.originals import Originals
 from trainer.packing import store
-from trainer.pictures import Form
 from trainer.rows import Rows
 from trainer.sides import Ingested, settle
 

@@ -11,7 +11,7 @@ from storage.admission import check_classes
 from storage.database import Database
 from storage.domain import Batch, Image, Increment, Model, Version
 from storage.leases import Claim
-from trainer.pictures import Form
+from trainer.networks.pictures import Form
 
 
 @dataclass(frozen=True)

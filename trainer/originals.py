@@ -8,7 +8,8 @@ from pathlib import Path
 
 from storage import packs
 from storage.blobs import BlobStore
-from storage.packs import Pack, PackWriter
+from storage.domain import Pack
+from storage.packs import PackWriter
 from trainer.decoding import Parcel
 
 _PARCEL_FILES, _PARCEL_BYTES = 64, 1 << 20  # that are decoded at a time: a tenth of a second's work, about

@@ -18,7 +18,7 @@ from storage.domain import Image
 from storage.errors import BlobDamaged, BlobMissing
 from storage.leases import Claim
 from trainer.attempt import ClaimLost
-from trainer.pictures import Form
+from trainer.networks.pictures import Form
 from trainer.rows import Rows, put_at
 from trainer.tools import Tools
 

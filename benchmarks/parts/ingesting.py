@@ -18,7 +18,7 @@ from storage.blobs import file_digest, open_blobs
 from storage.domain import Batch, BatchStatus, new_id, now
 from storage.settings import Settings
 from trainer.ingestion import ingest_archive
-from trainer.pictures import Form
+from trainer.networks.pictures import Form
 
 WORKERS = 2
 FORM = Form(channels=3, image_size=32)

@@ -11,7 +11,7 @@ from api.client import Client
 from api.connection import ClientError
 from tests.flow.conftest import Grower, Service
 from tests.patterns import QUICK, SIZE, picture, unseen, write_zip
-from trainer.pictures import Form
+from trainer.networks.pictures import Form
 
 pytestmark = pytest.mark.flow
 

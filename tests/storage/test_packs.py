@@ -11,9 +11,9 @@ import pytest
 from storage import batches, images, packs, references
 from storage.blobs import BlobStore
 from storage.disposal import dispose
-from storage.domain import Image, Split, new_id
+from storage.domain import Image, Pack, Split, new_id
 from storage.errors import BlobDamaged, BlobMissing, ImageNotFound
-from storage.packs import Pack, PackWriter, close_holes, original, with_holes
+from storage.packs import PackWriter, close_holes, original, with_holes
 from tests.storage.worlds import World
 
 FILES = [random.Random(number).randbytes(100 + 37 * number) for number in range(12)]

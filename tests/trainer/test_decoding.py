@@ -15,7 +15,7 @@ import pytest
 from tests.patterns import SIZE, picture
 from trainer import decoding
 from trainer.decoding import Desk, Finding, Parcel, decoded, examine
-from trainer.pictures import Form
+from trainer.networks.pictures import Form
 from trainer.rows import Rows, put_at
 
 FORM = Form(channels=3, image_size=SIZE)
@@ -91,7 +91,7 @@ WAITING = """
 import sys, time
 from pathlib import Path
 from trainer.decoding import Desk, Parcel, decoded
-from trainer.pictures import Form
+from trainer.networks.pictures import Form
 from trainer.rows import Rows
 
 if __name__ == "__main__":

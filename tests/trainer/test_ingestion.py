@@ -18,7 +18,7 @@ from storage.settings import Settings
 from tests.patterns import SIZE, picture
 from tests.storage.packing import tarred, zipped
 from trainer.ingestion import ingest_archive
-from trainer.pictures import Form
+from trainer.networks.pictures import Form
 from trainer.sides import Ingested, data_digest, settle
 
 FORM = Form(channels=3, image_size=SIZE)

@@ -24,8 +24,8 @@ from tests.patterns import SIZE, picture
 from tests.storage.worlds import World
 from trainer.attempt import ClaimLost
 from trainer.networks import ImageRejected, decode, pixels
+from trainer.networks.pictures import Form
 from trainer.packing import pool, store
-from trainer.pictures import Form
 from trainer.reporting import LineReport
 from trainer.rows import Rows
 from trainer.tools import Tools

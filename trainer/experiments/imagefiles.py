@@ -15,8 +15,8 @@ from torch import Tensor
 from storage.archive_names import Layout, is_ignored, is_image
 from storage.domain import Image, Split
 from storage.errors import Invalid
+from trainer.networks.pictures import ImageRejected, decode
 from trainer.networks.transforms import pixels
-from trainer.pictures import ImageRejected, decode
 from trainer.sides import settle
 
 COLOURS = 3  # channels: what image files are read as, grey ones too

@@ -1,15 +1,20 @@
 """Networks, how images are brought before them, and versions on disk; all that serving needs.
 
-Imports nothing but torch, torchvision (only when one of its networks is asked for), Pillow and safetensors.
+Imports nothing but torch, torchvision (only when one of its networks is asked for), Pillow and safetensors, and each of
+them only with a name that needs it: `pictures` does without torch, so that processes that decode start at once.
 """
 
-from trainer.networks.catalogue import build, check, names
-from trainer.networks.folding import folded
-from trainer.networks.incremental import IncrementalNetwork, Observed
-from trainer.networks.initial_weights import load_initial_weights
-from trainer.networks.transforms import EvaluationTransform, pixels
-from trainer.networks.versions import LoadedVersion, load_version, write_version
-from trainer.pictures import ImageRejected, decode
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trainer.networks.catalogue import build, check, names
+    from trainer.networks.folding import folded
+    from trainer.networks.incremental import IncrementalNetwork, Observed
+    from trainer.networks.initial_weights import load_initial_weights
+    from trainer.networks.pictures import ImageRejected, decode
+    from trainer.networks.transforms import EvaluationTransform, pixels
+    from trainer.networks.versions import LoadedVersion, load_version, write_version
 
 __all__ = [
     "EvaluationTransform",
@@ -27,3 +32,20 @@ __all__ = [
     "pixels",
     "write_version",
 ]
+_MODULES = {
+    "catalogue": ("build", "check", "names"),
+    "folding": ("folded",),
+    "incremental": ("IncrementalNetwork", "Observed"),
+    "initial_weights": ("load_initial_weights",),
+    "pictures": ("ImageRejected", "decode"),
+    "transforms": ("EvaluationTransform", "pixels"),
+    "versions": ("LoadedVersion", "load_version", "write_version"),
+}
+_HOMES = {name: module for module, contents in _MODULES.items() for name in contents}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name's module when the name is asked for first (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

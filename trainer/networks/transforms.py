@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from trainer.pictures import resized
+from trainer.networks.pictures import resized
 
 
 def pixels(image: Image.Image, image_size: int) -> Tensor:

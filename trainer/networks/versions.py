@@ -14,8 +14,8 @@ from torch import Tensor
 from trainer.networks.catalogue import build
 from trainer.networks.heads import HEAD_KINDS
 from trainer.networks.incremental import IncrementalNetwork
+from trainer.networks.pictures import decode
 from trainer.networks.transforms import EvaluationTransform, pixels
-from trainer.pictures import decode
 
 WEIGHTS = "weights.safetensors"
 MANIFEST = "version.json"

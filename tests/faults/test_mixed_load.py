@@ -1,0 +1,38 @@
+"""Increments, predictions and promotions while processes are killed at random: nothing that was answered is lost.
+
+`make faults` runs it for half an hour; what it prints goes into docs/reliability.md.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.faults.storm import SETTINGS, Storm
+from tests.flow.conftest import Service
+
+pytestmark = pytest.mark.flow
+SECONDS = float(os.environ.get("FAULTS_SECONDS", "40"))
+SEED = int(os.environ.get("FAULTS_SEED", "1"))
+PAUSE_SECONDS = 2.0 if SECONDS < 600 else 8.0  # between killings: in a short run each has to count
+
+
+@pytest.mark.timeout(SECONDS + 900)
+def test_nothing_is_lost_however_often_processes_are_killed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    service = Service(tmp_path / "home", SETTINGS)
+    service.start()
+    storm = Storm(service, tmp_path, seed=SEED, pause_seconds=PAUSE_SECONDS)
+    try:
+        storm.rage(SECONDS)
+        storm.settle()
+        storm.collect()
+    finally:
+        storm.end()
+    tally = storm.tally
+    with capsys.disabled():
+        sys.stdout.write(f"\n{SECONDS:g} s, seed {SEED}\n{tally.told()}")
+    assert tally.faults == []
+    assert tally.killed >= SECONDS / PAUSE_SECONDS / 4
+    assert tally.counts["predictions"] > SECONDS
+    assert tally.counts["ended as succeeded"] >= 3

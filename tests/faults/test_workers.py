@@ -1,0 +1,122 @@
+"""Workers that come too late, and messages that nobody sent or everybody sends: one increment is one version."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import redis
+
+from api.client import Client
+from storage.broker import celery_app
+from storage.settings import Settings
+from tests.flow.conftest import Service
+from tests.flow.test_worker import processes, wait_for
+from tests.patterns import QUICK, SIZE, unseen, write_zip
+
+pytestmark = pytest.mark.flow
+SETTINGS = {
+    "ACCRETE_LEASE_SECONDS": "3",
+    "ACCRETE_HEARTBEAT_SECONDS": "0.5",
+    "ACCRETE_SWEEP_SECONDS": "0.5",
+    "ACCRETE_CHECKPOINT_SECONDS": "0",
+}
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service that these tests hurt."""
+    started = Service(tmp_path_factory.mktemp("home"), SETTINGS)
+    started.start()
+    yield started
+    assert started.stop() == 0
+
+
+def redis_url(service: Service) -> str:
+    return f"unix://{next((service.home / 'run').glob('*.sock'))}"
+
+
+def settings_of(service: Service) -> Settings:
+    return Settings(home=service.home, redis_url=redis_url(service))
+
+
+@pytest.fixture
+def second_worker(service: Service) -> Iterator[subprocess.Popen[bytes]]:
+    """Another worker on the same database, store and broker."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("ACCRETE_")}
+    places = {"ACCRETE_HOME": str(service.home), "ACCRETE_REDIS_URL": redis_url(service)}
+    command = [sys.executable, "-m", "celery", "-A", "trainer.app", "worker", "--hostname", "second@localhost"]
+    process = subprocess.Popen(
+        [*command, "--pool", "threads", "--concurrency", "2", "-l", "warning"], env=inherited | SETTINGS | places
+    )
+    yield process
+    process.send_signal(signal.SIGTERM)
+    process.wait(30)
+
+
+def test_a_worker_that_was_stopped_past_its_lease_publishes_nothing_when_it_goes_on(
+    service: Service, second_worker: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    assert second_worker.poll() is None
+    with Client(service.url) as client:
+        client.create_model("stopped", image_size=SIZE, recipe=QUICK | {"epochs": 40})
+        first = processes(service, "celery")[0]
+        increment = client.start_increment("stopped", write_zip(tmp_path / "1.zip", ["anise", "basil"]))["id"]
+        wait_for(lambda: client.increment(increment)["status"] == "running")
+        holder = first if any("trainer.child" in " ".join(p.cmdline()) for p in first.children()) else None
+        stopped = holder or psutil.Process(second_worker.pid)
+        stopped.suspend()
+        wait_for(lambda: client.increment(increment)["attempt"] == 2, seconds=30)
+        stopped.resume()
+        done = client.wait(increment)
+        assert (done["status"], done["version"]) == ("succeeded", 1)
+        assert [attempt["outcome"] for attempt in done["attempts"]] == ["crashed", "succeeded"]
+        assert "lease" in str(done["attempts"][0]["reason"])
+        wait_for(lambda: not list((service.home / "scratch").glob(f"{increment}-*")), seconds=30)
+        assert [version["version"] for version in client.versions("stopped")] == [1]
+        assert client.predict("stopped", unseen("anise", 1))["version"] == 1
+
+
+def test_a_broker_that_forgets_everything_costs_no_increment(service: Service, tmp_path: Path) -> None:
+    with Client(service.url) as client:
+        client.create_model("flushed", image_size=SIZE, recipe=QUICK)
+        asked = []
+        for number, labels in enumerate([["anise", "basil"], ["chive", "dill"]]):
+            asked.append(client.start_increment("flushed", write_zip(tmp_path / f"{number}.zip", labels))["id"])
+            redis.Redis.from_url(redis_url(service)).flushall()
+        assert [client.wait(increment)["version"] for increment in asked] == [1, 2]
+
+
+def test_messages_that_come_twice_or_that_nobody_sent_do_nothing(service: Service, tmp_path: Path) -> None:
+    app = celery_app(settings_of(service))
+    broker = redis.Redis.from_url(redis_url(service))
+    with Client(service.url) as client:
+        client.create_model("forged", image_size=SIZE, recipe=QUICK)
+        increment = client.start_increment("forged", write_zip(tmp_path / "1.zip", ["anise", "basil"]))["id"]
+        for _ in range(20):
+            app.send_task("increment.run", args=[increment])
+        for forged in ("0" * 32, "../../etc/passwd", "", "x" * 10_000):
+            app.send_task("increment.run", args=[forged])
+        app.send_task("increment.run", args=[])
+        app.send_task("increment.run", kwargs={"increment_id": {"$ne": None}})
+        app.send_task("no.such.task", args=[1])
+        broker.lpush("celery", b"no message", b"{}", b"\x80\x04pickled", b'{"body": "x"}')
+        done = client.wait(increment)
+        assert (done["version"], len(done["attempts"])) == (1, 1)
+        later = client.start_increment("forged", write_zip(tmp_path / "2.zip", ["chive", "dill"]))["id"]
+        assert client.wait(later)["version"] == 2
+
+
+def test_a_killed_broker_comes_back_and_what_was_asked_meanwhile_is_done(service: Service, tmp_path: Path) -> None:
+    with Client(service.url) as client:
+        client.create_model("cut", image_size=SIZE, recipe=QUICK)
+        processes(service, "redis-server")[0].kill()
+        increment = client.start_increment("cut", write_zip(tmp_path / "1.zip", ["anise", "basil"]))["id"]
+        began = time.monotonic()
+        assert client.wait(increment)["version"] == 1
+        assert time.monotonic() - began < 60
