@@ -192,6 +192,7 @@ class Storm:
 
     def settle(self) -> None:
         """Wait until every increment has ended, and check what was promised of each."""
+        self._again("the list", lambda client: list(client.models()))  # the API may be on its way back
         with Client(self.service.url, timeout_seconds=60) as client:
             deadline = time.monotonic() + PATIENCE_SECONDS
             for increment in set(self.accepted.values()):
