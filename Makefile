@@ -12,19 +12,22 @@ ARGS =
 BENCH =
 FAULTS_SECONDS = 1800
 FAULTS_SEED = 1
+FUZZ_INPUTS = 100000
+FUZZ_SEED = 1
 UPGRADE =
 UV = .venv-lock/bin/uv
 COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes $(UPGRADE) --group build
 INSTALL = $(BIN)/python -m pip --disable-pip-version-check install
 
-.PHONY: help demo serve test faults check bench lock clean
+.PHONY: help demo serve test faults fuzz check bench lock clean
 
 help:
 	@echo 'make demo    grow a classifier of handwritten digits; DATA=folder [CLASSES_PER_STEP=2] takes your own images'
 	@echo 'make serve   the service with its embedded parts, until Ctrl-C (ACCRETE_PORT, ACCRETE_HOME)'
 	@echo 'make test    every test; ARGS="-k blobs" picks some'
 	@echo 'make faults  half an hour of mixed load while processes are killed; FAULTS_SECONDS=n, FAULTS_SEED=n'
+	@echo 'make fuzz    damaged archives and images, a hundred thousand of each; FUZZ_INPUTS=n, FUZZ_SEED=n'
 	@echo 'make check   format, lint, types, import contracts, loading rules, Dockerfile, compose file'
 	@echo 'make bench   the measured comparisons; BENCH=name ARGS=... runs one'
 	@echo 'make lock    renew requirements*.lock from pyproject.toml; UPGRADE=--upgrade takes the newest'
@@ -41,6 +44,9 @@ test: $(VENV)/dev.stamp
 
 faults: $(VENV)/dev.stamp
 	@FAULTS_SECONDS=$(FAULTS_SECONDS) FAULTS_SEED=$(FAULTS_SEED) exec $(BIN)/python -m pytest -q tests/faults/test_mixed_load.py
+
+fuzz: $(VENV)/dev.stamp
+	@FUZZ_INPUTS=$(FUZZ_INPUTS) FUZZ_SEED=$(FUZZ_SEED) exec $(BIN)/python -m pytest -q tests/attacks/test_fuzz.py
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .

@@ -1,0 +1,50 @@
+"""PostgreSQL restarted in the middle of an increment: predictions and training go on, and the version comes."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from api.client import Client
+from tests.flow.conftest import Service
+from tests.flow.test_worker import training, wait_for
+from tests.patterns import QUICK, SIZE, unseen, write_zip
+from tests.postgresql import PostgreSQL
+
+pytestmark = pytest.mark.flow
+SETTINGS = {"ACCRETE_LEASE_SECONDS": "4", "ACCRETE_HEARTBEAT_SECONDS": "0.5", "ACCRETE_SWEEP_SECONDS": "0.5"}
+
+
+def test_a_database_that_is_away_for_a_while_costs_nothing(tmp_path: Path) -> None:
+    server = PostgreSQL()
+    server.start()
+    service = Service(tmp_path / "home", SETTINGS | {"ACCRETE_DATABASE_URL": server.url(server.create())})
+    try:
+        service.start()
+        with Client(service.url) as client:
+            client.create_model("m", image_size=SIZE, recipe=QUICK, memory={"per_class": 3})
+            assert client.wait(client.start_increment("m", write_zip(tmp_path / "1.zip", ["anise", "basil"]))["id"])
+            archive = write_zip(tmp_path / "2.zip", ["chive", "dill"])
+            increment = client.start_increment("m", archive, recipe=QUICK | {"epochs": 40})["id"]
+            wait_for(lambda: training(client, increment))
+            server.stop()
+            time.sleep(2)
+            server.start()
+            done = wait_for(lambda: _ended(client, increment), seconds=90)
+            assert done
+            found = client.increment(increment)
+            assert (found["status"], found["version"]) == ("succeeded", 2)
+            assert client.predict("m", unseen("chive", 1), durable=True)["version"] == 2
+    finally:
+        code = service.stop()
+        server.remove()
+    assert code == 0
+
+
+def _ended(client: Client, increment: str) -> bool:
+    from api.connection import ClientError
+
+    try:
+        return client.increment(increment)["status"] in {"succeeded", "failed"}
+    except ClientError:  # the database is on its way back
+        return False

@@ -1,0 +1,128 @@
+"""Killed at a named step of an increment, once each: exactly one version comes of it, the same as undisturbed.
+
+The steps are the boundaries of the training process's stages and of the worker's publishing. The programs know
+nothing of it: a ``sitecustomize`` in their path has them kill themselves at the step that a file names.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from api.client import Client
+from tests.flow.conftest import Service
+from tests.flow.test_worker import wait_for
+from tests.patterns import QUICK, SIZE, unseen, write_zip
+
+pytestmark = pytest.mark.flow
+SETTINGS = {
+    "ACCRETE_LEASE_SECONDS": "3",
+    "ACCRETE_HEARTBEAT_SECONDS": "0.5",
+    "ACCRETE_SWEEP_SECONDS": "0.5",
+    "ACCRETE_CHECKPOINT_SECONDS": "0",
+}
+SAPPER = """
+import os, signal, sys
+
+def blow(step):
+    order = os.environ["ACCRETE_TEST_FAULT"]
+    try:
+        with open(order) as file:
+            wanted = file.read()
+    except FileNotFoundError:
+        return
+    if wanted == step:
+        os.unlink(order)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def before(module, name, step):
+    original = getattr(module, name)
+    def mined(*arguments, **options):
+        blow(step)
+        return original(*arguments, **options)
+    setattr(module, name, mined)
+
+if "trainer.child" in sys.orig_argv:
+    from trainer import reporting
+    stage = reporting.LineReport.stage
+    def mined(self, name, *arguments, **options):
+        blow(name)
+        return stage(self, name, *arguments, **options)
+    reporting.LineReport.stage = mined
+elif "celery" in sys.orig_argv:
+    import trainer.attempt
+    before(trainer.attempt, "_store", "before the files are stored")
+    before(trainer.attempt, "_publish_kept", "before the version is committed")
+    before(trainer.attempt, "dispose", "after the version is committed")
+    before(trainer.attempt, "Child", "after the claim")
+"""
+STEPS = (
+    "after the claim",
+    "ingesting",
+    "loading",
+    "training",
+    "evaluating",
+    "selecting",
+    "writing",
+    "before the files are stored",
+    "before the version is committed",
+    "after the version is committed",
+)
+
+
+@pytest.fixture(scope="module")
+def order(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file that names the step."""
+    return tmp_path_factory.mktemp("order") / "step"
+
+
+@pytest.fixture(scope="module")
+def service(order: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service that kills itself where it is told to."""
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "sitecustomize.py").write_text(SAPPER)
+    paths = os.pathsep.join(path for path in (str(folder), os.environ.get("PYTHONPATH", "")) if path)
+    started = Service(
+        tmp_path_factory.mktemp("home"), SETTINGS | {"PYTHONPATH": paths, "ACCRETE_TEST_FAULT": str(order)}
+    )
+    started.start()
+    yield started
+    assert started.stop() == 0
+
+
+def grown(service: Service, name: str, folder: Path, *, step: str | None, order: Path) -> dict[str, str]:
+    """Digests of a model's two versions by their numbers; the second increment is killed at the step."""
+    with Client(service.url) as client:
+        client.create_model(name, image_size=SIZE, recipe=QUICK | {"epochs": 3}, memory={"per_class": 4})
+        client.wait(client.start_increment(name, write_zip(folder / "1.zip", ["anise", "basil"], images=12))["id"])
+        if step is not None:
+            order.write_text(step)
+        second = write_zip(folder / "2.zip", ["chive", "dill"], images=12)
+        increment = client.start_increment(name, second)["id"]
+        done = client.wait(increment)
+        assert done["version"] == 2
+        assert not order.exists()  # it was found, and carried out
+        outcomes = [attempt["outcome"] for attempt in done["attempts"]]
+        survived = step in {None, "after the version is committed"}  # the increment had ended when its worker did
+        assert outcomes == (["succeeded"] if survived else ["crashed", "succeeded"])
+        assert client.predict(name, unseen("chive", 1))["version"] == 2
+        wait_for(lambda: not list((service.home / "scratch").glob(f"{increment}-*")), seconds=30)
+        return {
+            str(version["version"]): version["files"]["weights.safetensors"]["sha256"]
+            for version in client.versions(name)
+        }
+
+
+@pytest.fixture(scope="module")
+def undisturbed(service: Service, order: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What comes of it when nobody is killed."""
+    return grown(service, "undisturbed", tmp_path_factory.mktemp("undisturbed"), step=None, order=order)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_one_version_comes_of_it_the_same_as_undisturbed(
+    service: Service, order: Path, undisturbed: dict[str, str], step: str, tmp_path: Path
+) -> None:
+    name = "at-" + step.replace(" ", "-")
+    assert grown(service, name, tmp_path, step=step, order=order) == undisturbed
