@@ -57,6 +57,14 @@ check: $(VENV)/dev.stamp
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	@if report=$$($(BIN)/pip-audit --strict --disable-pip --require-hashes --progress-spinner off -r requirements.lock 2>&1); then \
+		echo 'pip-audit: no known vulnerability'; \
+	else \
+		case "$$report" in \
+			*'known vulnerabilit'*) printf '%s\n' "$$report"; exit 1;; \
+			*) echo "pip-audit: skipped ($$(printf '%s' "$$report" | tail -n 1 | cut -c 1-200))";; \
+		esac; \
+	fi
 	@if why=$$(docker compose version 2>&1); then \
 		echo 'docker compose config'; \
 		for profile in default gpu; do \
