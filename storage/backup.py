@@ -6,7 +6,6 @@ Should one have gone before it could be copied, so have its rows by then, and an
 JSON, so a backup of SQLite can be restored to PostgreSQL and the other way round.
 """
 
-import io
 import json
 import re
 import shutil
@@ -65,7 +64,7 @@ def write(target: Path, *, database: Database, blobs: BlobStore) -> Contents:
             else:
                 raise BackupUnfit("Blobs are deleted faster than they can be copied: try again.")
             for name in rows:
-                archive.add(Path(scratch) / name, f"tables/{name}.jsonl")
+                _add(archive, f"tables/{name}.jsonl", Path(scratch) / name)
             contents = Contents(len(wanted), rows)
             manifest = {
                 "format": FORMAT,
@@ -74,7 +73,8 @@ def write(target: Path, *, database: Database, blobs: BlobStore) -> Contents:
                 "rows": rows,
                 "sha256": {name: file_digest(Path(scratch) / name) for name in rows},
             }
-            _add(archive, "manifest.json", json.dumps(manifest).encode())
+            (Path(scratch) / "manifest").write_text(json.dumps(manifest), encoding="utf-8")
+            _add(archive, "manifest.json", Path(scratch) / "manifest")
         file.flush()
     return contents
 
@@ -126,7 +126,7 @@ def _copy(archive: tarfile.TarFile, digests: Iterable[str], blobs: BlobStore, sc
         except BlobMissing:
             missing.add(digest)
             continue
-        archive.add(path, f"blobs/{digest}")
+        _add(archive, f"blobs/{digest}", path)
         path.unlink()
     return missing
 
@@ -217,7 +217,9 @@ def _revision(database: Database) -> str:
         return str(MigrationContext.configure(connection).get_current_revision())
 
 
-def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+def _add(archive: tarfile.TarFile, name: str, path: Path) -> None:
+    """A file as it is: `TarFile.add` would take one whose inode it has seen before for another name of the same."""
     member = tarfile.TarInfo(name)
-    member.size = len(data)
-    archive.addfile(member, io.BytesIO(data))
+    member.size = path.stat().st_size
+    with path.open("rb") as file:
+        archive.addfile(member, file)
