@@ -7,6 +7,7 @@ JSON, so a backup of SQLite can be restored to PostgreSQL and the other way roun
 """
 
 import json
+import os
 import re
 import shutil
 import tarfile
@@ -45,38 +46,48 @@ class Contents:
 
 def write(target: Path, *, database: Database, blobs: BlobStore) -> Contents:
     """Write a backup; the file appears when it is whole. Raises `BackupUnfit` where a blob is missing for good."""
-    with arriving(target) as unfinished, unfinished.open("xb") as file, tempfile.TemporaryDirectory() as scratch:
-        unfinished.chmod(0o600)
-        with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
-            copied: set[str] = set()
-            missing: set[str] = set()
-            for _ in range(_LOOKS):
-                rows, wanted = _look(database, Path(scratch))
-                if still := missing & wanted:
-                    name = min(still)
-                    raise BackupUnfit(
-                        f"blob {name} is referred to and not stored: restore it, or delete what needs it."
-                    )
-                missing = _copy(archive, wanted - copied, blobs, Path(scratch))
-                copied |= wanted - missing
-                if not missing:
-                    break
-            else:
-                raise BackupUnfit("Blobs are deleted faster than they can be copied: try again.")
-            for name in rows:
-                _add(archive, f"tables/{name}.jsonl", Path(scratch) / name)
-            contents = Contents(len(wanted), rows)
-            manifest = {
-                "format": FORMAT,
-                "revision": _revision(database),
-                "blobs": contents.blobs,
-                "rows": rows,
-                "sha256": {name: file_digest(Path(scratch) / name) for name in rows},
-            }
-            (Path(scratch) / "manifest").write_text(json.dumps(manifest), encoding="utf-8")
-            _add(archive, "manifest.json", Path(scratch) / "manifest")
-        file.flush()
+    with arriving(target) as unfinished, tempfile.TemporaryDirectory() as scratch:
+        unfinished.touch(0o600, exist_ok=False)
+        with unfinished.open("wb") as file:
+            with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
+                contents = _write(archive, database, blobs, Path(scratch))
+            file.flush()
+            os.fsync(file.fileno())
     return contents
+
+
+def _write(archive: tarfile.TarFile, database: Database, blobs: BlobStore, scratch: Path) -> Contents:
+    rows, copied = _copy_all(archive, database, blobs, scratch)
+    for name in rows:
+        _add(archive, f"tables/{name}.jsonl", scratch / name)
+    contents = Contents(copied, rows)
+    manifest = {
+        "format": FORMAT,
+        "revision": _revision(database),
+        "blobs": contents.blobs,
+        "rows": rows,
+        "sha256": {name: file_digest(scratch / name) for name in rows},
+    }
+    (scratch / "manifest").write_text(json.dumps(manifest), encoding="utf-8")
+    _add(archive, "manifest.json", scratch / "manifest")
+    return contents
+
+
+def _copy_all(
+    archive: tarfile.TarFile, database: Database, blobs: BlobStore, scratch: Path
+) -> tuple[dict[str, int], int]:
+    """Look until every blob that is needed is copied; rows of the last look by table, and how many blobs it needs."""
+    copied: set[str] = set()
+    missing: set[str] = set()
+    for _ in range(_LOOKS):
+        rows, wanted = _look(database, scratch)
+        if still := missing & wanted:
+            raise BackupUnfit(f"Blob {min(still)} is not stored, and something needs it: delete that, or restore it.")
+        missing = _copy(archive, wanted - copied, blobs, scratch)
+        copied |= wanted - missing
+        if not missing:
+            return rows, len(wanted)
+    raise BackupUnfit("Blobs are deleted faster than they can be copied: try again.")
 
 
 def restore(source: Path, *, database_url: str, blobs: BlobStore) -> Contents:
