@@ -140,7 +140,7 @@ def test_a_filename_is_no_path(http, batch, filename, kept):
     if answer.status_code == 201:
         assert answer.json()["images"][0]["filename"] == kept
     else:
-        assert answer.status_code == 400
+        assert answer.status_code == 422  # longer headers than a form may have
 
 
 @pytest.mark.parametrize(
