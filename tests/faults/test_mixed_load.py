@@ -13,7 +13,7 @@ from tests.faults.storm import SETTINGS, Storm
 from tests.flow.conftest import Service
 
 pytestmark = pytest.mark.flow
-SECONDS = float(os.environ.get("FAULTS_SECONDS", "40"))
+SECONDS = float(os.environ.get("FAULTS_SECONDS", "30"))
 SEED = int(os.environ.get("FAULTS_SEED", "1"))
 PAUSE_SECONDS = 2.0 if SECONDS < 600 else 5.0  # between killings: in a short run each has to count
 
