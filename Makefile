@@ -12,6 +12,7 @@ ARGS =
 BENCH =
 FAULTS_SECONDS = 1800
 FAULTS_SEED = 1
+FAULTS_PARTS = embedded
 FUZZ_INPUTS = 100000
 FUZZ_SEED = 1
 UPGRADE =
@@ -26,7 +27,7 @@ help:
 	@echo 'make demo    grow a classifier of handwritten digits; DATA=folder [CLASSES_PER_STEP=2] takes your own images'
 	@echo 'make serve   the service with its embedded parts, until Ctrl-C (ACCRETE_PORT, ACCRETE_HOME)'
 	@echo 'make test    every test; ARGS="-k blobs" picks some'
-	@echo 'make faults  half an hour of mixed load while processes are killed; FAULTS_SECONDS=n, FAULTS_SEED=n'
+	@echo 'make faults  half an hour of mixed load while processes are killed; FAULTS_SECONDS=n FAULTS_PARTS=separate'
 	@echo 'make fuzz    damaged archives and images, a hundred thousand of each; FUZZ_INPUTS=n, FUZZ_SEED=n'
 	@echo 'make check   format, lint, types, import contracts, loading rules, Dockerfile, compose file'
 	@echo 'make bench   the measured comparisons; BENCH=name ARGS=... runs one'
@@ -43,7 +44,7 @@ test: $(VENV)/dev.stamp
 	@exec $(BIN)/python -m pytest $(ARGS)
 
 faults: $(VENV)/dev.stamp
-	@FAULTS_SECONDS=$(FAULTS_SECONDS) FAULTS_SEED=$(FAULTS_SEED) exec $(BIN)/python -m pytest -q tests/faults/test_mixed_load.py
+	@FAULTS_SECONDS=$(FAULTS_SECONDS) FAULTS_SEED=$(FAULTS_SEED) FAULTS_PARTS=$(FAULTS_PARTS) exec $(BIN)/python -m pytest -q tests/faults/test_mixed_load.py
 
 fuzz: $(VENV)/dev.stamp
 	@FUZZ_INPUTS=$(FUZZ_INPUTS) FUZZ_SEED=$(FUZZ_SEED) exec $(BIN)/python -m pytest -q tests/attacks/test_fuzz.py

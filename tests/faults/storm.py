@@ -122,6 +122,16 @@ class Storm:
                 self.tally.counts["increments"] += 1
                 if self._over.wait(self._chance.uniform(0.5, 4)):
                     return
+            while not self._over.wait(0.5) and self._busy(name):  # or the queue would grow without end
+                pass
+
+    def _busy(self, name: str) -> bool:
+        """Whether increments of a model are under way."""
+
+        def look(client: Client) -> bool:
+            return any(one["status"] in {"queued", "running"} for one in client.increments(name))
+
+        return bool(self._again("a look", look))
 
     def _ask(self) -> None:
         while not self._over.is_set():
@@ -227,7 +237,7 @@ class Storm:
     def collect(self) -> None:
         """Collect orphans, and see that nothing that is needed went and nothing else is left."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("ACCRETE_")}
-        environment = inherited | {"ACCRETE_HOME": str(self.service.home)}
+        environment = inherited | dict(self.service.environment) | {"ACCRETE_HOME": str(self.service.home)}
         command = [sys.executable, "-m", "api.commandline", "gc", "--least-age", "0", "--json"]
         runs = [
             json.loads(subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout)
