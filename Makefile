@@ -44,10 +44,10 @@ test: $(VENV)/dev.stamp
 	@exec $(BIN)/python -m pytest $(ARGS)
 
 faults: $(VENV)/dev.stamp
-	@FAULTS_SECONDS=$(FAULTS_SECONDS) FAULTS_SEED=$(FAULTS_SEED) FAULTS_PARTS=$(FAULTS_PARTS) exec $(BIN)/python -m pytest -q tests/faults/test_mixed_load.py
+	@FAULTS_SECONDS=$(FAULTS_SECONDS) FAULTS_SEED=$(FAULTS_SEED) FAULTS_PARTS=$(FAULTS_PARTS) exec $(BIN)/python -m pytest -q -o faulthandler_timeout=0 tests/faults/test_mixed_load.py
 
 fuzz: $(VENV)/dev.stamp
-	@FUZZ_INPUTS=$(FUZZ_INPUTS) FUZZ_SEED=$(FUZZ_SEED) exec $(BIN)/python -m pytest -q tests/attacks/test_fuzz.py
+	@FUZZ_INPUTS=$(FUZZ_INPUTS) FUZZ_SEED=$(FUZZ_SEED) exec $(BIN)/python -m pytest -q -o faulthandler_timeout=0 tests/attacks/test_fuzz.py
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .
