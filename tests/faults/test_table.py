@@ -8,7 +8,8 @@ PAGE = TESTS.parent / "docs" / "reliability.md"
 
 
 def test_every_row_names_tests_that_exist() -> None:
-    rows = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| ") and "`" in line]
+    promises = PAGE.read_text(encoding="utf-8").partition("## Figures")[0]
+    rows = [line for line in promises.splitlines() if line.startswith("| ") and "`" in line]
     assert len(rows) > 25
     for row in rows:
         named = re.findall(r"`([a-z]+/test_\w+|test_\w+)`", row)
