@@ -29,10 +29,10 @@ def bounded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 def test_memory_that_runs_out_ends_the_increment_at_once_and_says_what_to_do(bounded: Service, tmp_path: Path) -> None:
     recipe = QUICK | {"epochs": 1}
-    archive = write_zip(tmp_path / "1.zip", ["anise", "basil"])
+    archive = write_zip(tmp_path / "1.zip", ["anise", "basil"], images=70)
     with Client(bounded.url) as client:
         client.create_model("large", image_size=LARGE, recipe=recipe)
-        wanting = client.start_increment("large", archive, recipe={"minibatch": 64})["id"]
+        wanting = client.start_increment("large", archive, recipe={"minibatch": 128})["id"]
         wait_for(lambda: client.increment(wanting)["status"] == "failed", seconds=60)
         failed = client.increment(wanting)
         assert failed["error"] == (
