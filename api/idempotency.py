@@ -25,10 +25,18 @@ def once(
 
     The caller holds the model's lock. Raises `IdempotencyMismatch` where the key came with another request.
     """
-    if key is None:
-        return give()
-    if (document := answers.recall(connection, model, key=key, asked=asked)) is not None:
-        return kind.model_validate(document)
+    if (before := answered(connection, model, key, asked=asked, kind=kind)) is not None:
+        return before
     given = give()
-    answers.remember(connection, model, key=key, asked=asked, document=given.model_dump(mode="json"))
+    if key is not None:
+        answers.remember(connection, model, key=key, asked=asked, document=given.model_dump(mode="json"))
     return given
+
+
+def answered(connection: Connection, model: Model, key: str | None, *, asked: Asked, kind: type[Given]) -> Given | None:
+    """The answer that was given under this key: to be looked for before anything is stored, too.
+
+    Raises `IdempotencyMismatch` where the key came with another request.
+    """
+    document = answers.recall(connection, model, key=key, asked=asked) if key is not None else None
+    return kind.model_validate(document) if document is not None else None

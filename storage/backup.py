@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from alembic.migration import MigrationContext
+from alembic.util import CommandError
 from sqlalchemy import JSON, Connection, Integer, MetaData, Table, func, insert, select, text
 
 from storage import references
@@ -98,7 +99,11 @@ def restore(source: Path, *, database_url: str, blobs: BlobStore) -> Contents:
     """
     with tempfile.TemporaryDirectory() as scratch:
         manifest = _unpack(source, Path(scratch), blobs)
-        upgrade(database_url, str(manifest["revision"]))
+        try:
+            upgrade(database_url, str(manifest["revision"]))
+        except CommandError as error:
+            why = f"{source} was written by a later release, or is damaged: {error}"
+            raise BackupUnfit(why) from error
         database = Database(database_url)
         try:
             with database.write() as connection:
@@ -158,7 +163,10 @@ def _unpack(source: Path, scratch: Path, blobs: BlobStore) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads((scratch / "manifest.json").read_text(encoding="utf-8"))
     except (tarfile.TarError, EOFError, ValueError) as error:
         raise BackupUnfit(f"{source} is no backup, or a damaged one: {error}") from error
-    _check(source, manifest, scratch, stored=sum(name.startswith("blobs/") for name in names))
+    try:
+        _check(source, manifest, scratch, stored=sum(name.startswith("blobs/") for name in names))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise BackupUnfit(f"{source} is damaged: its manifest lacks something ({error!r}).") from error
     blobs.sync()
     return manifest
 
@@ -168,13 +176,16 @@ def _take(name: str, content: IO[bytes], scratch: Path, blobs: BlobStore) -> Non
     path = scratch / name.rpartition("/")[2]
     with path.open("wb") as file:
         shutil.copyfileobj(content, file, 1 << 20)
-    if name.startswith("blobs/") and (found := blobs.put_file(path)) != path.name:
-        blobs.delete(found)
+    if not name.startswith("blobs/"):
+        return
+    if (found := file_digest(path)) != path.name:
         raise BackupUnfit(f"The backup is damaged: what should be blob {path.name} is {found}.")
+    blobs.put_file(path, sha256=found)
 
 
 def _check(source: Path, manifest: Mapping[str, Any], scratch: Path, *, stored: int) -> None:
-    """Compare what came with what was written."""
+    """Compare what came with what was written, and what will be asked for."""
+    _ = manifest["rows"].keys(), manifest["revision"]
     if manifest["format"] != FORMAT:
         raise BackupUnfit(f"{source} has format {manifest['format']}, this release reads {FORMAT}: use a later one.")
     if stored < manifest["blobs"]:

@@ -10,6 +10,7 @@ import hashlib
 import secrets
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
@@ -23,7 +24,14 @@ from storage.tables import images, packs
 
 LARGEST = 64 << 20  # bytes of files, with which a pack takes no more; bounds what is written anew when an image goes
 SALT = 16  # bytes before the first file
-_READ = 4 << 20  # bytes copied at a time, about
+
+
+class PackedFile(NamedTuple):
+    """Where the file of an image is in its pack."""
+
+    image: str
+    offset: int
+    size: int
 
 
 class PackWriter:
@@ -101,67 +109,30 @@ def with_holes(connection: Connection, *, among: Collection[str] | None = None) 
     return tuple(digest for part in parts for digest in connection.scalars(query.where(packs.c.digest.in_(part))))
 
 
-def close_holes(digest: str, *, database: Database, blobs: BlobStore, scratch: Path) -> None:
-    """Write a pack anew without the files of images that are gone, or remove it where all are.
-
-    Whatever interrupts it, each image has its file, and `with_holes` still names a pack that has some.
-    """
-    with database.read() as connection:
-        query = select(images.c.id, images.c.offset, images.c.size).where(images.c.pack == digest)
-        left = [(str(row.id), int(row.offset), int(row.size)) for row in connection.execute(query)]
-        known = connection.scalar(select(packs.c.size).where(packs.c.digest == digest))
-    if known is None or sum(size for _, _, size in left) == known:
-        return
-    if left:
-        _move(digest, sorted(left, key=lambda one: one[1]), database=database, blobs=blobs, scratch=scratch)
-    blobs.delete(digest)  # before its row, which is what says that it is to go
-    with database.write() as connection:
-        connection.execute(delete(packs).where(packs.c.digest == digest))
+def files(connection: Connection, digest: str) -> tuple[PackedFile, ...]:
+    """What images still have in a pack, in its order."""
+    query = select(images.c.id, images.c.offset, images.c.size).where(images.c.pack == digest)
+    found = (PackedFile(row.id, row.offset, row.size) for row in connection.execute(query))
+    return tuple(sorted(found, key=lambda file: file.offset))
 
 
-def _move(
-    digest: str, left: Sequence[tuple[str, int, int]], *, database: Database, blobs: BlobStore, scratch: Path
-) -> None:
-    """Copy files (image, offset, size), in their order, to a pack of their own."""
-    scratch.mkdir(parents=True, exist_ok=True)
-    path = scratch / f"pack-{secrets.token_hex(16)}"
-    writer = PackWriter(path)
-    try:
-        spans = _runs([(offset, size) for _, offset, size in left])
-        for (_, length), data in zip(spans, blobs.parts(digest, spans), strict=True):
-            if len(data) < length:
-                raise damaged(digest, f"only {len(data)} of {length} bytes where images should be")
-            writer.add(data)
-            writer.flush()
-        writer.close()
-        anew = writer.store(blobs)
-    finally:
-        writer.close()
-        path.unlink(missing_ok=True)
-    blobs.sync()
+def move(connection: Connection, digest: str, left: Sequence[PackedFile], anew: Pack) -> int:
+    """Point images at the pack that was written anew with their files, one after another; how many were still there."""
     offset, moved = SALT, 0
-    with database.write() as connection:
-        for image, _, size in left:
-            here = (images.c.id == image) & (images.c.pack == digest)
-            moved += connection.execute(update(images).where(here).values(pack=anew.digest, offset=offset)).rowcount
-            offset += size
-        if moved:
-            record(connection, [anew])
-        if 0 < moved < len(left):  # some went meanwhile, and named the pack that they were in when they did
-            references.release(connection, [anew.digest])
-    if not moved:  # all went meanwhile, or another process was first
-        blobs.delete(anew.digest)
+    for file in left:
+        here = (images.c.id == file.image) & (images.c.pack == digest)
+        moved += connection.execute(update(images).where(here).values(pack=anew.digest, offset=offset)).rowcount
+        offset += file.size
+    if moved:
+        record(connection, [anew])
+    if 0 < moved < len(left):  # some went meanwhile, and named the pack that they were in when they did
+        references.release(connection, [anew.digest])
+    return moved
 
 
-def _runs(files: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Files as offset and size, those that touch as one, no longer than ``_READ`` by more than a file."""
-    runs: list[tuple[int, int]] = []
-    for offset, size in files:
-        if runs and sum(runs[-1]) == offset and runs[-1][1] < _READ:
-            runs[-1] = (runs[-1][0], runs[-1][1] + size)
-        else:
-            runs.append((offset, size))
-    return runs
+def forget(connection: Connection, digest: str) -> None:
+    """Know a pack no longer, whose blob is deleted."""
+    connection.execute(delete(packs).where(packs.c.digest == digest))
 
 
 def _read(blobs: BlobStore, image: Image) -> bytes:

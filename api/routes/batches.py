@@ -1,5 +1,6 @@
 """Batches: collect labelled images piecemeal, see what is there, then ask for an increment from them."""
 
+import hashlib
 import unicodedata
 from pathlib import PurePosixPath
 from typing import Annotated, Any
@@ -9,7 +10,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from api import admission, views
 from api.bodies import ARCHIVES, IMAGES, images_of
-from api.idempotency import IdempotencyKey, once
+from api.idempotency import IdempotencyKey, answered, once
 from api.problems import problems
 from api.schemas.batches import BatchOut, ImageOut, ImagesOut
 from api.service import Service, ServiceDep
@@ -101,6 +102,10 @@ def require_model(service: Service, name: str) -> None:
 
 def _create(service: Service, name: str, upload: Upload, key: str | None) -> BatchOut:
     asked: Asked = {"route": "create batch", "archive": upload.sha256 if upload.size else None}
+    with service.database.read() as connection:
+        before = answered(connection, models.get(connection, name), key, asked=asked, kind=BatchOut)
+    if before is not None:
+        return before
     index = archives.scan(upload.path, limits=ArchiveLimits.of(service.settings)) if upload.size else None
     if index is not None:
         admission.store(service, upload)
@@ -127,25 +132,28 @@ def _add(
     label = unicodedata.normalize("NFC", label)  # as the names in archives
     if (fault := label_fault(label)) is not None:
         raise Invalid(f"label {label!r} {fault}")
-    with service.database.read() as connection:
-        batch = batches.get(connection, batch_id)
-        model = models.by_id(connection, batch.model_id)
-    if key is None and batch.status is not BatchStatus.OPEN:  # before anything is stored, and again when it counts
-        raise BatchClosed(f"Batch {batch_id} is {batch.status}: start a new one with POST /v1/models/…/batches.")
     named = [(_filename(filename), data) for filename, data in files]
-    for filename, data in named:
-        _check_image(service, filename, data)
-    images = [_stored(service, batch_id, label, split, filename, data) for filename, data in named]
-    service.blobs.sync()
-    contents = {image.digest: data for image, (_, data) in zip(images, named, strict=True)}
     asked: Asked = {
         "route": "add images",
         "batch": batch_id,
         "label": label,
         "split": split,
         "names": [name for name, _ in named],
-        "digests": [image.digest for image in images],
+        "digests": [hashlib.sha256(data).hexdigest() for _, data in named],
     }
+    with service.database.read() as connection:
+        batch = batches.get(connection, batch_id)
+        model = models.by_id(connection, batch.model_id)
+        before = answered(connection, model, key, asked=asked, kind=ImagesOut)
+    if before is not None:
+        return before
+    if batch.status is not BatchStatus.OPEN:  # seen before anything is stored, and once more when it counts
+        raise BatchClosed(f"Batch {batch_id} is {batch.status}: start a new one with POST /v1/models/…/batches.")
+    for filename, data in named:
+        _check_image(service, filename, data)
+    images = [_stored(service, batch_id, label, split, filename, data) for filename, data in named]
+    service.blobs.sync()
+    contents = {image.digest: data for image, (_, data) in zip(images, named, strict=True)}
     with service.database.write() as connection:
 
         def give() -> ImagesOut:

@@ -28,6 +28,7 @@ from storage.errors import (
     IncrementNotCancellable,
     IncrementNotFound,
     IncrementNotRetryable,
+    JustDeleted,
     ModelNotFound,
     NothingToLearn,
     RecipeInvalid,
@@ -79,6 +80,7 @@ BODY: dict[str, Any] = {
         ArchiveUnreadable,
         ArchiveUnsafe,
         IdempotencyMismatch,
+        JustDeleted,
         TooLarge,
     ),
 )

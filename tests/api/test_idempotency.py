@@ -11,6 +11,10 @@ import pytest
 from tests.api.worlds import World, class_zip, eventually, picture, problem
 
 
+def stored(world: World) -> set[str]:
+    return set(world.blobs.digests())
+
+
 def keyed(key: str) -> dict[str, str]:
     return {"Idempotency-Key": key}
 
@@ -75,6 +79,27 @@ def test_an_answer_stays_true_when_the_batch_has_gone_on(world: World):
     assert world.http.post(f"/v1/models/{model}/batches", headers=keyed("b")).json() == batch
     fresh = world.http.post(path, params={"label": "a"}, content=picture(77), headers=keyed("fresh"))
     problem(fresh, 409, "batch-closed")
+
+
+def test_a_request_that_was_answered_before_or_is_refused_stores_nothing(world: World):
+    model = world.model()
+    archive = class_zip("a", "b")
+    made = world.http.post(f"/v1/models/{model}/batches", content=archive, headers=keyed("archive")).json()
+    assert world.http.delete(f"/v1/batches/{made['id']}").status_code == 204
+    before = stored(world)
+    assert world.http.post(f"/v1/models/{model}/batches", content=archive, headers=keyed("archive")).json() == made
+    assert stored(world) == before  # not even the archive that is there no more
+
+    batch = world.http.post(f"/v1/models/{model}/batches").json()["id"]
+    path = f"/v1/batches/{batch}/images"
+    for label in "cd":
+        for seed in (501, 502, 503):
+            world.http.post(path, params={"label": label}, content=picture(seed + ord(label)))
+    world.http.post(f"/v1/models/{model}/increments", json={"batch_id": batch})
+    before = stored(world)
+    late = world.http.post(path, params={"label": "c"}, content=picture(504), headers=keyed("late"))
+    problem(late, 409, "batch-closed")
+    assert stored(world) == before
 
 
 def test_a_promotion_is_made_once_whatever_has_happened_since(world: World):

@@ -21,16 +21,10 @@ import psutil
 
 from api.client import Client
 from api.connection import Conflict, Problem, Unavailable, Unreachable
-from tests.flow.conftest import Service
+from tests.flow.conftest import HASTY, Service
 from tests.patterns import LABELS, QUICK, SIZE, unseen, write_zip
 
-SETTINGS = {
-    "ACCRETE_LEASE_SECONDS": "4",
-    "ACCRETE_HEARTBEAT_SECONDS": "0.5",
-    "ACCRETE_SWEEP_SECONDS": "0.5",
-    "ACCRETE_CHECKPOINT_SECONDS": "0",
-    "ACCRETE_MAX_CRASHES": "100",  # killed so often, none is to be given up
-}
+SETTINGS = HASTY | {"ACCRETE_MAX_CRASHES": "100"}  # killed so often, none is to be given up
 VICTIMS = ("trainer.child", "celery", "python -m api", "redis-server", "spawn_main")
 RECIPE = QUICK | {"epochs": 4}
 STOPPED_SECONDS = 6.0  # longer than a lease

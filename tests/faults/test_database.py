@@ -6,19 +6,18 @@ from pathlib import Path
 import pytest
 
 from api.client import Client
-from tests.flow.conftest import Service
+from tests.flow.conftest import HASTY, Service
 from tests.flow.test_worker import training, wait_for
 from tests.patterns import QUICK, SIZE, unseen, write_zip
 from tests.postgresql import PostgreSQL
 
 pytestmark = pytest.mark.flow
-SETTINGS = {"ACCRETE_LEASE_SECONDS": "4", "ACCRETE_HEARTBEAT_SECONDS": "0.5", "ACCRETE_SWEEP_SECONDS": "0.5"}
 
 
 def test_a_database_that_is_away_for_a_while_costs_nothing(tmp_path: Path) -> None:
     server = PostgreSQL()
     server.start()
-    service = Service(tmp_path / "home", SETTINGS | {"ACCRETE_DATABASE_URL": server.url(server.create())})
+    service = Service(tmp_path / "home", HASTY | {"ACCRETE_DATABASE_URL": server.url(server.create())})
     try:
         service.start()
         with Client(service.url) as client:

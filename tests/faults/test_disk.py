@@ -11,12 +11,11 @@ import pytest
 
 from api.client import Client
 from api.connection import Problem
-from tests.flow.conftest import Service
+from tests.flow.conftest import HASTY, Service
 from tests.flow.test_worker import training, wait_for
 from tests.patterns import QUICK, SIZE, unseen, write_zip
 
 pytestmark = pytest.mark.flow
-SETTINGS = {"ACCRETE_CHECKPOINT_SECONDS": "0", "ACCRETE_SWEEP_SECONDS": "0.5", "ACCRETE_LEASE_SECONDS": "4"}
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +37,7 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def service(disk: Path) -> Iterator[Service]:
     """A service whose home is on that disk."""
-    started = Service(disk / "home", SETTINGS)
+    started = Service(disk / "home", HASTY)
     started.start()
     yield started
     assert started.stop() == 0

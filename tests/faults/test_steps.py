@@ -11,17 +11,11 @@ from pathlib import Path
 import pytest
 
 from api.client import Client
-from tests.flow.conftest import Service
+from tests.flow.conftest import HASTY, Service
 from tests.flow.test_worker import wait_for
 from tests.patterns import QUICK, SIZE, unseen, write_zip
 
 pytestmark = pytest.mark.flow
-SETTINGS = {
-    "ACCRETE_LEASE_SECONDS": "3",
-    "ACCRETE_HEARTBEAT_SECONDS": "0.5",
-    "ACCRETE_SWEEP_SECONDS": "0.5",
-    "ACCRETE_CHECKPOINT_SECONDS": "0",
-}
 SAPPER = """
 import os, signal, sys
 
@@ -83,9 +77,7 @@ def service(order: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     folder = tmp_path_factory.mktemp("site")
     (folder / "sitecustomize.py").write_text(SAPPER)
     paths = os.pathsep.join(path for path in (str(folder), os.environ.get("PYTHONPATH", "")) if path)
-    started = Service(
-        tmp_path_factory.mktemp("home"), SETTINGS | {"PYTHONPATH": paths, "ACCRETE_TEST_FAULT": str(order)}
-    )
+    started = Service(tmp_path_factory.mktemp("home"), HASTY | {"PYTHONPATH": paths, "ACCRETE_TEST_FAULT": str(order)})
     started.start()
     yield started
     assert started.stop() == 0

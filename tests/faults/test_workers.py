@@ -15,23 +15,17 @@ import redis
 from api.client import Client
 from storage.broker import celery_app
 from storage.settings import Settings
-from tests.flow.conftest import Service
+from tests.flow.conftest import HASTY, Service
 from tests.flow.test_worker import processes, wait_for
 from tests.patterns import QUICK, SIZE, unseen, write_zip
 
 pytestmark = pytest.mark.flow
-SETTINGS = {
-    "ACCRETE_LEASE_SECONDS": "3",
-    "ACCRETE_HEARTBEAT_SECONDS": "0.5",
-    "ACCRETE_SWEEP_SECONDS": "0.5",
-    "ACCRETE_CHECKPOINT_SECONDS": "0",
-}
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service that these tests hurt."""
-    started = Service(tmp_path_factory.mktemp("home"), SETTINGS)
+    started = Service(tmp_path_factory.mktemp("home"), HASTY)
     started.start()
     yield started
     assert started.stop() == 0
@@ -52,7 +46,7 @@ def second_worker(service: Service) -> Iterator[subprocess.Popen[bytes]]:
     places = {"ACCRETE_HOME": str(service.home), "ACCRETE_REDIS_URL": redis_url(service)}
     command = [sys.executable, "-m", "celery", "-A", "trainer.app", "worker", "--hostname", "second@localhost"]
     process = subprocess.Popen(
-        [*command, "--pool", "threads", "--concurrency", "2", "-l", "warning"], env=inherited | SETTINGS | places
+        [*command, "--pool", "threads", "--concurrency", "2", "-l", "warning"], env=inherited | HASTY | places
     )
     yield process
     process.send_signal(signal.SIGTERM)

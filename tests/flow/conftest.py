@@ -19,6 +19,12 @@ from api.documents import Increment
 from tests.patterns import QUICK, SIZE, write_zip
 
 START_SECONDS = 90.0
+HASTY = {  # so that a fault is noticed, and gone on from, within seconds
+    "ACCRETE_LEASE_SECONDS": "3",
+    "ACCRETE_HEARTBEAT_SECONDS": "0.5",
+    "ACCRETE_SWEEP_SECONDS": "0.5",
+    "ACCRETE_CHECKPOINT_SECONDS": "0",
+}
 
 
 @dataclass

@@ -15,25 +15,19 @@ from storage.database import Database
 from storage.domain import Increment as Row
 from storage.domain import StoredCheckpoint
 from storage.settings import Settings
-from tests.flow.conftest import Service
+from tests.flow.conftest import HASTY, Service
 from tests.flow.test_worker import processes, wait_for
 from tests.patterns import QUICK, SIZE, unseen, write_zip
 
 pytestmark = pytest.mark.flow
 EPOCHS = 40
 RECIPE = QUICK | {"epochs": EPOCHS, "augmentation": "crop-flip", "schedule": "plateau", "patience": 4}
-SETTINGS = {
-    "ACCRETE_LEASE_SECONDS": "3",
-    "ACCRETE_HEARTBEAT_SECONDS": "0.5",
-    "ACCRETE_SWEEP_SECONDS": "0.5",
-    "ACCRETE_CHECKPOINT_SECONDS": "0",
-}
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service that these tests hurt, and start again."""
-    started = Service(tmp_path_factory.mktemp("home"), SETTINGS)
+    started = Service(tmp_path_factory.mktemp("home"), HASTY)
     started.start()
     yield started
     assert started.stop() == 0

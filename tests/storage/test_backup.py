@@ -179,6 +179,39 @@ def test_of_a_damaged_backup_nothing_is_restored(full: World, blobs: BlobStore, 
     backup.restore(tmp_path / "backup.tar", database_url=url, blobs=DirectoryBlobs(tmp_path / "elsewhere"))
 
 
+def test_a_damaged_backup_takes_nothing_from_the_store_it_would_go_to(full: World, blobs: BlobStore, tmp_path: Path):
+    """What lies in a member of a wrong name may be a blob that somebody needs."""
+    backup.write(tmp_path / "backup.tar", database=full.database, blobs=blobs)
+    store = DirectoryBlobs(tmp_path / "elsewhere")
+    needed = store.put(b"needed by others")
+
+    def swap(name: str, data: bytes) -> bytes:
+        return b"needed by others" if name.startswith("blobs/") else data
+
+    with pytest.raises(BackupUnfit, match="damaged"):
+        backup.restore(
+            rewritten(tmp_path / "backup.tar", swap), database_url=f"sqlite:///{tmp_path / 'other.db'}", blobs=store
+        )
+    assert store.get(needed) == b"needed by others"
+
+
+@pytest.mark.parametrize(
+    "change", [{"revision": "9999"}, {"revision": None}, {"sha256": None}, {"blobs": "many"}, {"rows": 1}]
+)
+def test_a_manifest_that_cannot_be_is_refused(full: World, blobs: BlobStore, tmp_path: Path, change: dict[str, object]):
+    backup.write(tmp_path / "backup.tar", database=full.database, blobs=blobs)
+
+    def changed(name: str, data: bytes) -> bytes:
+        return json.dumps(json.loads(data) | change).encode() if name == "manifest.json" else data
+
+    with pytest.raises(BackupUnfit, match=r"damaged|later release"):
+        backup.restore(
+            rewritten(tmp_path / "backup.tar", changed),
+            database_url=f"sqlite:///{tmp_path / 'other.db'}",
+            blobs=DirectoryBlobs(tmp_path / "elsewhere"),
+        )
+
+
 @pytest.mark.parametrize("share", [0.0, 0.2, 0.5])
 def test_a_backup_that_was_cut_off_is_refused(full: World, blobs: BlobStore, tmp_path: Path, share: float):
     backup.write(tmp_path / "backup.tar", database=full.database, blobs=blobs)

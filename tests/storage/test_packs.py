@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from storage import batches, images, packs, references
+from storage import batches, disposal, images, packs, references
 from storage.blobs import BlobStore
-from storage.disposal import dispose
+from storage.disposal import close_holes, dispose
 from storage.domain import Image, Pack, Split, new_id
 from storage.errors import BlobDamaged, BlobMissing, ImageNotFound
-from storage.packs import PackWriter, close_holes, original, with_holes
+from storage.packs import PackWriter, original, with_holes
 from tests.storage.worlds import World
 
 FILES = [random.Random(number).randbytes(100 + 37 * number) for number in range(12)]
@@ -179,22 +179,46 @@ def test_whatever_interrupts_it_no_file_is_lost_and_the_next_try_ends_it(shelf: 
 
 def test_two_that_close_the_same_holes_leave_one_pack(shelf: Shelf, monkeypatch):
     (digest,) = shelf.forget(2, 7)
-    move = packs._move
+    move = disposal._move
 
     def late(*arguments, **options) -> None:
-        monkeypatch.setattr(packs, "_move", move)
+        monkeypatch.setattr(disposal, "_move", move)
         shelf.close_holes(digest)  # the other one, from beginning to end
         shelf.blobs.put_file(shelf.scratch / "again")  # and what this one had read before
         move(*arguments, **options)
 
     shelf.scratch.mkdir()
     (shelf.scratch / "again").write_bytes(shelf.blobs.get(digest))
-    monkeypatch.setattr(packs, "_move", late)
+    monkeypatch.setattr(disposal, "_move", late)
     shelf.close_holes(digest)
     (left,) = shelf.blobs.digests()
     assert {image.pack for image in shelf.images()} == {left}
     assert shelf.world.read(with_holes) == ()
     assert shelf.world.rows()["packs"] == 1
+
+
+def test_whoever_comes_too_late_to_close_holes_finds_nothing_to_do(shelf: Shelf, monkeypatch):
+    """The other one has moved every file and deleted the pack before this one could read it."""
+    (digest,) = shelf.forget(2, 7)
+    move = disposal._move
+
+    def late(*arguments, **options) -> None:
+        monkeypatch.setattr(disposal, "_move", move)
+        shelf.close_holes(digest)
+        move(*arguments, **options)
+
+    monkeypatch.setattr(disposal, "_move", late)
+    shelf.close_holes(digest)
+    (left,) = shelf.blobs.digests()
+    assert {image.pack for image in shelf.images()} == {left}
+    assert shelf.world.rows()["packs"] == 1
+
+
+def test_a_pack_that_is_lost_while_images_need_it_is_said_to_be(shelf: Shelf):
+    (digest,) = shelf.forget(2, 7)
+    shelf.blobs.delete(digest)
+    with pytest.raises(BlobMissing, match=digest):
+        shelf.close_holes(digest)
 
 
 def test_what_is_forgotten_while_its_pack_is_moved_goes_with_the_next_try(shelf: Shelf, monkeypatch):
