@@ -28,6 +28,7 @@ SETTINGS = HASTY | {"ACCRETE_MAX_CRASHES": "100"}  # killed so often, none is to
 VICTIMS = ("trainer.child", "celery", "python -m api", "redis-server", "spawn_main")
 RECIPE = QUICK | {"epochs": 4}
 STOPPED_SECONDS = 6.0  # longer than a lease
+NOTICE_SECONDS = 5.0  # within which the API is to serve what was promoted; it asks once a second
 PATIENCE_SECONDS = 300.0  # for what is queued when the storm is over
 
 
@@ -222,9 +223,11 @@ class Storm:
         if set(self.accepted.values()) & {one["id"] for one in taught} != {one["id"] for one in taught}:
             self.tally.faults.append(f"{name}: an increment that nobody asked for")
         if numbers:
-            answer = client.predict(name, self._pictures)
-            if answer["version"] != client.model(name)["current"]:
-                self.tally.faults.append(f"{name}: answered by {answer['version']}")
+            deadline = time.monotonic() + NOTICE_SECONDS
+            while (answered := client.predict(name, self._pictures)["version"]) != client.model(name)["current"]:
+                if time.monotonic() > deadline:
+                    self.tally.faults.append(f"{name}: still answered by {answered}")
+                    break
             for number in numbers:
                 client.predict(name, self._pictures[:1], version=number)
 

@@ -24,7 +24,7 @@ def test_a_database_that_is_away_for_a_while_costs_nothing(tmp_path: Path) -> No
             client.create_model("m", image_size=SIZE, recipe=QUICK, memory={"per_class": 3})
             assert client.wait(client.start_increment("m", write_zip(tmp_path / "1.zip", ["anise", "basil"]))["id"])
             archive = write_zip(tmp_path / "2.zip", ["chive", "dill"])
-            increment = client.start_increment("m", archive, recipe=QUICK | {"epochs": 40})["id"]
+            increment = client.start_increment("m", archive, recipe=QUICK | {"epochs": 25})["id"]
             wait_for(lambda: training(client, increment))
             server.stop()
             time.sleep(2)

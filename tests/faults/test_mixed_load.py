@@ -16,7 +16,7 @@ from tests.flow.conftest import Service
 from tests.postgresql import PostgreSQL
 
 pytestmark = pytest.mark.flow
-SECONDS = float(os.environ.get("FAULTS_SECONDS", "30"))
+SECONDS = float(os.environ.get("FAULTS_SECONDS", "20"))
 SEED = int(os.environ.get("FAULTS_SEED", "1"))
 PAUSE_SECONDS = 2.0 if SECONDS < 600 else 5.0  # between killings: in a short run each has to count
 

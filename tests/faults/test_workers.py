@@ -49,8 +49,17 @@ def second_worker(service: Service) -> Iterator[subprocess.Popen[bytes]]:
         [*command, "--pool", "threads", "--concurrency", "2", "-l", "warning"], env=inherited | HASTY | places
     )
     yield process
+    process.send_signal(signal.SIGCONT)  # a test may have failed while it was stopped
     process.send_signal(signal.SIGTERM)
     process.wait(30)
+
+
+def holder(increment: str) -> psutil.Process | None:
+    """The worker whose training process works on an increment: either may have claimed it."""
+    for process in psutil.process_iter(["cmdline"]):
+        if {"trainer.child", increment} <= set(process.info["cmdline"] or ()):
+            return process.parent()
+    return None
 
 
 def test_a_worker_that_was_stopped_past_its_lease_publishes_nothing_when_it_goes_on(
@@ -59,11 +68,9 @@ def test_a_worker_that_was_stopped_past_its_lease_publishes_nothing_when_it_goes
     assert second_worker.poll() is None
     with Client(service.url) as client:
         client.create_model("stopped", image_size=SIZE, recipe=QUICK | {"epochs": 40})
-        first = processes(service, "celery")[0]
         increment = client.start_increment("stopped", write_zip(tmp_path / "1.zip", ["anise", "basil"]))["id"]
-        wait_for(lambda: client.increment(increment)["status"] == "running")
-        holder = first if any("trainer.child" in " ".join(p.cmdline()) for p in first.children()) else None
-        stopped = holder or psutil.Process(second_worker.pid)
+        stopped = wait_for(lambda: holder(increment))
+        assert isinstance(stopped, psutil.Process)
         stopped.suspend()
         wait_for(lambda: client.increment(increment)["attempt"] == 2, seconds=30)
         stopped.resume()
