@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import Depends, FastAPI
+from prometheus_client import CollectorRegistry
 
 from api import openapi, problems
 from api.access import access, check_routes
@@ -12,8 +13,8 @@ from api.keyring import KeyRing
 from api.routes import audit, batches, events, health, images, increments, models, predictions, strategies, versions
 from api.service import Service
 from api.serving.engine import Engine
+from api.serving.measures import Measures
 from api.serving.records import Recorder
-from api.serving.registry import Registry
 from api.uploads import BodyLimit, clear_abandoned
 from storage.blobs import open_blobs
 from storage.broker import celery_app
@@ -28,19 +29,15 @@ REFUSALS = (Unauthenticated, Forbidden, RateLimited)
 def build_service(settings: Settings) -> Service:
     """Everything a request works with; started by the application's lifespan."""
     database, blobs = Database(settings.database), open_blobs(settings.blobs)
-    registry = Registry(
-        database=database,
-        blobs=blobs,
-        capacity=settings.loaded_versions,
-        watch_seconds=settings.watch_seconds,
-    )
+    measures = Measures(CollectorRegistry())
     return Service(
         settings=settings,
         database=database,
         blobs=blobs,
         broker=celery_app(settings),
-        engine=Engine(registry, settings),
-        recorder=Recorder(database),
+        measures=measures,
+        engine=Engine(settings, database=database, blobs=blobs, measures=measures),
+        recorder=Recorder(database, measures, share=settings.record_share),
         keyring=KeyRing(database, watch_seconds=settings.watch_seconds),
     )
 
@@ -52,14 +49,13 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service = build_service(settings)
         clear_abandoned(settings)
-        service.engine.registry.start()
+        service.engine.start()
         service.recorder.start()
         service.keyring.start()
         app.state.service = service
         yield
         service.keyring.stop()
         service.recorder.stop()
-        service.engine.registry.stop()
         service.engine.stop()
         service.database.close()
 

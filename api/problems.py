@@ -32,6 +32,8 @@ STATUS: dict[type[AccreteError], HTTPStatus] = {
     errors.Unauthenticated: HTTPStatus.UNAUTHORIZED,
     errors.Forbidden: HTTPStatus.FORBIDDEN,
     errors.RateLimited: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.Overloaded: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.DeadlineExceeded: HTTPStatus.GATEWAY_TIMEOUT,
     errors.BlobDamaged: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.BlobMissing: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
@@ -107,7 +109,7 @@ def _problem(
 async def _domain(request: Request, error: Exception) -> ProblemResponse:
     assert isinstance(error, AccreteError)
     status = status_of(type(error))
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    if status == HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("%s %s: %s", request.method, request.url.path, error)
     extra = {name: value for name, value in error.extra.items() if value is not None}
     return _problem(status, _kebab(type(error).__name__), error.detail, headers=_headers(error), **extra)
@@ -117,7 +119,7 @@ def _headers(error: AccreteError) -> dict[str, str] | None:
     """What RFC 9110 wants beside a status: how to come with a key (§11.6.1), when to come again (§10.2.3)."""
     if isinstance(error, errors.Unauthenticated):
         return {"WWW-Authenticate": "Bearer"}
-    if isinstance(error, errors.RateLimited):
+    if isinstance(error, errors.RateLimited | errors.Overloaded):
         return {"Retry-After": str(error.extra["retry_after"])}
     return None
 

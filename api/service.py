@@ -11,6 +11,7 @@ from kombu.exceptions import OperationalError as BrokerUnreachable
 
 from api.keyring import KeyRing
 from api.serving.engine import Engine
+from api.serving.measures import Measures
 from api.serving.records import Recorder
 from storage.blobs import BlobStore
 from storage.broker import wake_worker
@@ -29,6 +30,7 @@ class Service:
     database: Database
     blobs: BlobStore
     broker: Celery
+    measures: Measures
     engine: Engine
     recorder: Recorder
     keyring: KeyRing

@@ -153,6 +153,14 @@ class RateLimited(AccreteError):
     """The key has asked too often; ``retry_after`` says when it may again."""
 
 
+class Overloaded(AccreteError):
+    """Too much is waiting already; ``retry_after`` says when to come again."""
+
+
+class DeadlineExceeded(AccreteError):
+    """The time that the request may take is over."""
+
+
 class TooLarge(AccreteError):
     """A body, archive or image crosses a limit."""
 

@@ -1,16 +1,17 @@
 """The models: named classifiers, and which of their versions is head, current and previous."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from storage import references, rows, versions
 from storage.domain import IncrementStatus, Memory, Model, Page, Retention, new_id, now
 from storage.errors import ModelBusy, ModelExists, ModelNotFound, PreconditionFailed
 from storage.tables import increments, models
+from storage.tables import versions as versions_table
 
 
 def create(
@@ -64,6 +65,21 @@ def find(connection: Connection, model_id: str) -> Model | None:
     """The model of that id, or None when it was deleted."""
     row = connection.execute(select(models).where(models.c.id == model_id)).mappings().one_or_none()
     return rows.model(row) if row is not None else None
+
+
+def of_ids(connection: Connection, ids: Collection[str]) -> list[Model]:
+    """The models of these ids that are still there."""
+    if not ids:
+        return []
+    found = connection.execute(select(models).where(models.c.id.in_(ids))).mappings()
+    return [rows.model(row) for row in found]
+
+
+def lately_taught(connection: Connection, *, limit: int) -> list[Model]:
+    """Models with a version in service, those whose newest version is the youngest first."""
+    newest = select(func.max(versions_table.c.created_at)).where(versions_table.c.model_id == models.c.id)
+    query = select(models).where(models.c.current.is_not(None)).order_by(newest.scalar_subquery().desc()).limit(limit)
+    return [rows.model(row) for row in connection.execute(query).mappings()]
 
 
 def lock(connection: Connection, name: str) -> Model:

@@ -25,6 +25,8 @@ class Settings(BaseSettings):
         None, description="File with a key that is made an admin's when the service starts: openssl rand -hex 32."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What the logs hold.")
+    log_format: Literal["text", "json"] = Field("text", description="How the logs are written, one line an entry.")
+    api_workers: int = Field(1, ge=1, description="Processes of the API that share its port.")
 
     database_url: str | None = Field(
         None, description="PostgreSQL as postgresql://user@host/name, or any SQLAlchemy URL; default: SQLite in home."
@@ -70,7 +72,24 @@ class Settings(BaseSettings):
     max_images_per_request: int = Field(64, gt=0, description="Images of one prediction request. Beyond: 422.")
 
     loaded_versions: int = Field(4, ge=1, description="Versions kept in memory beside those in service.")
-    serving_threads: int | None = Field(None, ge=1, description="Threads of one inference; default: half of all.")
+    serving_devices: str = Field(
+        "auto",
+        description="Where predictions are computed, a copy on each: auto (every GPU, or cpu), cpu, cuda:0,cuda:1.",
+    )
+    serving_threads: int | None = Field(
+        None, ge=1, description="Threads of one inference; default: half of all, divided by the API's processes."
+    )
+    minibatch_images: int = Field(32, ge=1, description="Images computed together, from as many requests as it takes.")
+    minibatch_wait_seconds: float = Field(
+        0.002, ge=0, description="How long a minibatch waits for images that are still being decoded."
+    )
+    max_waiting_images: int = Field(512, gt=0, description="Images of one version that may wait. Beyond: 503.")
+    deadline_seconds: float = Field(
+        30.0, gt=0, description="How long a prediction may take; a request may ask for less. Beyond: 504."
+    )
+    record_share: float = Field(
+        1.0, ge=0, le=1, description="Share of predictions of which a record is kept; 0: none but durable ones."
+    )
     watch_seconds: float = Field(0.25, gt=0, description="How often the API looks for promotions.")
 
     @cached_property

@@ -3,15 +3,18 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 
 from api import views
 from api.problems import problems
+from api.routes.predictions import Deadline
 from api.schemas.batches import ErasedOut
 from api.schemas.predictions import ImagePredictionOut
-from api.service import ServiceDep
+from api.service import Service, ServiceDep
 from storage import erasure, images, models, packs
-from storage.errors import BatchInUse, ImageNotFound, ModelNotFound, NoVersionYet
+from storage.domain import Image
+from storage.errors import BatchInUse, DeadlineExceeded, ImageNotFound, ModelNotFound, NoVersionYet, Overloaded
 
 router = APIRouter(prefix="/v1", tags=["images"])
 
@@ -55,23 +58,31 @@ def delete_class_images(name: str, label: str, service: ServiceDep) -> ErasedOut
 
 @router.get(
     "/models/{name}/images/{image_id}/prediction",
-    responses=problems(ModelNotFound, ImageNotFound, NoVersionYet),
+    responses=problems(ModelNotFound, ImageNotFound, NoVersionYet, Overloaded, DeadlineExceeded),
 )
-def predict_image(
-    name: str, image_id: str, service: ServiceDep, top_k: Annotated[int, Query(ge=1, le=1000)] = 5
+async def predict_image(
+    name: str,
+    image_id: str,
+    service: ServiceDep,
+    top_k: Annotated[int, Query(ge=1, le=1000)] = 5,
+    deadline: Deadline = None,
 ) -> ImagePredictionOut:
     """Predict a stored image of this model by its current version."""
-    with service.database.read() as connection:
-        model = models.get(connection, name)
-        image = images.get(connection, image_id)
-        if images.model_of(connection, image_id) != model.id:
-            raise ImageNotFound(f"Image {image_id!r} was not uploaded for model {name!r}.")
-    data = packs.original(image, database=service.database, blobs=service.blobs)
-    answer = service.engine.predict(model, [data], top_k=top_k)
+    image, data = await run_in_threadpool(_stored, service, name, image_id)
+    answer = await service.engine.predict(name, [data], seconds=deadline)
     return ImagePredictionOut(
         image=image.id,
         label=image.label,
         model=name,
         version=answer.version,
-        predictions=views.ranked(answer.predictions[0]),
+        predictions=views.ranked(answer.ranked(top_k)[0]),
     )
+
+
+def _stored(service: Service, name: str, image_id: str) -> tuple[Image, bytes]:
+    with service.database.read() as connection:
+        model = models.get(connection, name)
+        image = images.get(connection, image_id)
+        if images.model_of(connection, image_id) != model.id:
+            raise ImageNotFound(f"Image {image_id!r} was not uploaded for model {name!r}.")
+    return image, packs.original(image, database=service.database, blobs=service.blobs)

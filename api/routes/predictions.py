@@ -1,8 +1,9 @@
 """Predictions, and the record of them."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Header, Query, Request
 from fastapi.concurrency import run_in_threadpool
 
 from api import views
@@ -12,13 +13,16 @@ from api.routes.models import Cursor, Limit
 from api.schemas.base import PageOut
 from api.schemas.predictions import PredictionOut, PredictionRecordOut
 from api.service import Service, ServiceDep
+from api.serving.engine import Answer, Ranked
 from storage import models, predictions
 from storage.domain import Prediction, new_id, now
 from storage.errors import (
+    DeadlineExceeded,
     ImageUnreadable,
     Invalid,
     ModelNotFound,
     NoVersionYet,
+    Overloaded,
     PredictionNotFound,
     TooLarge,
     VersionNotFound,
@@ -26,11 +30,30 @@ from storage.errors import (
 
 router = APIRouter(prefix="/v1", tags=["predictions"])
 
+Deadline = Annotated[
+    float | None,
+    Header(
+        alias="Accrete-Deadline-Seconds",
+        gt=0,
+        le=86_400,
+        description="How long the answer may take, if less than the service allows.",
+    ),
+]
+
 
 @router.post(
     "/models/{name}/predictions",
     openapi_extra=IMAGES,
-    responses=problems(ModelNotFound, NoVersionYet, VersionNotFound, ImageUnreadable, Invalid, TooLarge),
+    responses=problems(
+        ModelNotFound,
+        NoVersionYet,
+        VersionNotFound,
+        ImageUnreadable,
+        Invalid,
+        TooLarge,
+        Overloaded,
+        DeadlineExceeded,
+    ),
 )
 async def predict(
     name: str,
@@ -39,11 +62,18 @@ async def predict(
     top_k: Annotated[int, Query(ge=1, le=1000, description="Classes per image, best first.")] = 5,
     version: Annotated[int | None, Query(ge=1, description="Default: the version in service.")] = None,
     record: Annotated[Literal["behind", "durable"], Query(description="durable waits for the commit.")] = "behind",
+    deadline: Deadline = None,
 ) -> PredictionOut:
     """Classify images: one as the body, several as multipart files, or base64 in JSON."""
-    files = await images_of(request)
-    images = [data for _, data in files]
-    return await run_in_threadpool(_predict, service, name, images, top_k, version, record == "durable")
+    files = [data for _, data in await images_of(request)]
+    answer = await service.engine.predict(name, files, version=version, seconds=deadline)
+    predictions = answer.ranked(top_k)
+    return PredictionOut(
+        id=await recorded(service, answer, predictions, durable=record == "durable"),
+        model=name,
+        version=answer.version,
+        predictions=[views.ranked(one) for one in predictions],
+    )
 
 
 @router.get("/models/{name}/predictions", responses=problems(ModelNotFound))
@@ -65,31 +95,19 @@ def get_prediction(prediction_id: str, service: ServiceDep) -> PredictionRecordO
         return views.prediction(found, models.by_id(connection, found.model_id).name)
 
 
-def _predict(
-    service: Service, name: str, images: list[bytes], top_k: int, version: int | None, durable: bool
-) -> PredictionOut:
-    with service.database.read() as connection:
-        model = models.get(connection, name)
-    answer = service.engine.predict(model, images, top_k=top_k, version=version)
+async def recorded(service: Service, answer: Answer, ranked: Sequence[Ranked], *, durable: bool) -> str | None:
+    """Keep a record of an answer, now or soon; its id, or None where none is kept."""
     record = Prediction(
-        id=new_id(),
-        model_id=model.id,
-        version=answer.version,
-        predictions=answer.predictions,
-        created_at=now(),
+        id=new_id(), model_id=answer.model_id, version=answer.version, predictions=tuple(ranked), created_at=now()
     )
-    return PredictionOut(
-        id=record.id if _keep(service, record, durable=durable) else None,
-        model=name,
-        version=answer.version,
-        predictions=[views.ranked(one) for one in answer.predictions],
-    )
+    if durable:
+        await run_in_threadpool(_write, service, record)
+    elif not service.recorder.add(record):
+        return None
+    return record.id
 
 
-def _keep(service: Service, record: Prediction, *, durable: bool) -> bool:
-    if not durable:
-        return service.recorder.add(record)
+def _write(service: Service, record: Prediction) -> None:
     with service.database.write() as connection:
         models.by_id(connection, record.model_id)
         predictions.add(connection, [record])
-    return True

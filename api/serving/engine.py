@@ -1,67 +1,159 @@
-"""Predictions: image files in, ranked labels out, always from exactly one version."""
+"""Predictions: image files or pixels in, probabilities out, always from exactly one version."""
 
+import asyncio
 import os
+import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
+from fastapi.concurrency import run_in_threadpool
 from torch import Tensor
 
-from api.serving.registry import Registry
-from storage.domain import Model
-from storage.errors import ImageUnreadable, Invalid
+from api.serving.decoding import Decoders
+from api.serving.executions import Planner
+from api.serving.lanes import Lanes, Ticket, late
+from api.serving.measures import Measures
+from api.serving.registry import Registry, Served
+from storage.blobs import BlobStore
+from storage.database import Database
+from storage.errors import Invalid
 from storage.settings import Settings
-from trainer.networks import ImageRejected, decode, pixels
+from trainer.networks.pictures import Form
 
 Ranked = tuple[tuple[str, float], ...]  # (label, probability), best first
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Answer:
     """What a version says of some images."""
 
+    model_id: str
     version: int
-    predictions: tuple[Ranked, ...]
+    labels: tuple[str, ...]
+    probabilities: Tensor  # float32 [images, classes]
+
+    def ranked(self, k: int) -> tuple[Ranked, ...]:
+        """For each image the ``k`` most probable classes, best first; all if there are fewer."""
+        best = self.probabilities.topk(min(k, len(self.labels)), dim=1)
+        return tuple(
+            tuple((self.labels[index], probability) for index, probability in zip(indices, values, strict=True))
+            for indices, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        )
 
 
 class Engine:
-    """Decodes in the caller's thread and infers on one thread of its own."""
+    """Admits requests, has their images decoded on threads and computed in minibatches with those of others."""
 
-    def __init__(self, registry: Registry, settings: Settings) -> None:
-        """Serve what ``registry`` has loaded."""
-        self.registry = registry
+    def __init__(self, settings: Settings, *, database: Database, blobs: BlobStore, measures: Measures) -> None:
+        """Serve what is promoted; `start` begins to look for it."""
         self._settings = settings
-        threads = settings.serving_threads or max((os.cpu_count() or 2) // 2, 1)
-        self._inference = ThreadPoolExecutor(1, "inference", initializer=torch.set_num_threads, initargs=(threads,))
+        devices = serving_devices(settings.serving_devices)
+        share = (os.cpu_count() or 2) // (2 * settings.api_workers * len(devices))
+        threads = settings.serving_threads or max(share, 1)
+        self.registry = Registry(
+            database=database,
+            blobs=blobs,
+            devices=devices,
+            planner=Planner(threads),
+            measures=measures,
+            capacity=settings.loaded_versions,
+            watch_seconds=settings.watch_seconds,
+        )
+        self._decoders = Decoders(max_pixels=settings.max_image_pixels, measures=measures)
+        self._lanes = Lanes(
+            len(devices),
+            threads=threads,
+            capacity=settings.max_waiting_images,
+            minibatch=settings.minibatch_images,
+            wait_seconds=settings.minibatch_wait_seconds,
+            measures=measures,
+        )
+        measures.queue_images.set_function(self._lanes.depth)
 
-    def predict(self, model: Model, images: Sequence[bytes], *, top_k: int, version: int | None = None) -> Answer:
-        """The ``top_k`` most probable classes of each image; blocks, so call it off the event loop.
-
-        Raises `ImageUnreadable` that names the position of the image, `Invalid` for too many, `NoVersionYet` and
-        `VersionNotFound`.
-        """
-        if not 1 <= len(images) <= self._settings.max_images_per_request:
-            raise Invalid(
-                f"{len(images)} images in one request: send 1 to {self._settings.max_images_per_request} at a time."
-            )
-        registry = self.registry
-        served = registry.current(model) if version is None else registry.version(model, version)
-        batch = torch.stack([self._pixels(data, position, model) for position, data in enumerate(images)])
-        probabilities: Tensor = self._inference.submit(served.loaded.probabilities_of, batch).result()
-        ranked = served.loaded.top_k(probabilities, top_k)
-        return Answer(version=served.number, predictions=tuple(tuple(one) for one in ranked))
+    def start(self) -> None:
+        """Load what is most likely asked for, and look for promotions."""
+        self.registry.start()
 
     def stop(self) -> None:
-        """Finish what was begun and end the thread."""
-        self._inference.shutdown()
+        """Finish what was begun and end the threads."""
+        self.registry.stop()
+        self._decoders.stop()
+        self._lanes.stop()
 
-    def _pixels(self, data: bytes, position: int, model: Model) -> Tensor:
+    async def predict(
+        self, name: str, files: Sequence[bytes], *, version: int | None = None, seconds: float | None = None
+    ) -> Answer:
+        """Probabilities of some image files by the current or a given version of a model.
+
+        ``seconds``: how long it may take, if less than the settings allow. Raises `ImageUnreadable` that names the
+        position of the image, `Invalid` for too many, `Overloaded`, `DeadlineExceeded`, `ModelNotFound`,
+        `NoVersionYet` and `VersionNotFound`.
+        """
+        self._check_count(len(files))
+        deadline = self._deadline(seconds)
+        served = await self._served(name, version)
+        model = served.model
+        ticket = self._admit(served, len(files), deadline)
+
+        def decoded(outcome: Tensor | Exception) -> None:
+            if isinstance(outcome, Exception):
+                self._lanes.withdraw(ticket)
+                ticket.resolve(outcome)
+            else:
+                ticket.pixels = outcome
+                self._lanes.put(ticket)
+
+        self._decoders.decode(files, Form(model.channels, model.image_size), deadline, decoded)
+        return await self._answered(served, ticket)
+
+    async def compute(
+        self, name: str, pixels: Tensor, *, version: int | None = None, seconds: float | None = None
+    ) -> Answer:
+        """The same for pixels float32 [images, channels, size, size] in 0 … 1, before normalisation."""
+        self._check_count(len(pixels))
+        deadline = self._deadline(seconds)
+        served = await self._served(name, version)
+        expected = (served.model.channels, served.model.image_size, served.model.image_size)
+        if tuple(pixels.shape[1:]) != expected:
+            raise Invalid(f"Images of this model have the shape {list(expected)}, not {list(pixels.shape[1:])}.")
+        ticket = self._admit(served, len(pixels), deadline)
+        ticket.pixels = pixels
+        self._lanes.put(ticket)
+        return await self._answered(served, ticket)
+
+    async def _served(self, name: str, version: int | None) -> Served:
+        served = self.registry.ready(name, version)
+        return served if served is not None else await run_in_threadpool(self.registry.load, name, version)
+
+    def _check_count(self, images: int) -> None:
+        most = self._settings.max_images_per_request
+        if not 1 <= images <= most:
+            raise Invalid(f"{images} images in one request: send 1 to {most} at a time.")
+
+    def _deadline(self, seconds: float | None) -> float:
+        most = self._settings.deadline_seconds
+        return time.monotonic() + (most if seconds is None else min(seconds, most))
+
+    def _admit(self, served: Served, images: int, deadline: float) -> Ticket:
+        loop = asyncio.get_running_loop()
+        self._lanes.admit(served.batcher, images)
+        return Ticket(served.batcher, images, deadline, loop.create_future(), loop)
+
+    async def _answered(self, served: Served, ticket: Ticket) -> Answer:
         try:
-            image = decode(data, channels=model.channels, max_pixels=self._settings.max_image_pixels)
-        except ImageRejected as rejected:
-            raise ImageUnreadable(
-                f"Image {position} (counted from 0) cannot be read: {rejected}. Send JPEG, PNG, WebP, BMP or GIF.",
-                image=position,
-            ) from rejected
-        return pixels(image, model.image_size)
+            async with asyncio.timeout(ticket.deadline - time.monotonic()):
+                probabilities = await ticket.answer
+        except TimeoutError:
+            raise late() from None
+        finally:
+            self._lanes.leave(ticket)
+        return Answer(served.model.id, served.number, served.labels, probabilities)
+
+
+def serving_devices(wanted: str) -> list[torch.device]:
+    """The devices a setting names; ``auto`` is every GPU, or the CPU where there is none."""
+    if wanted == "auto":
+        count = torch.cuda.device_count()
+        return [torch.device("cuda", index) for index in range(count)] or [torch.device("cpu")]
+    return [torch.device(name.strip()) for name in wanted.split(",")]

@@ -2,10 +2,12 @@
 
 import logging
 import queue
+import random
 import threading
 
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
+from api.serving.measures import Measures
 from storage import predictions
 from storage.database import Database
 from storage.domain import Prediction
@@ -20,9 +22,9 @@ log = logging.getLogger(__name__)
 class Recorder:
     """One thread that writes what was predicted; best effort, bounded."""
 
-    def __init__(self, database: Database) -> None:
-        """Write into ``database`` once started."""
-        self._database = database
+    def __init__(self, database: Database, measures: Measures, *, share: float) -> None:
+        """Write this share of the records into ``database`` once started."""
+        self._database, self._measures, self._share = database, measures, share
         self._waiting: queue.Queue[Prediction] = queue.Queue(CAPACITY)
         self._pending: dict[str, Prediction] = {}  # accepted and not yet committed, by id
         self._stopped = threading.Event()
@@ -38,12 +40,15 @@ class Recorder:
         self._thread.join()
 
     def add(self, record: Prediction) -> bool:
-        """Take a record to be written soon; False when too many wait already."""
+        """Take a record to be written soon; False when it is not among the share, or when too many wait already."""
+        if self._share < 1 and random.random() >= self._share:
+            return False
         self._pending[record.id] = record
         try:
             self._waiting.put_nowait(record)
         except queue.Full:
             del self._pending[record.id]
+            self._measures.records_lost.inc()
             return False
         return True
 
@@ -71,6 +76,7 @@ class Recorder:
             for record in batch:
                 self._write([record])
         except SQLAlchemyError:
+            self._measures.records_lost.inc(len(batch))
             log.exception("%d prediction records are lost", len(batch))
 
     def _gather(self) -> list[Prediction]:

@@ -3,55 +3,83 @@
 import logging
 import tempfile
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from sqlalchemy.exc import SQLAlchemyError
 
+from api.serving.executions import Plan, Planner
+from api.serving.lanes import Batcher
+from api.serving.measures import Measures
 from storage import models, versions
 from storage.blobs import BlobStore
 from storage.database import Database
 from storage.domain import Model
 from storage.errors import NoVersionYet
-from trainer.networks import LoadedVersion, load_version
+from trainer.networks import load_version
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Served:
-    """A version in memory."""
+    """A version in memory, ready to compute: a plan for each device, and the queue before them."""
 
-    model_id: str
+    model: Model  # as it was when the version was loaded
     number: int
-    loaded: LoadedVersion
+    labels: tuple[str, ...]  # in the order of the logits
+    batcher: Batcher
+
+    @property
+    def plans(self) -> tuple[Plan, ...]:
+        """Its plans by device."""
+        return self.batcher.plans
 
 
 class Registry:
     """Bounded: least recently asked for goes first, the current version of a model in use never.
 
-    A promotion is noticed by looking at the database; the new version is loaded beside the old one, and the switch is
-    one assignment, so requests go on with the version they began with.
+    A promotion is noticed by looking at the database; the new version is loaded, checked and warmed beside the old one,
+    and the switch is one assignment, so requests go on with the version they began with. What has been looked up stays
+    at hand: a prediction does not ask the database.
     """
 
-    def __init__(self, *, database: Database, blobs: BlobStore, capacity: int, watch_seconds: float) -> None:
+    def __init__(
+        self,
+        *,
+        database: Database,
+        blobs: BlobStore,
+        devices: Sequence[torch.device],
+        planner: Planner,
+        measures: Measures,
+        capacity: int,
+        watch_seconds: float,
+    ) -> None:
         """Keep ``capacity`` versions beside the current ones; look for promotions every ``watch_seconds``."""
-        self._database = database
-        self._blobs = blobs
-        self._capacity = capacity
-        self._watch_seconds = watch_seconds
-        self._current: dict[str, Served] = {}
+        self._database, self._blobs = database, blobs
+        self._devices, self._planner, self._measures = tuple(devices), planner, measures
+        self._capacity, self._watch_seconds = capacity, watch_seconds
+        self._models: dict[str, Model] = {}  # by name, as of the last look
+        self._current: dict[str, Served] = {}  # by id of the model
         self._others: OrderedDict[tuple[str, int], Served] = OrderedDict()
         self._loading = threading.Lock()
         self._refreshing = threading.Lock()  # a slow look must not take back what a later one has seen
         self._stopped = threading.Event()
+        self._preloaded = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="promotions", daemon=True)
         self.faults: Mapping[str, str] = {}  # by model name: why its current version is not the one in service
 
+    @property
+    def is_warm(self) -> bool:
+        """Whether the versions that are loaded at the start have been."""
+        return self._preloaded.is_set()
+
     def start(self) -> None:
-        """Begin to look for promotions."""
+        """Load what is most likely asked for, then look for promotions."""
         self._watcher.start()
 
     def stop(self) -> None:
@@ -59,62 +87,38 @@ class Registry:
         self._stopped.set()
         self._watcher.join()
 
-    def current(self, model: Model) -> Served:
-        """The version in service; loads it if the model was not asked for before. Raises `NoVersionYet`."""
-        served = self._current.get(model.id)
-        if served is not None:
-            return served
-        if model.current is None:
-            raise NoVersionYet(
-                f"Model {model.name!r} has no version yet: POST images of at least two classes to "
-                f"/v1/models/{model.name}/increments and wait until that increment has succeeded."
-            )
-        with self._loading:
-            if (served := self._current.get(model.id)) is None:
-                served = self._current[model.id] = self._load(model, model.current)
+    def known(self, name: str) -> Model | None:
+        """The model of that name, if it is at hand."""
+        return self._models.get(name)
+
+    def ready(self, name: str, number: int | None) -> Served | None:
+        """The version in service, or of that number, if it is at hand; costs next to nothing."""
+        if (model := self._models.get(name)) is None:
+            return None
+        current = self._current.get(model.id)
+        if number is None or (current is not None and current.number == number):
+            return current
+        if (served := self._others.get((model.id, number))) is not None:
+            with self._loading:
+                if (model.id, number) in self._others:
+                    self._others.move_to_end((model.id, number))
         return served
 
-    def version(self, model: Model, number: int) -> Served:
-        """A version asked for by its number; raises `VersionNotFound`."""
-        served = self._current.get(model.id)
-        if served is not None and served.number == number:
-            return served
-        key = (model.id, number)
-        with self._loading:
-            if (served := self._others.get(key)) is None:
-                served = self._others[key] = self._load(model, number)
-            self._others.move_to_end(key)
-            while len(self._others) > self._capacity:
-                self._others.popitem(last=False)
-        return served
+    def load(self, name: str, number: int | None) -> Served:
+        """The same, loaded where it has to be; raises `ModelNotFound`, `NoVersionYet` and `VersionNotFound`."""
+        with self._database.read() as connection:
+            model = models.get(connection, name)
+        if number is None and model.current is None:
+            raise NoVersionYet(
+                f"Model {name!r} has no version yet: POST images of at least two classes to "
+                f"/v1/models/{name}/increments and wait until that increment has succeeded."
+            )
+        return self._load_current(model) if number is None else self._load_other(model, number)
 
     def refresh(self) -> None:
         """Bring every model in use to its current version; one that cannot be loaded leaves the old one in service."""
         with self._refreshing:
             self._refresh()
-
-    def _refresh(self) -> None:
-        with self._database.read() as connection:
-            present = {model_id: models.find(connection, model_id) for model_id in list(self._current)}
-        faults: dict[str, str] = {}
-        for model_id, model in present.items():
-            if model is None or model.current is None:
-                self._current.pop(model_id, None)
-                continue
-            serving = self._current.get(model_id)
-            if serving is None or serving.number == model.current:  # None: deleted by another request just now
-                continue
-            try:
-                with self._loading:
-                    served = self._load(model, model.current)
-            except Exception as error:  # whatever it is, the old version serves on and the look for promotions goes on
-                faults[model.name] = f"version {model.current} cannot be loaded: {error}"
-                if faults[model.name] != self.faults.get(model.name):
-                    log.exception("%s: %s", model.name, faults[model.name])
-                continue
-            log.info("%s: version %d takes over from %d", model.name, served.number, serving.number)
-            self._current[model_id] = served
-        self.faults = faults
 
     def forget(self, model_id: str, number: int | None = None) -> None:
         """Drop a deleted version, or all of a deleted model's."""
@@ -122,14 +126,100 @@ class Registry:
             for key in [key for key in self._others if key[0] == model_id and number in {None, key[1]}]:
                 del self._others[key]
             if number is None:
-                self._current.pop(model_id, None)
+                self._drop(model_id)
+
+    def _load_current(self, model: Model) -> Served:
+        with self._loading:
+            if (served := self._current.get(model.id)) is None:
+                assert model.current is not None
+                served = self._load(model, model.current)
+                self._enter(served)
+        return served
+
+    def _load_other(self, model: Model, number: int) -> Served:
+        current = self._current.get(model.id)
+        if current is not None and current.number == number:
+            return current
+        key = (model.id, number)
+        with self._loading:
+            if (served := self._others.get(key)) is None:
+                served = self._others[key] = self._load(model, number)
+                self._models.setdefault(model.name, model)
+            self._others.move_to_end(key)
+            while len(self._others) > self._capacity:
+                self._others.popitem(last=False)
+        return served
+
+    def _enter(self, served: Served) -> None:
+        model = served.model
+        self._models[model.name] = model
+        self._current[model.id] = served
+        self._measures.current_version.labels(model.name).set(served.number)
+
+    def _drop(self, model_id: str) -> None:
+        self._current.pop(model_id, None)
+        for name in [name for name, model in self._models.items() if model.id == model_id]:
+            del self._models[name]
+            self._measures.current_version.remove(name)
+
+    def _refresh(self) -> None:
+        with self._database.read() as connection:
+            used = {model.id for model in list(self._models.values())}
+            present = {model.id: model for model in models.of_ids(connection, used)}
+        faults: dict[str, str] = {}
+        for model_id in used:
+            model = present.get(model_id)
+            if model is None or model.current is None:
+                with self._loading:
+                    self._drop(model_id)
+                continue
+            serving = self._current.get(model_id)
+            if serving is None or serving.number == model.current:  # None: of the model only others were asked for
+                continue
+            began = time.monotonic()
+            try:
+                with self._loading:
+                    served = self._load(model, model.current)
+            except Exception as error:  # whatever it is, the old version serves on and the look for promotions goes on
+                faults[model.name] = f"version {model.current} cannot be loaded: {error}"
+                if faults[model.name] != self.faults.get(model.name):
+                    self._measures.swap_failures.labels(model.name).inc()
+                    log.exception("%s: %s", model.name, faults[model.name])
+                continue
+            with self._loading:
+                if model_id in self._current:  # else it was deleted by a request meanwhile
+                    self._enter(served)
+            seconds = time.monotonic() - began
+            self._measures.swap_seconds.observe(seconds)
+            log.info("%s: version %d takes over from %d, %.2f s", model.name, served.number, serving.number, seconds)
+        self.faults = faults
 
     def _watch(self) -> None:
+        try:
+            self._preload()
+        finally:
+            self._preloaded.set()
         while not self._stopped.wait(self._watch_seconds):
             try:
                 self.refresh()
             except SQLAlchemyError as error:  # away for a while; what is loaded goes on serving
                 log.warning("promotions cannot be looked for: %s", error)
+
+    def _preload(self) -> None:
+        """Load some models before they are asked for; what cannot be loaded says so when it is."""
+        try:
+            with self._database.read() as connection:
+                likely = models.lately_taught(connection, limit=self._capacity)
+        except SQLAlchemyError as error:
+            log.warning("no version is loaded beforehand: %s", error)
+            return
+        for model in likely:
+            if self._stopped.is_set():
+                return
+            try:
+                self._load_current(model)
+            except Exception:
+                log.exception("%s: version %s is not loaded beforehand", model.name, model.current)
 
     def _load(self, model: Model, number: int) -> Served:
         with self._database.read() as connection:
@@ -137,4 +227,7 @@ class Registry:
         with tempfile.TemporaryDirectory(prefix="accrete-version-") as folder:
             for name, file in version.files.items():
                 self._blobs.fetch(file.sha256, Path(folder) / name)
-            return Served(model.id, number, load_version(Path(folder)))
+            loaded = [load_version(Path(folder)) for _ in self._devices]  # a copy of the weights for each
+        plans = [self._planner.plan(one, device) for one, device in zip(loaded, self._devices, strict=True)]
+        batcher = Batcher(f"{model.name} version {number}", tuple(plans))
+        return Served(model, number, loaded[0].labels, batcher)

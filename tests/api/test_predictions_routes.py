@@ -123,7 +123,7 @@ def test_many_at_once_each_get_their_own_answer(http, model):
         thread.start()
     for thread in threads:
         thread.join()
-    assert answers == expected
+    assert answers == {seed: approximately(predictions) for seed, predictions in expected.items()}
 
 
 # What is refused
@@ -339,7 +339,7 @@ def test_promotions_under_load_cost_no_answer_and_mix_no_versions(http, world, t
     assert {answer.status_code for answer in answers} == {200}
     bodies = [answer.json() for answer in answers]
     assert {body["version"] for body in bodies} == {1, 2}
-    assert all(body["predictions"] == expected[body["version"]] for body in bodies)
+    assert all(body["predictions"] == approximately(expected[body["version"]]) for body in bodies)
 
 
 def test_a_damaged_version_leaves_the_old_one_in_service_and_is_seen(http, world):

@@ -35,14 +35,19 @@ class EvaluationTransform:
             raise ValueError(f"standard deviations are positive, got {self.std}")
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """uint8 [batch, channels, h, w] to float32 (value / 255 − mean) / std, on the device of the pixels."""
-        if pixels.dtype != torch.uint8 or pixels.ndim != 4 or pixels.shape[1] != self.channels:
+        """Pixels [batch, channels, h, w] to float32 (value − mean) / std, on the device of the pixels.
+
+        A value is uint8 / 255, or float32 that was so divided before.
+        """
+        if pixels.dtype not in {torch.uint8, torch.float32} or pixels.ndim != 4 or pixels.shape[1] != self.channels:
             raise ValueError(
-                f"expected uint8 pixels [batch, {self.channels}, h, w], got {pixels.dtype} {list(pixels.shape)}"
+                f"expected uint8 or float32 pixels [batch, {self.channels}, h, w], got {pixels.dtype} "
+                f"{list(pixels.shape)}"
             )
         mean = torch.tensor(self.mean, device=pixels.device).view(1, -1, 1, 1)
         std = torch.tensor(self.std, device=pixels.device).view(1, -1, 1, 1)
-        return (pixels.to(torch.float32) / 255 - mean) / std
+        values = pixels.to(torch.float32) / 255 if pixels.dtype == torch.uint8 else pixels
+        return (values - mean) / std
 
     def to_json(self) -> dict[str, Any]:
         """The record kept in version.json."""

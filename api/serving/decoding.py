@@ -1,0 +1,102 @@
+"""Image files to pixels, beside the event loop, on a bounded number of threads."""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+
+from api.serving.lanes import late
+from api.serving.measures import Measures
+from storage.errors import AccreteError, ImageUnreadable
+from trainer.networks.pictures import Form, ImageRejected
+
+log = logging.getLogger(__name__)
+
+PIECE = 8  # images of a request that one thread decodes; larger requests use several threads
+
+
+class Decoders:
+    """A pool of threads; Pillow lets go of the interpreter while it decodes."""
+
+    def __init__(self, *, max_pixels: int, measures: Measures) -> None:
+        """As many threads as processors, started when they are needed."""
+        self._max_pixels, self._measures = max_pixels, measures
+        self._pool = ThreadPoolExecutor(os.cpu_count() or 2, "decoder")
+
+    def stop(self) -> None:
+        """Finish what was begun."""
+        self._pool.shutdown()
+
+    def decode(
+        self, files: Sequence[bytes], form: Form, deadline: float, done: Callable[[Tensor | Exception], None]
+    ) -> None:
+        """Call ``done``, on one of the threads, with uint8 pixels [n, channels, size, size], or why there are none.
+
+        The images lie channels-last in memory, as they are computed. After ``deadline``, of time.monotonic(), no more
+        of them are decoded.
+        """
+        decoding = Decoding(self, files, form, deadline, done)
+        for start in range(0, len(files), PIECE):
+            self._pool.submit(decoding.decode, start)
+
+    def row(self, data: bytes, form: Form, position: int) -> bytes:
+        """A packed image; raises `ImageUnreadable` that names its position in the request."""
+        try:
+            with self._measures.decode_seconds.time():
+                return form.row(data, max_pixels=self._max_pixels)
+        except ImageRejected as rejected:
+            raise ImageUnreadable(
+                f"Image {position} (counted from 0) cannot be read: {rejected}. Send JPEG, PNG, WebP, BMP or GIF.",
+                image=position,
+            ) from rejected
+
+
+class Decoding:
+    """A request's images on their way into one block of memory; whoever decodes the last of them says so."""
+
+    def __init__(
+        self,
+        decoders: Decoders,
+        files: Sequence[bytes],
+        form: Form,
+        deadline: float,
+        done: Callable[[Tensor | Exception], None],
+    ) -> None:
+        """Make room for them."""
+        self._decoders, self._files, self._form, self._deadline, self._done = decoders, files, form, deadline, done
+        self._block = bytearray(len(files) * form.row_bytes)
+        self._lock = threading.Lock()
+        self._left = len(range(0, len(files), PIECE))
+        self._fault: Exception | None = None
+
+    def decode(self, start: int) -> None:
+        """Decode the images from there on; after a fault nothing more needs to be."""
+        length = self._form.row_bytes
+        try:
+            for position in range(start, min(start + PIECE, len(self._files))):
+                if self._fault is not None:
+                    break
+                if time.monotonic() >= self._deadline:
+                    raise late()
+                row = self._decoders.row(self._files[position], self._form, position)
+                self._block[position * length : (position + 1) * length] = row
+        except AccreteError as error:
+            self._fault = error
+        except Exception as error:  # handed to who waits for it, as what is wrong with the image is
+            log.exception("decoding failed")
+            self._fault = error
+        with self._lock:
+            self._left -= 1
+            is_last = self._left == 0
+        if is_last:
+            self._done(self._fault if self._fault is not None else self._pixels())
+
+    def _pixels(self) -> Tensor:
+        form = self._form
+        packed = torch.frombuffer(self._block, dtype=torch.uint8)
+        return packed.view(-1, form.image_size, form.image_size, form.channels).permute(0, 3, 1, 2)
