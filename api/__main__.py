@@ -1,7 +1,8 @@
 """`python -m api`: serve until SIGTERM or SIGINT; readiness goes red first, streams end, requests in flight finish."""
 
-import logging
+import argparse
 import signal
+import socket
 import sys
 from types import FrameType
 
@@ -10,6 +11,8 @@ from fastapi import FastAPI
 
 from api.app import create_app
 from api.guard import Unguarded, check
+from api.workers import Workers
+from storage.logs import configure
 from storage.settings import Settings
 
 GRACE_SECONDS = 10
@@ -33,24 +36,36 @@ class Server(uvicorn.Server):
 
 
 def main() -> None:
-    """Serve on the configured address."""
+    """Serve on the configured address, by as many processes as are configured."""
+    arguments = _arguments()
     settings = Settings()
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    try:
-        check(settings)
-    except Unguarded as error:
-        sys.exit(f"error: {error}")
-    app = create_app(settings)
+    configure(settings)
+    if arguments.worker is None:
+        try:
+            check(settings)
+        except Unguarded as error:
+            sys.exit(f"error: {error}")
+        if settings.api_workers > 1:
+            sys.exit(Workers(settings).run())
+    app = create_app(settings, worker=arguments.worker or 0)
     config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
-        log_level=settings.log_level,
+        log_config=None,  # `configure` has said how
         access_log=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
         server_header=False,
     )
-    Server(app, config).run()
+    inherited = None if arguments.descriptor is None else [socket.socket(fileno=arguments.descriptor)]
+    Server(app, config).run(inherited)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m api", description="Serve; settings are ACCRETE_… variables.")
+    parser.add_argument("--worker", type=int, help="position among the processes that share a port")
+    parser.add_argument("--descriptor", type=int, help="the listening socket they share, as it was inherited")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import Connection
 from starlette.exceptions import HTTPException
 
+from api.observing import is_prediction
 from api.problems import status_of
 from api.service import Service, ServiceDep
 from storage import audit, batches, images, increments, keys, models, predictions
@@ -32,7 +33,7 @@ from storage.settings import is_this_machine
 
 ADMIN, TRAIN, PREDICT = Scope.ADMIN, Scope.TRAIN, Scope.PREDICT
 
-# What a key needs for each route; `check_routes` lets no route of /v1 be left out. Looking is for whoever predicts,
+# What a key needs for each route; `check_routes` lets none of theirs be left out. Looking is for whoever predicts,
 # but for the images themselves: they are what teams upload, not what their customers should see.
 SCOPES: Mapping[str, Scope] = {
     "GET /v1/strategies": PREDICT,
@@ -68,7 +69,18 @@ SCOPES: Mapping[str, Scope] = {
     "GET /v1/models/{name}/predictions": PREDICT,
     "GET /v1/predictions/{prediction_id}": PREDICT,
     "GET /v1/audit": ADMIN,
+    "GET /metrics": PREDICT,
+    "GET /v2": PREDICT,
+    "POST /v2/repository/index": PREDICT,
+    "GET /v2/models/{name}": PREDICT,
+    "GET /v2/models/{name}/ready": PREDICT,
+    "POST /v2/models/{name}/infer": PREDICT,
+    "GET /v2/models/{name}/versions/{number}": PREDICT,
+    "GET /v2/models/{name}/versions/{number}/ready": PREDICT,
+    "POST /v2/models/{name}/versions/{number}/infer": PREDICT,
 }
+_OF_NO_MODEL = {"GET /v1/strategies", "GET /v2"}  # what says nothing about any model, for keys of one model too
+_READING = {"POST /v2/repository/index"}  # changes nothing, whatever its method
 _PROXIED = ("forwarded", "x-forwarded-for", "via")
 
 bearer = HTTPBearer(
@@ -96,9 +108,9 @@ async def access(
                 retry_after=math.ceil(seconds),
             )
         _check_scope(key, route)
-        if key.model_id is not None:
+        if key.model_id is not None and not _is_own_model(service, key, request.path_params):
             await run_in_threadpool(_check_model, service, key, request.path_params)
-    if request.method in {"GET", "HEAD"} or route.endswith("/predictions"):
+    if request.method in {"GET", "HEAD"} or is_prediction(route) or route in _READING:
         yield
         return
     number = await run_in_threadpool(_begin, service, request, key, route)
@@ -161,8 +173,14 @@ def _check_scope(key: Key, route: str) -> None:
     if not key.allows(needed):
         held = ", ".join(sorted(key.scopes))
         raise Forbidden(f"This needs a key of scope {needed.value!r}; the key {key.name!r} has {held}.")
-    if key.model_id is not None and "{" not in route and route != "GET /v1/strategies":
+    if key.model_id is not None and "{" not in route and route not in _OF_NO_MODEL:
         raise Forbidden(f"The key {key.name!r} is for one model only: ask for what is under /v1/models/NAME.")
+
+
+def _is_own_model(service: Service, key: Key, parameters: Mapping[str, Any]) -> bool:
+    """Whether all that a path names is the key's own model, as far as can be told without the database."""
+    known = service.engine.registry.known(parameters["name"]) if parameters.keys() == {"name"} else None
+    return known is not None and known.id == key.model_id
 
 
 def _check_model(service: Service, key: Key, parameters: Mapping[str, Any]) -> None:

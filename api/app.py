@@ -10,7 +10,21 @@ from prometheus_client import CollectorRegistry
 from api import openapi, problems
 from api.access import access, check_routes
 from api.keyring import KeyRing
-from api.routes import audit, batches, events, health, images, increments, models, predictions, strategies, versions
+from api.observing import Observer
+from api.routes import (
+    audit,
+    batches,
+    events,
+    health,
+    images,
+    increments,
+    inference,
+    metrics,
+    models,
+    predictions,
+    strategies,
+    versions,
+)
 from api.service import Service
 from api.serving.engine import Engine
 from api.serving.measures import Measures
@@ -22,12 +36,15 @@ from storage.database import Database
 from storage.errors import Forbidden, RateLimited, Unauthenticated
 from storage.settings import Settings
 
-GUARDED = (models, strategies, batches, images, increments, events, versions, predictions, audit)
+GUARDED = (models, strategies, batches, images, increments, events, versions, predictions, audit, metrics)
 REFUSALS = (Unauthenticated, Forbidden, RateLimited)
 
 
-def build_service(settings: Settings) -> Service:
-    """Everything a request works with; started by the application's lifespan."""
+def build_service(settings: Settings, *, worker: int = 0) -> Service:
+    """Everything a request works with; started by the application's lifespan.
+
+    ``worker`` is the position among the processes that share the port.
+    """
     database, blobs = Database(settings.database), open_blobs(settings.blobs)
     measures = Measures(CollectorRegistry())
     return Service(
@@ -36,18 +53,18 @@ def build_service(settings: Settings) -> Service:
         blobs=blobs,
         broker=celery_app(settings),
         measures=measures,
-        engine=Engine(settings, database=database, blobs=blobs, measures=measures),
+        engine=Engine(settings, worker=worker, database=database, blobs=blobs, measures=measures),
         recorder=Recorder(database, measures, share=settings.record_share),
         keyring=KeyRing(database, watch_seconds=settings.watch_seconds),
     )
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The REST service."""
+def create_app(settings: Settings, *, worker: int = 0) -> FastAPI:
+    """The REST service, by the process at position ``worker`` of those that share its port."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        service = build_service(settings)
+        service = build_service(settings, worker=worker)
         clear_abandoned(settings)
         service.engine.start()
         service.recorder.start()
@@ -66,11 +83,14 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
     )
     app.add_middleware(BodyLimit, settings=settings)
+    app.add_middleware(Observer)
     problems.install(app)
     openapi.install(app, keys_needed=settings.keys_needed)
     guarded = [module.router for module in GUARDED]
-    check_routes(guarded)
+    check_routes([*guarded, inference.router])
     for router in guarded:
         app.include_router(router, dependencies=[Depends(access)], responses=problems.problems(*REFUSALS))
+    app.include_router(inference.router, dependencies=[Depends(access)], responses=problems.protocol_errors(*REFUSALS))
+    app.include_router(inference.probes)
     app.include_router(health.router)
     return app

@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from fastapi import FastAPI
+from pydantic import BaseModel
 
-from api.problems import MEDIA_TYPE, SCHEMA, Problem
+from api.problems import MEDIA_TYPE, SCHEMA, Problem, is_protocol
+from api.schemas.inference import InferIn
 
 EVENT_STREAM = "text/event-stream"
 
@@ -21,8 +23,12 @@ def install(app: FastAPI, *, keys_needed: bool) -> None:
         document = describe()
         schemas = document["components"]["schemas"]
         schemas["Problem"] = Problem.model_json_schema()
+        schemas |= _with_parts(InferIn)
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)
+        for path, operations in document["paths"].items():
+            for operation in operations.values() if is_protocol(path) else ():
+                operation["responses"].pop("422", None)  # the protocol's errors have another status, and are declared
         for operation in _operations(document):
             if "security" in operation and not keys_needed and {} not in operation["security"]:
                 operation["security"].insert(0, {})
@@ -35,6 +41,12 @@ def install(app: FastAPI, *, keys_needed: bool) -> None:
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _with_parts(model: type[BaseModel]) -> dict[str, Any]:
+    """Schemas of a body that a route reads by itself, and of what it consists of, by name."""
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    return {**schema.pop("$defs", {}), model.__name__: schema}
 
 
 def _operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:

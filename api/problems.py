@@ -16,6 +16,7 @@ from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from api.schemas.inference import ErrorOut
 from storage import errors
 from storage.errors import AccreteError
 
@@ -63,6 +64,21 @@ def problems(*kinds: type[AccreteError]) -> dict[int | str, dict[str, Any]]:
     }
 
 
+def protocol_errors(*kinds: type[AccreteError]) -> dict[int | str, dict[str, Any]]:
+    """The same for routes of the Open Inference Protocol, whose errors have a form of their own."""
+    answered = {int(status): names for status, names in problems(*kinds, errors.Invalid).items()}
+    invalid = answered.pop(HTTPStatus.UNPROCESSABLE_ENTITY)
+    return {
+        status: {"model": ErrorOut, "description": names["description"]}
+        for status, names in {**answered, int(HTTPStatus.BAD_REQUEST): invalid}.items()
+    }
+
+
+def is_protocol(path: str) -> bool:
+    """Whether a path is the Open Inference Protocol's."""
+    return path == "/v2" or path.startswith("/v2/")
+
+
 class ProblemResponse(JSONResponse):
     """A problem document; escaped to ASCII, since it may quote what is no Unicode (JSON can name lone surrogates)."""
 
@@ -99,20 +115,24 @@ def _kebab(name: str) -> str:
 
 
 def _problem(
-    status: int, kind: str, detail: str, *, headers: dict[str, str] | None = None, **extra: Any
-) -> ProblemResponse:
+    request: Request, status: int, kind: str, detail: str, *, headers: dict[str, str] | None = None, **extra: Any
+) -> JSONResponse:
+    """The error in the form that the path asks for."""
+    if is_protocol(request.scope["path"]):
+        status = HTTPStatus.BAD_REQUEST if status == HTTPStatus.UNPROCESSABLE_ENTITY else HTTPStatus(status)
+        return JSONResponse(ErrorOut(error=detail).model_dump(), status_code=status, headers=headers)
     title = HTTPStatus(status).phrase
     body = {"type": f"urn:accrete:problem:{kind}", "title": title, "status": status, "detail": detail}
     return ProblemResponse(body | extra, status_code=status, headers=headers)
 
 
-async def _domain(request: Request, error: Exception) -> ProblemResponse:
+async def _domain(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, AccreteError)
     status = status_of(type(error))
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("%s %s: %s", request.method, request.url.path, error)
     extra = {name: value for name, value in error.extra.items() if value is not None}
-    return _problem(status, _kebab(type(error).__name__), error.detail, headers=_headers(error), **extra)
+    return _problem(request, status, _kebab(type(error).__name__), error.detail, headers=_headers(error), **extra)
 
 
 def _headers(error: AccreteError) -> dict[str, str] | None:
@@ -124,11 +144,11 @@ def _headers(error: AccreteError) -> dict[str, str] | None:
     return None
 
 
-async def _validation(_request: Request, error: Exception) -> ProblemResponse:
+async def _validation(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     faults = [{"field": _field(fault["loc"]), "message": fault["msg"]} for fault in error.errors()]
     detail = "; ".join(f"{fault['field']}: {fault['message']}" for fault in faults)
-    return _problem(HTTPStatus.UNPROCESSABLE_ENTITY, "request-invalid", detail, errors=faults)
+    return _problem(request, HTTPStatus.UNPROCESSABLE_ENTITY, "request-invalid", detail, errors=faults)
 
 
 def _field(location: Sequence[int | str]) -> str:
@@ -136,16 +156,18 @@ def _field(location: Sequence[int | str]) -> str:
     return ".".join(named) or str(location[0] if location else "request")
 
 
-async def _http(request: Request, error: Exception) -> ProblemResponse:
+async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     if isinstance(error.__cause__, AccreteError | ClientDisconnect):  # FastAPI's reading of a JSON body hides them
         return await (_domain if isinstance(error.__cause__, AccreteError) else _gone)(request, error.__cause__)
     if error.status_code == HTTPStatus.BAD_REQUEST and isinstance(error.__cause__, UnicodeError | RecursionError):
         why = "it is nested too deeply" if isinstance(error.__cause__, RecursionError) else "it is no UTF-8"
-        return _problem(HTTPStatus.UNPROCESSABLE_ENTITY, "request-invalid", f"The body cannot be read as JSON: {why}.")
+        return _problem(
+            request, HTTPStatus.UNPROCESSABLE_ENTITY, "request-invalid", f"The body cannot be read as JSON: {why}."
+        )
     kind = _kebab(HTTPStatus(error.status_code).phrase.title().replace(" ", "").replace("-", ""))
     headers = dict(error.headers) if error.headers else None
-    return _problem(error.status_code, kind, str(error.detail), headers=headers)
+    return _problem(request, error.status_code, kind, str(error.detail), headers=headers)
 
 
 def _is_full(error: BaseException | None) -> bool:
@@ -159,22 +181,27 @@ def _is_full(error: BaseException | None) -> bool:
     return False
 
 
-async def _gone(request: Request, _error: Exception) -> ProblemResponse:
+async def _gone(request: Request, _error: Exception) -> JSONResponse:
     log.info("%s %s: the client went away in the middle of its request", request.method, request.url.path)
-    return _problem(HTTPStatus.BAD_REQUEST, "request-incomplete", "The request ended before its body was complete.")
+    return _problem(
+        request, HTTPStatus.BAD_REQUEST, "request-incomplete", "The request ended before its body was complete."
+    )
 
 
-async def _unfit(request: Request, error: Exception) -> ProblemResponse:
+async def _unfit(request: Request, error: Exception) -> JSONResponse:
     log.warning("%s %s: %s", request.method, request.url.path, error)
     detail = "A value in the request does not fit into the database, such as a text that holds a NUL character."
-    return _problem(HTTPStatus.UNPROCESSABLE_ENTITY, "value-unfit", detail)
+    return _problem(request, HTTPStatus.UNPROCESSABLE_ENTITY, "value-unfit", detail)
 
 
-async def _unexpected(request: Request, error: Exception) -> ProblemResponse:
+async def _unexpected(request: Request, error: Exception) -> JSONResponse:
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
     if _is_full(error):
         detail = "The service has no disk space left, so nothing was stored: free some, then send the request again."
-        return _problem(HTTPStatus.INSUFFICIENT_STORAGE, "storage-full", detail)
+        return _problem(request, HTTPStatus.INSUFFICIENT_STORAGE, "storage-full", detail)
     return _problem(
-        HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "The service failed to answer; the log says why. Try again later."
+        request,
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "internal",
+        "The service failed to answer; the log says why. Try again later.",
     )

@@ -6,7 +6,7 @@ What a worker does with them – claim, renew, end – is in `storage.leases`.
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from storage import batches, events, rows, versions
 from storage.admission import check_classes
@@ -17,7 +17,7 @@ from storage.errors import (
     IncrementNotFound,
     IncrementNotRetryable,
 )
-from storage.tables import attempts, increments
+from storage.tables import attempts, increments, models
 from storage.tables import batches as batches_table
 
 UNFINISHED = (IncrementStatus.QUEUED, IncrementStatus.RUNNING)
@@ -194,3 +194,21 @@ def _lock(connection: Connection, increment_id: str) -> Increment:
     query = select(increments).where(increments.c.id == increment_id).with_for_update()
     row = connection.execute(query).mappings().one_or_none()
     return rows.increment(row) if row is not None else get(connection, increment_id)
+
+
+def counts(connection: Connection) -> dict[IncrementStatus, int]:
+    """Increments by state; states without any are left out."""
+    query = select(increments.c.status, func.count()).group_by(increments.c.status)
+    return {IncrementStatus(status): count for status, count in connection.execute(query)}
+
+
+def speeds(connection: Connection) -> dict[str, float]:
+    """Images a second that running increments last reported to learn from, by name of the model."""
+    query = (
+        select(models.c.name, increments.c.progress)
+        .join(models, models.c.id == increments.c.model_id)
+        .where(increments.c.status == IncrementStatus.RUNNING)
+        .where(increments.c.progress.is_not(None))
+    )
+    found = {name: (progress or {}).get("images_per_second") for name, progress in connection.execute(query)}
+    return {name: float(speed) for name, speed in found.items() if speed is not None}

@@ -53,6 +53,22 @@ def page(connection: Connection, model: Model, *, limit: int, cursor: str | None
     return rows.page(connection, query, key=versions.c.number, read=rows.version, limit=limit, cursor=cursor)
 
 
+def numbers(connection: Connection, model: Model) -> list[int]:
+    """The numbers of a model's versions, ascending."""
+    query = select(versions.c.number).where(versions.c.model_id == model.id).where(versions.c.deleted_at.is_(None))
+    return list(connection.scalars(query.order_by(versions.c.number)))
+
+
+def all_numbers(connection: Connection) -> list[tuple[Model, int | None]]:
+    """Every version of every model by name and number; a model without any comes once, with None."""
+    found: dict[str, list[int | None]] = {}
+    query = select(versions.c.model_id, versions.c.number).where(versions.c.deleted_at.is_(None))
+    for model_id, number in connection.execute(query.order_by(versions.c.number)):
+        found.setdefault(model_id, []).append(number)
+    everyone = connection.execute(select(models).order_by(models.c.name)).mappings()
+    return [(model, number) for model in map(rows.model, everyone) for number in found.get(model.id, [None])]
+
+
 def lineage(connection: Connection, model: Model, number: int | None) -> tuple[Version, ...]:
     """A version's line of ancestors from the first task on, itself last, deleted ones included; empty for None."""
     query = select(versions).where(versions.c.model_id == model.id)

@@ -3,9 +3,10 @@
 Two threads: one increment at a time takes one of them for as long as it runs, the other always answers the canary.
 """
 
-from celery.signals import celeryd_after_setup, worker_ready, worker_shutting_down
+from celery.signals import celeryd_after_setup, setup_logging, worker_ready, worker_shutting_down
 
 from storage.broker import celery_app
+from storage.logs import configure
 from storage.settings import Settings
 from trainer.worker import Worker
 
@@ -13,6 +14,11 @@ settings = Settings()
 app = celery_app(settings)
 app.conf.imports = ("trainer.tasks",)
 worker = Worker(settings, app)
+
+
+@setup_logging.connect
+def _log(**_: object) -> None:
+    configure(settings)  # instead of Celery's own
 
 
 @celeryd_after_setup.connect

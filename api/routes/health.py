@@ -25,16 +25,23 @@ async def live() -> HealthOut:
 @router.get("/readyz", responses={503: {"model": HealthOut, "description": "Not ready; checks say why."}})
 async def ready(response: Response, service: ServiceDep) -> HealthOut:
     """Tell whether requests can be served: database, broker, and the versions in service; no model is needed."""
+    is_ready, checks = await readiness(service)
+    response.status_code = 200 if is_ready else 503
+    return HealthOut(status=OK if is_ready else "unavailable", checks=checks)
+
+
+async def readiness(service: Service) -> tuple[bool, dict[str, str]]:
+    """Whether requests can be served, and what each check found."""
     try:
         with anyio.fail_after(CHECK_SECONDS):
             checks = await anyio.to_thread.run_sync(_check, service, abandon_on_cancel=True)
     except TimeoutError:
         checks = {"service": f"no answer from database and broker within {CHECK_SECONDS:g} s"}
+    if not service.engine.registry.is_warm:
+        checks["versions"] = "being loaded"
     if service.draining.is_set():
         checks["service"] = "shutting down"
-    is_ready = all(state == OK for name, state in checks.items() if not name.startswith("model "))
-    response.status_code = 200 if is_ready else 503
-    return HealthOut(status=OK if is_ready else "unavailable", checks=checks)
+    return all(state == OK for name, state in checks.items() if not name.startswith("model ")), checks
 
 
 def _check(service: Service) -> dict[str, str]:

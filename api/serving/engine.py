@@ -45,10 +45,12 @@ class Answer:
 class Engine:
     """Admits requests, has their images decoded on threads and computed in minibatches with those of others."""
 
-    def __init__(self, settings: Settings, *, database: Database, blobs: BlobStore, measures: Measures) -> None:
+    def __init__(
+        self, settings: Settings, *, worker: int, database: Database, blobs: BlobStore, measures: Measures
+    ) -> None:
         """Serve what is promoted; `start` begins to look for it."""
         self._settings = settings
-        devices = serving_devices(settings.serving_devices)
+        devices = own_devices(serving_devices(settings.serving_devices), worker, of=settings.api_workers)
         share = (os.cpu_count() or 2) // (2 * settings.api_workers * len(devices))
         threads = settings.serving_threads or max(share, 1)
         self.registry = Registry(
@@ -69,7 +71,6 @@ class Engine:
             wait_seconds=settings.minibatch_wait_seconds,
             measures=measures,
         )
-        measures.queue_images.set_function(self._lanes.depth)
 
     def start(self) -> None:
         """Load what is most likely asked for, and look for promotions."""
@@ -157,3 +158,8 @@ def serving_devices(wanted: str) -> list[torch.device]:
         count = torch.cuda.device_count()
         return [torch.device("cuda", index) for index in range(count)] or [torch.device("cpu")]
     return [torch.device(name.strip()) for name in wanted.split(",")]
+
+
+def own_devices(devices: Sequence[torch.device], worker: int, *, of: int) -> list[torch.device]:
+    """Those that fall to one of several processes: no GPU holds more copies than there are processes for it."""
+    return list(devices[worker::of]) or [devices[worker % len(devices)]]

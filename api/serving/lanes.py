@@ -117,6 +117,7 @@ class Lanes:
             batcher = ticket.batcher
             batcher.coming -= ticket.images
             batcher.waiting.append(ticket)
+            self._measures.queue_images.inc(ticket.images)
             self._ready[batcher] = None
             self._changed.notify()
 
@@ -138,11 +139,6 @@ class Lanes:
             self._changed.notify_all()
         for thread in self._lanes:
             thread.join()
-
-    def depth(self) -> int:
-        """Images that wait, over all versions."""
-        with self._changed:
-            return sum(batcher.depth for batcher in self._ready)
 
     def _work(self, lane: int, threads: int) -> None:
         torch.set_num_threads(threads)
@@ -183,6 +179,7 @@ class Lanes:
         images, now = 0, time.monotonic()
         while batcher.waiting and (not taken or images + batcher.waiting[0].images <= self._minibatch):
             ticket = batcher.waiting.popleft()
+            self._measures.queue_images.dec(ticket.images)
             if ticket.answer.done():
                 continue
             if ticket.deadline <= now:

@@ -10,6 +10,7 @@ class Measures:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         """Make them and enter them into ``registry``."""
+        self.registry = registry
         self.queue_images = Gauge(
             "accrete_queue_images", "Images that wait to be computed.", registry=registry, multiprocess_mode="livesum"
         )

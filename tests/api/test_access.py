@@ -11,6 +11,7 @@ from fastapi import APIRouter
 
 from api.access import SCOPES, check_routes
 from api.app import GUARDED
+from api.routes import inference
 from api.client import Client
 from api.connection import Forbidden, RateLimited, Unauthenticated
 from api.keyring import Bucket
@@ -67,6 +68,15 @@ def asked(world: World, route: str, headers: dict[str, str]) -> httpx.Response:
     return world.http.request(method, path.format(**PATHS), headers=headers)
 
 
+def refusal(answer: httpx.Response, route: str, status: int, kind: str) -> str:
+    """What a refused request is told, in the form that its route has for errors."""
+    if " /v2" not in route:
+        return str(problem(answer, status, kind)["detail"])
+    assert answer.status_code == status
+    assert list(answer.json()) == ["error"]
+    return str(answer.json()["error"])
+
+
 @pytest.fixture(scope="module")
 def no_good(guarded: World) -> dict[str, str]:
     """What a request may bring in place of a key."""
@@ -83,7 +93,7 @@ def no_good(guarded: World) -> dict[str, str]:
 def test_nothing_is_told_without_a_good_key(guarded: World, no_good: dict[str, str], route: str, key: str):
     before = len(log(guarded))
     answer = asked(guarded, route, {"Authorization": no_good[key]})
-    problem(answer, 401, "unauthenticated")
+    refusal(answer, route, 401, "unauthenticated")
     assert answer.headers["WWW-Authenticate"] == "Bearer"
     assert len(log(guarded)) == before
 
@@ -95,22 +105,22 @@ def test_a_key_opens_what_its_scope_is_for_and_nothing_else(guarded: World, rout
     if scope in {SCOPES[route], Scope.ADMIN}:
         assert answer.status_code not in {401, 403}, answer.text
     else:
-        body = problem(answer, 403, "forbidden")
-        assert f"needs a key of scope '{SCOPES[route]}'" in body["detail"]
+        assert f"needs a key of scope '{SCOPES[route]}'" in refusal(answer, route, 403, "forbidden")
 
 
 def test_every_route_has_a_scope_or_the_service_does_not_start():
-    check_routes(module.router for module in GUARDED)
+    routers = [*(module.router for module in GUARDED), inference.router]
+    check_routes(routers)
     forgotten = APIRouter(prefix="/v1")
     forgotten.add_api_route("/secrets", lambda: None)
     with pytest.raises(AssertionError, match="GET /v1/secrets"):
-        check_routes([*(module.router for module in GUARDED), forgotten])
+        check_routes([*routers, forgotten])
     with pytest.raises(AssertionError, match="GET /v1/strategies"):
-        check_routes(module.router for module in GUARDED[2:])
+        check_routes(routers[2:])
 
 
 def test_probes_and_the_description_need_no_key(guarded: World):
-    for path in ("/livez", "/readyz", "/openapi.json"):
+    for path in ("/livez", "/readyz", "/openapi.json", "/v2/health/live", "/v2/health/ready"):
         assert httpx.get(f"{guarded.http.base_url}{path}").status_code == 200
 
 

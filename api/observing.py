@@ -1,0 +1,73 @@
+"""Every request gets an id, a line in the log and a place in the metrics."""
+
+import logging
+import re
+import time
+from uuid import uuid4
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from storage.logs import request_id
+
+HEADER = "X-Request-ID"
+NO_ROUTE = "none"  # of requests that no route takes: their paths are anybody's choice
+_ACCEPTED = re.compile(r"[A-Za-z0-9._~+/=:@-]{1,128}")
+_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+_FIRST_ERROR = 400
+
+log = logging.getLogger("api.requests")
+
+
+class Observer:
+    """ASGI middleware around everything else; counts in the `Measures` of the application's service."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Observe what ``app`` answers."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request under its own id, one that came with it or a new one."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        brought = Headers(scope=scope).get(HEADER, "")
+        own = brought if _ACCEPTED.fullmatch(brought) else uuid4().hex
+        mark = request_id.set(own)
+        status, began = 500, time.perf_counter()
+
+        async def answered(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)[HEADER] = own
+            await send(message)
+
+        try:
+            await self._app(scope, receive, answered)
+        finally:
+            self._note(scope, status, time.perf_counter() - began)
+            request_id.reset(mark)
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", NO_ROUTE)
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        measures = scope["app"].state.service.measures
+        measures.requests.labels(method, route, str(status)).inc()
+        measures.request_seconds.labels(route).observe(seconds)
+        # what changed or failed is told; what was only asked is counted, and told to who looks for it
+        is_remarkable = status >= _FIRST_ERROR or not (method in {"GET", "HEAD"} or is_prediction(route))
+        log.log(
+            logging.INFO if is_remarkable else logging.DEBUG,
+            "%s %s: %d in %.1f ms",
+            method,
+            scope["path"],
+            status,
+            1000 * seconds,
+            extra={"method": method, "route": route, "status": status, "seconds": round(seconds, 6)},
+        )
+
+
+def is_prediction(route: str) -> bool:
+    """Whether a route predicts: it changes nothing, and there are many of them."""
+    return route.endswith(("/predictions", "/infer"))

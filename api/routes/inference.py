@@ -1,0 +1,180 @@
+"""The Open Inference Protocol, version 2, under /v2: what Triton's clients and other servers' tools speak."""
+
+from importlib.metadata import version as release
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request, Response
+from fastapi.concurrency import run_in_threadpool
+
+from api import tensors
+from api.problems import protocol_errors
+from api.routes.health import readiness
+from api.routes.predictions import Deadline, recorded
+from api.schemas.inference import (
+    INPUT,
+    OUTPUT,
+    IndexEntryOut,
+    IndexIn,
+    InferOut,
+    MetadataOut,
+    ServerOut,
+    TensorOut,
+)
+from api.service import Service, ServiceDep
+from storage import models, versions
+from storage.domain import Model
+from storage.errors import (
+    DeadlineExceeded,
+    ImageUnreadable,
+    Invalid,
+    ModelNotFound,
+    NoVersionYet,
+    Overloaded,
+    TooLarge,
+    VersionNotFound,
+)
+from storage.tables import HIGHEST_INTEGER
+
+router = APIRouter(prefix="/v2", tags=["open inference protocol"])
+probes = APIRouter(prefix="/v2", tags=["open inference protocol"])
+
+EXTENSIONS = ["binary_tensor_data", "classification", "model_repository"]
+INLINE_BYTES = 1 << 16  # longer bodies are read beside the event loop
+RECORDED_CLASSES = 5
+FAILURES = protocol_errors(
+    ModelNotFound,
+    NoVersionYet,
+    VersionNotFound,
+    ImageUnreadable,
+    Invalid,
+    TooLarge,
+    Overloaded,
+    DeadlineExceeded,
+)
+BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": {"$ref": "#/components/schemas/InferIn"}},
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        },
+    }
+}
+Number = Annotated[int, Path(ge=1, le=HIGHEST_INTEGER, description="Version.")]
+
+
+@probes.get("/health/live")
+async def server_live() -> Response:
+    """Tell that the process answers."""
+    return Response()
+
+
+@probes.get("/health/ready", responses={503: {"description": "Not ready."}})
+async def server_ready(service: ServiceDep) -> Response:
+    """Tell whether requests can be served; /readyz says why not."""
+    is_ready, _ = await readiness(service)
+    return Response(status_code=200 if is_ready else 503)
+
+
+@router.get("", responses=protocol_errors())
+async def server_metadata() -> ServerOut:
+    """Describe the server."""
+    return ServerOut(name="accrete", version=release("accrete"), extensions=EXTENSIONS)
+
+
+@router.post("/repository/index", responses=protocol_errors(Invalid))
+def repository_index(service: ServiceDep, body: IndexIn | None = None) -> list[IndexEntryOut]:
+    """List every version of every model; each can be asked for, whether or not it is in service."""
+    faults = service.engine.registry.faults
+    entries = []
+    with service.database.read() as connection:
+        for model, number in versions.all_numbers(connection):
+            reason = faults.get(model.name, "") if number == model.current else ""
+            reason = reason or ("" if number is not None else "no version yet")
+            state = "UNAVAILABLE" if reason else "READY"
+            entries.append(IndexEntryOut(name=model.name, version=str(number or ""), state=state, reason=reason))
+    return [entry for entry in entries if entry.state == "READY" or body is None or not body.ready]
+
+
+@router.get("/models/{name}", responses=FAILURES)
+def model_metadata(name: str, service: ServiceDep) -> MetadataOut:
+    """Describe a model by its version in service."""
+    return _metadata(service, name, None)
+
+
+@router.get("/models/{name}/versions/{number}", responses=FAILURES)
+def version_metadata(name: str, number: Number, service: ServiceDep) -> MetadataOut:
+    """Describe a version."""
+    return _metadata(service, name, number)
+
+
+@router.get("/models/{name}/ready", responses=FAILURES)
+def model_ready(name: str, service: ServiceDep) -> Response:
+    """Tell whether a model has a version in service."""
+    _metadata(service, name, None)
+    return Response()
+
+
+@router.get("/models/{name}/versions/{number}/ready", responses=FAILURES)
+def version_ready(name: str, number: Number, service: ServiceDep) -> Response:
+    """Tell whether a version can be asked."""
+    _metadata(service, name, number)
+    return Response()
+
+
+@router.post("/models/{name}/infer", openapi_extra=BODY, response_model=InferOut, responses=FAILURES)
+async def infer(name: str, request: Request, service: ServiceDep, deadline: Deadline = None) -> Response:
+    """Classify images by the version in service: FP32 pixels in 0 … 1, or image files as BYTES."""
+    return await _infer(name, None, request, service, deadline)
+
+
+@router.post("/models/{name}/versions/{number}/infer", openapi_extra=BODY, response_model=InferOut, responses=FAILURES)
+async def infer_by_version(
+    name: str, number: Number, request: Request, service: ServiceDep, deadline: Deadline = None
+) -> Response:
+    """Classify images by a version."""
+    return await _infer(name, number, request, service, deadline)
+
+
+async def _infer(name: str, number: int | None, request: Request, service: Service, deadline: float | None) -> Response:
+    body = await request.body()
+    limit = service.settings.max_request_bytes
+    if len(body) <= INLINE_BYTES and "content-encoding" not in request.headers:
+        question = tensors.read(body, request.headers, max_bytes=limit)
+    else:
+        question = await run_in_threadpool(tensors.read, body, request.headers, max_bytes=limit)
+    given = [seconds for seconds in (deadline, question.seconds) if seconds is not None]
+    seconds = min(given, default=None)
+    if question.files is not None:
+        answer = await service.engine.predict(name, question.files, version=number, seconds=seconds)
+    else:
+        assert question.pixels is not None
+        answer = await service.engine.compute(name, question.pixels, version=number, seconds=seconds)
+    record = await recorded(service, answer, answer.ranked(RECORDED_CLASSES), durable=False)
+    content, length = tensors.written(question, answer, model=name, record=record)
+    headers = {} if length is None else {tensors.HEADER: str(length)}
+    content, encoding = tensors.compressed(content, request.headers.get("accept-encoding", ""))
+    if encoding is not None:
+        headers |= {"Content-Encoding": encoding, "Vary": "Accept-Encoding"}
+    return Response(
+        content, headers=headers, media_type="application/json" if length is None else "application/octet-stream"
+    )
+
+
+def _metadata(service: Service, name: str, number: int | None) -> MetadataOut:
+    with service.database.read() as connection:
+        model: Model = models.get(connection, name)
+        if number is None and model.current is None:
+            raise NoVersionYet(f"Model {name!r} has no version yet.")
+        version = versions.get(connection, model, model.current if number is None else number)  # type: ignore[arg-type]
+        numbers = versions.numbers(connection, model)
+    labels = [label for task in version.tasks for label in task]
+    size = model.image_size
+    return MetadataOut(
+        name=name,
+        versions=[str(one) for one in numbers],
+        platform="pytorch",
+        inputs=[TensorOut(name=INPUT, datatype="FP32", shape=[-1, model.channels, size, size])],
+        outputs=[TensorOut(name=OUTPUT, datatype="FP32", shape=[-1, len(labels)])],
+        parameters={"labels": labels},
+    )

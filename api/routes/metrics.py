@@ -1,0 +1,55 @@
+"""What Prometheus scrapes."""
+
+from collections.abc import Iterable
+
+from fastapi import APIRouter
+from fastapi.responses import Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+from sqlalchemy.exc import SQLAlchemyError
+
+from api.service import Service, ServiceDep
+from api.workers import metrics_folder
+from storage import increments
+from storage.domain import IncrementStatus
+
+router = APIRouter(tags=["probes"])
+
+
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+def metrics(service: ServiceDep) -> Response:
+    """Metrics in the text format of Prometheus: of all processes of the API, and of the increments."""
+    gathered = CollectorRegistry()
+    if metrics_folder() is None:
+        gathered.register(service.measures.registry)
+    else:
+        MultiProcessCollector(gathered)  # type: ignore[no-untyped-call]
+    gathered.register(Increments(service))
+    return Response(generate_latest(gathered), media_type=CONTENT_TYPE_LATEST)
+
+
+class Increments(Collector):
+    """What the database says of them at the moment."""
+
+    def __init__(self, service: Service) -> None:
+        """Ask the service's database."""
+        self._database = service.database
+
+    def collect(self) -> Iterable[Metric]:
+        """Increments by state, and how fast those that run learn; nothing where the database is away."""
+        try:
+            with self._database.read() as connection:
+                counts = increments.counts(connection)
+                speeds = increments.speeds(connection)
+        except SQLAlchemyError:
+            return
+        states = GaugeMetricFamily("accrete_increments", "Increments by state.", labels=["state"])
+        for state in IncrementStatus:
+            states.add_metric([state.value], counts.get(state, 0))
+        yield states
+        speed = GaugeMetricFamily("accrete_training_images_per_second", "Speed of what trains now.", labels=["model"])
+        for model, images_per_second in speeds.items():
+            speed.add_metric([model], images_per_second)
+        yield speed

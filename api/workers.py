@@ -1,0 +1,102 @@
+"""Several processes of the API on one port: the first listens for all, starts them, and starts again what dies."""
+
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from types import FrameType
+
+from prometheus_client.multiprocess import mark_process_dead
+
+from api.processes import Backoff
+from storage.settings import Settings
+
+METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own variable: where processes leave their counts
+POLL_SECONDS = 0.1
+
+log = logging.getLogger(__name__)
+
+
+def metrics_folder() -> str | None:
+    """Where the processes that share the port leave their counts; None in a process that is alone."""
+    return os.environ.get(METRICS_FOLDER)
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A listening socket that children inherit."""
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listener = socket.socket(family, kind, protocol)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(address)
+    listener.listen(2048)
+    listener.set_inheritable(True)
+    return listener
+
+
+@dataclass
+class _Place:
+    """One of the processes, over all its restarts."""
+
+    process: subprocess.Popen[bytes]
+    started_at: float
+    backoff: Backoff = field(default_factory=Backoff)
+    restart_at: float | None = None
+
+
+class Workers:
+    """The parent of the API's processes; it answers no request itself."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Start them at `run`."""
+        self._count = settings.api_workers
+        self._listener = listening(settings.host, settings.port)
+        self._metrics = tempfile.mkdtemp(prefix="accrete-metrics-")
+        self._ending: int | None = None  # the signal that ends it
+
+    def run(self) -> int:
+        """Keep them running until SIGTERM or SIGINT, which they get too; 0 if all of them then ended well."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._end)
+        places = [_Place(self._start(index), time.monotonic()) for index in range(self._count)]
+        try:
+            while self._ending is None:
+                for index, place in enumerate(places):
+                    self._tend(index, place)
+                time.sleep(POLL_SECONDS)
+            self._listener.close()
+            for place in places:
+                if place.process.poll() is None:
+                    place.process.send_signal(self._ending)
+            return max(abs(place.process.wait()) for place in places if place.restart_at is None)
+        finally:
+            shutil.rmtree(self._metrics, ignore_errors=True)
+
+    def _end(self, number: int, _frame: FrameType | None) -> None:
+        self._ending = number
+
+    def _start(self, index: int) -> subprocess.Popen[bytes]:
+        descriptor = self._listener.fileno()
+        return subprocess.Popen(
+            [sys.executable, "-m", "api", "--worker", str(index), "--descriptor", str(descriptor)],
+            env={**os.environ, METRICS_FOLDER: self._metrics},
+            pass_fds=(descriptor,),
+        )
+
+    def _tend(self, index: int, place: _Place) -> None:
+        """Start a process again that has ended, after a pause that grows when it ends soon."""
+        now = time.monotonic()
+        if place.restart_at is None:
+            if (code := place.process.poll()) is None:
+                return
+            mark_process_dead(place.process.pid, self._metrics)  # type: ignore[no-untyped-call]
+            pause = place.backoff.after(now - place.started_at)
+            place.restart_at = now + pause
+            log.error("process %d of the API ended with %d; it starts again in %.1f s", index, code, pause)
+        elif now >= place.restart_at:
+            place.process, place.started_at, place.restart_at = self._start(index), now, None

@@ -1,0 +1,63 @@
+"""How every process of the service logs: one line an entry, as text or as JSON, with the request it belongs to."""
+
+import json
+import logging
+from contextvars import ContextVar
+from datetime import UTC, datetime
+
+from storage.settings import Settings
+
+request_id: ContextVar[str | None] = ContextVar("request_id", default=None)  # of the request that is being answered
+
+_OWN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "request_id", "color_message"}
+
+
+def configure(settings: Settings) -> None:
+    """Let the root logger write to standard error as the settings say, and nobody else."""
+    handler = logging.StreamHandler()
+    handler.addFilter(_note_request)
+    handler.setFormatter(JsonLines() if settings.log_format == "json" else TextLines())
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
+
+
+class TextLines(logging.Formatter):
+    """Time, level, logger, message, and in brackets the request."""
+
+    def __init__(self) -> None:
+        """For people."""
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s%(request)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One entry; the message cannot begin a line of its own, whatever somebody put into it."""
+        found = getattr(record, "request_id", None)
+        record.request = f" [{found}]" if found else ""
+        return super().format(record)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
+        """The first line of an entry, what breaks lines escaped."""
+        record.message = record.message.replace("\r", "\\r").replace("\n", "\\n")
+        return super().formatMessage(record)
+
+
+class JsonLines(logging.Formatter):
+    """An object a line: time, level, logger, message, request_id, what was given as ``extra``, and the traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One entry."""
+        entry: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if (found := getattr(record, "request_id", None)) is not None:
+            entry["request_id"] = found
+        entry |= {name: value for name, value in record.__dict__.items() if name not in _OWN}
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return json.dumps(entry, default=str)
+
+
+def _note_request(record: logging.LogRecord) -> bool:
+    record.request_id = request_id.get()
+    return True
