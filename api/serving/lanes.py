@@ -142,15 +142,21 @@ class Lanes:
 
     def _work(self, lane: int, threads: int) -> None:
         torch.set_num_threads(threads)
-        while (taken := self._take()) is not None:
-            batcher, tickets = taken
-            outcomes = self._compute(batcher.plans[lane], tickets)
-            by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Ticket, Tensor | Exception]]] = {}
-            for ticket, outcome in zip(tickets, outcomes, strict=True):
-                by_loop.setdefault(ticket.loop, []).append((ticket, outcome))
-            for loop, resolved in by_loop.items():
-                loop.call_soon_threadsafe(resolve, resolved)
-            del taken, batcher, tickets, outcomes, by_loop  # a version that is replaced must not live on in this frame
+        while self._serve_next(lane):  # in a frame of its own: here, nothing holds on to a version that was replaced
+            pass
+
+    def _serve_next(self, lane: int) -> bool:
+        """Compute a minibatch and answer its requests; False at the end."""
+        if (taken := self._take()) is None:
+            return False
+        batcher, tickets = taken
+        outcomes = self._compute(batcher.plans[lane], tickets)
+        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Ticket, Tensor | Exception]]] = {}
+        for ticket, outcome in zip(tickets, outcomes, strict=True):
+            by_loop.setdefault(ticket.loop, []).append((ticket, outcome))
+        for loop, resolved in by_loop.items():
+            loop.call_soon_threadsafe(resolve, resolved)
+        return True
 
     def _take(self) -> tuple[Batcher, list[Ticket]] | None:
         """The next minibatch, of one version, without requests that nobody waits for; None at the end."""

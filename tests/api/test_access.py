@@ -11,10 +11,10 @@ from fastapi import APIRouter
 
 from api.access import SCOPES, check_routes
 from api.app import GUARDED
-from api.routes import inference
 from api.client import Client
 from api.connection import Forbidden, RateLimited, Unauthenticated
 from api.keyring import Bucket
+from api.routes import inference
 from storage import audit, keys
 from storage.domain import AuditEntry, Scope
 from storage.settings import Settings, is_this_machine

@@ -1,0 +1,240 @@
+"""The API alone, with untrained versions in it: what serving costs does not depend on what was learned."""
+
+import base64
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import numpy as np
+import psutil
+import torch
+from PIL import Image
+
+from api.privateredis import PrivateRedis, answers
+from benchmarks.parts.load import Request
+from storage import leases, publication
+from storage.blobs import open_blobs
+from storage.database import Database
+from storage.domain import StoredFile
+from storage.migrations import upgrade
+from storage.publication import Outcome
+from storage.settings import Settings
+from trainer.metrics import document, measure
+from trainer.networks import EvaluationTransform, build, write_version
+
+SIDE = 64  # pixels, height and width of what is sent
+LABELS = tuple(f"class-{number:03}" for number in range(100))
+MODELS = {"resnet18": 64, "resnet32": 32}  # network and its image_size
+
+
+@dataclass
+class Api:
+    """A running API, and what is behind it."""
+
+    settings: Settings
+    process: "subprocess.Popen[bytes]"
+    http: httpx.Client
+    started_seconds: float  # from its start until it was ready
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return self.settings.port
+
+    def cpu_seconds(self) -> float:
+        """Processor time of all its processes so far."""
+        return cpu_seconds(self.process.pid)
+
+    def resident_mebibytes(self) -> float:
+        """Memory that is its own, anonymous, of all its processes."""
+        return sum(one.memory_full_info().uss for one in family(self.process.pid)) / 2**20
+
+    def publish(self, name: str, *, promote: str = "auto", seed: int = 0) -> int:
+        """Another version of a model, of the same classes by other weights; its number."""
+        return publish(self.settings, self.http, name, promote=promote, seed=seed)
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """A process and all that it started."""
+    parent = psutil.Process(pid)
+    return [parent, *parent.children(recursive=True)]
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time of a process and all that it started."""
+    times = [one.cpu_times() for one in family(pid)]
+    return sum(one.user + one.system for one in times)
+
+
+@contextmanager
+def serving(models: Sequence[str] = tuple(MODELS), **settings: object) -> Iterator[Api]:
+    """An API with a model of one version for each of these networks, named after them."""
+    with tempfile.TemporaryDirectory(prefix="accrete-bench-") as folder:
+        home = Path(folder)
+        redis = PrivateRedis(home / "run")
+        broker = subprocess.Popen(redis.part().command, stdout=subprocess.DEVNULL)
+        chosen = Settings(home=home, port=free_port(), redis_url=redis.url, log_level="warning", **settings)  # type: ignore[arg-type]
+        upgrade(chosen.database)
+        try:
+            while not answers(redis.url):
+                time.sleep(0.05)
+            with started(chosen) as api:
+                for name in models:
+                    body = {"name": name, "network": name, "image_size": MODELS[name], "recipe": {"epochs": 1}}
+                    api.http.post("/v1/models", json=body).raise_for_status()
+                    api.publish(name)
+                yield api
+        finally:
+            broker.terminate()
+            broker.wait()
+            redis.remove()
+
+
+@contextmanager
+def started(settings: Settings) -> Iterator[Api]:
+    """`python -m api` by itself."""
+    values = settings.model_dump(mode="json", exclude_none=True)
+    own = {f"ACCRETE_{name.upper()}": str(value) for name, value in values.items()}
+    others = {name: value for name, value in os.environ.items() if not name.startswith("ACCRETE_")}
+    began = time.monotonic()
+    process = subprocess.Popen([sys.executable, "-m", "api"], env=others | {"OMP_WAIT_POLICY": "PASSIVE"} | own)
+    with httpx.Client(base_url=f"http://127.0.0.1:{settings.port}", timeout=60) as http:
+        try:
+            wait_until_ready(http, process)
+            yield Api(settings, process, http, time.monotonic() - began)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait()
+
+
+def wait_until_ready(http: httpx.Client, process: "subprocess.Popen[bytes]", path: str = "/readyz") -> None:
+    """Ask until the answer is 200."""
+    while process.poll() is None:
+        try:
+            if http.get(path).status_code == httpx.codes.OK:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.01)
+    raise SystemExit("the server did not start")
+
+
+def free_port() -> int:
+    """A port nobody listens on at the moment."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def publish(settings: Settings, http: httpx.Client, name: str, *, promote: str, seed: int) -> int:
+    """Do what a worker does, but for the training; the number of the version."""
+    database, blobs = Database(settings.database), open_blobs(settings.blobs)
+    model = http.get(f"/v1/models/{name}").json()
+    tasks = [LABELS]
+    asked = http.post(
+        f"/v1/models/{name}/increments",
+        params={"promote": promote, "known_classes": "rehearse"},
+        content=archive([*LABELS, f"new-{seed}"] if model["head"] else LABELS),
+    ).raise_for_status()
+    with database.write() as connection:
+        claim = leases.claim(connection, worker="benchmark", lease_seconds=600, max_crashes=5)
+    assert claim is not None
+    assert claim.increment_id == asked.json()["id"]
+    number = model["last_version"] + 1 if "last_version" in model else (model["head"] or 0) + 1
+    with tempfile.TemporaryDirectory(dir=settings.home) as folder:
+        sizes = {
+            one: one.stat().st_size for one in write(Path(folder), model["network"], model["image_size"], seed=seed)
+        }
+        files = {one.name: StoredFile(blobs.put_file(one), size) for one, size in sizes.items()}  # which moves them
+    logits = np.eye(len(LABELS))
+    outcome = Outcome(
+        number=number,
+        parent=model["head"],
+        tasks=tasks,
+        files=files,
+        data_digest="0" * 64,
+        code_version="benchmark",
+        seconds={},
+        metrics=document([], measure(logits=logits, targets=np.arange(len(LABELS)), task_sizes=[len(LABELS)]), LABELS),
+        exemplars={},
+    )
+    with database.write() as connection:
+        assert publication.publish(connection, claim, outcome) is not None
+    database.close()
+    return number
+
+
+def write(folder: Path, network_name: str, image_size: int, *, seed: int) -> list[Path]:
+    """An untrained version on disk whose batch normalisation does something; its files."""
+    torch.manual_seed(seed)
+    network = build(network_name, channels=3, image_size=image_size, task_sizes=[len(LABELS)])
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            module.running_mean.uniform_(-0.1, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    transform = EvaluationTransform(image_size, 3, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    write_version(folder, network, transform=transform, manifest={"tasks": [LABELS], "version": 1})
+    return list(folder.iterdir())
+
+
+def archive(labels: Sequence[str]) -> bytes:
+    """A batch of two images a class."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as opened:
+        for label in labels:
+            for number in range(2):
+                opened.writestr(f"{label}/{number}.jpg", jpeg(hash((label, number))))
+    return buffer.getvalue()
+
+
+def jpeg(seed: int, side: int = SIDE) -> bytes:
+    """A photograph of nothing in particular: smooth, as photographs are."""
+    coarse = np.random.default_rng(seed % 2**32).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
+
+
+def one_each(count: int = 16) -> list[Request]:
+    """Requests of one image as the body."""
+    return [Request(jpeg(seed), "image/jpeg") for seed in range(count)]
+
+
+def many_each(images: int, count: int = 4) -> list[Request]:
+    """Requests of several images as the Open Inference Protocol sends files: BYTES in binary."""
+    requests = []
+    for start in range(0, images * count, images):
+        files = [jpeg(seed) for seed in range(start, start + images)]
+        tensor = b"".join(len(one).to_bytes(4, "little") + one for one in files)
+        size = {"binary_data_size": len(tensor)}
+        given = {"name": "image", "shape": [images], "datatype": "BYTES", "parameters": size}
+        best = {"name": "probabilities", "parameters": {"classification": 5}}
+        text = json.dumps({"inputs": [given], "outputs": [best]}).encode()
+        headers = {"Inference-Header-Content-Length": str(len(text))}
+        requests.append(Request(text + tensor, "application/octet-stream", headers))
+    return requests
+
+
+def in_json(images: int, count: int = 4) -> list[Request]:
+    """Requests of several images as base64 in JSON."""
+    return [
+        Request(
+            json.dumps({"images": [base64.b64encode(jpeg(start + n)).decode() for n in range(images)]}).encode(),
+            "application/json",
+        )
+        for start in range(0, images * count, images)
+    ]
