@@ -73,7 +73,8 @@ class Workers:
             for place in places:
                 if place.process.poll() is None:
                     place.process.send_signal(self._ending)
-            return max(abs(place.process.wait()) for place in places if place.restart_at is None)
+            codes = [place.process.wait() for place in places if place.restart_at is None]
+            return max((abs(code) for code in codes if code != -self._ending), default=0)  # that one had only begun
         finally:
             shutil.rmtree(self._metrics, ignore_errors=True)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from trainer import optimisers
 from trainer.checkpoint import Checkpoint, Checkpoints
 from trainer.data import ImageSet
 from trainer.execution import Execution
@@ -48,7 +49,7 @@ def train(
     validation = _Validation(lesson, held, transform) if held else None
     minibatches = Minibatches(images, transform=transform, recipe=recipe, device=device)
     trained = _parameters(student, fixed)
-    optimiser = _optimiser(recipe, trained, device)
+    optimiser = optimisers.sgd(recipe, trained, device)
     schedule = _schedule(recipe, optimiser, student, steps_per_epoch=minibatches.steps)
     progression = Progression(student, optimiser, schedule, minibatches, execution)
     begun = progression.resume(saved) if saved is not None else 0
@@ -73,17 +74,6 @@ def train(
         if ended:
             break
     schedule.finish()
-
-
-def _optimiser(recipe: Recipe, trained: list[nn.Parameter], device: torch.device) -> torch.optim.Optimizer:
-    return torch.optim.SGD(
-        trained,
-        lr=recipe.learning_rate,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-        nesterov=recipe.momentum > 0,
-        fused=device.type in {"cpu", "cuda"},
-    )
 
 
 def _parameters(student: IncrementalNetwork, fixed: Collection[nn.Module]) -> list[nn.Parameter]:

@@ -290,3 +290,19 @@ def test_a_refused_request_leaves_no_trace(world: World):
         world.request(model, batch)
     assert world.rows() == before
     assert counts("a", "c") == world.read(batches.get, batch.id).classes
+
+
+def test_increments_are_counted_by_state_and_those_that_train_tell_their_speed(world: World):
+    model = world.create()
+    world.push(model, "a", "b")
+    world.push(model, "c", "d")
+    assert world.read(increments.counts) == {IncrementStatus.QUEUED: 2}
+    claim = world.must_claim()
+    assert world.read(increments.counts) == {IncrementStatus.QUEUED: 1, IncrementStatus.RUNNING: 1}
+    assert world.read(increments.speeds) == {}
+    world.write(leases.renew, claim, lease_seconds=60, progress={"stage": "decoding"})
+    assert world.read(increments.speeds) == {}
+    world.write(leases.renew, claim, lease_seconds=60, progress={"stage": "training", "images_per_second": 12.5})
+    assert world.read(increments.speeds) == {model.name: 12.5}
+    world.end(claim)
+    assert world.read(increments.speeds) == {}

@@ -202,3 +202,19 @@ def test_text_keeps_its_letters(world: World):
     made = world.create("größe-日本-🌱", recipe={"ü": "🌱"})
     assert world.model("größe-日本-🌱") == made
     assert world.read(models.page, limit=1, cursor=None).items == (made,)
+
+
+def test_models_are_found_by_their_ids_all_at_once(world: World):
+    made = [world.create(name) for name in ("a", "b", "c")]
+    found = world.read(models.of_ids, [made[0].id, made[2].id, "nobody's"])
+    assert sorted(model.name for model in found) == ["a", "c"]
+    assert world.read(models.of_ids, []) == []
+
+
+def test_those_taught_last_come_first_and_those_without_a_version_not_at_all(world: World):
+    early, late, _ = (world.create(name) for name in ("early", "late", "never"))
+    world.learn(early, "a", "b")
+    world.learn(late, "a", "b")
+    assert [model.name for model in world.read(models.lately_taught, limit=9)] == ["late", "early"]
+    world.learn(world.model("early"), "c", "d")
+    assert [model.name for model in world.read(models.lately_taught, limit=1)] == ["early"]

@@ -129,3 +129,12 @@ def test_a_file_that_another_version_shares_is_still_needed(world: World, grown:
     assert shared.sha256 in world.released()
     assert len(world.read(references.unreferenced, world.released())) == len(world.released()) - 1
     assert shared.sha256 not in world.read(references.unreferenced, world.released())
+
+
+def test_numbers_of_one_model_and_of_all(world: World, grown: Model):
+    empty = world.create("an empty one")
+    world.write(versions.remove, grown, 1)
+    assert world.read(versions.numbers, world.model()) == [2, 3, 4]
+    assert world.read(versions.numbers, empty) == []
+    everything = [(model.name, number) for model, number in world.read(versions.all_numbers)]
+    assert everything == [("an empty one", None), *((grown.name, number) for number in (2, 3, 4))]
