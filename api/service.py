@@ -48,7 +48,7 @@ class Service:
             log.warning("increment %s waits for the sweep, Redis cannot be reached: %s", increment_id, error)
 
 
-def _service(request: Request) -> Service:
+async def _service(request: Request) -> Service:  # not a plain function, for which FastAPI would change threads
     service: Service = request.app.state.service
     return service
 

@@ -1,5 +1,6 @@
 """The loaded versions: which one answers for a model, and others that were asked for by number."""
 
+import gc
 import logging
 import tempfile
 import threading
@@ -70,6 +71,7 @@ class Registry:
         self._refreshing = threading.Lock()  # a slow look must not take back what a later one has seen
         self._stopped = threading.Event()
         self._preloaded = threading.Event()
+        self._settled = False  # whether what the first version brought with it is out of the collector's sight
         self._watcher = threading.Thread(target=self._watch, name="promotions", daemon=True)
         self.faults: Mapping[str, str] = {}  # by model name: why its current version is not the one in service
 
@@ -229,5 +231,11 @@ class Registry:
                 self._blobs.fetch(file.sha256, Path(folder) / name)
             loaded = [load_version(Path(folder)) for _ in self._devices]  # a copy of the weights for each
         plans = [self._planner.plan(one, device) for one, device in zip(loaded, self._devices, strict=True)]
+        if not self._settled:
+            # torch's modules hold half a million objects, which a full collection would go through again and again:
+            # 0.3 s each time, in which nothing is answered. They stay for good, and so need not be looked at.
+            gc.collect()
+            gc.freeze()
+            self._settled = True
         batcher = Batcher(f"{model.name} version {number}", tuple(plans))
         return Served(model, number, loaded[0].labels, batcher)
