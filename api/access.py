@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter, Request, Security
+from fastapi import APIRouter, Depends, Request, Security
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
@@ -14,7 +14,6 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import Connection
 from starlette.exceptions import HTTPException
 
-from api.observing import is_prediction
 from api.problems import status_of
 from api.service import Service, ServiceDep
 from storage import audit, batches, images, increments, keys, models, predictions
@@ -80,7 +79,6 @@ SCOPES: Mapping[str, Scope] = {
     "POST /v2/models/{name}/versions/{number}/infer": PREDICT,
 }
 _OF_NO_MODEL = {"GET /v1/strategies", "GET /v2"}  # what says nothing about any model, for keys of one model too
-_READING = {"POST /v2/repository/index"}  # changes nothing, whatever its method
 _PROXIED = ("forwarded", "x-forwarded-for", "via")
 
 bearer = HTTPBearer(
@@ -89,30 +87,37 @@ bearer = HTTPBearer(
 )
 
 
-async def access(
+async def allowed(
     request: Request,
     service: ServiceDep,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)],
-) -> AsyncIterator[None]:
-    """Let a request pass that may do what it asks for, and keep record of it if it changes anything.
+) -> Key | None:
+    """Let a request pass that may do what it asks for; its key, None where it needs none.
 
     Raises `Unauthenticated`, `Forbidden`, `RateLimited`, and for what a key of another model asks about the same as
     if it were not there.
     """
     key = await _key(request, service, credentials)
-    route = f"{request.method} {request.scope['route'].path}"
     if key is not None:
         if (seconds := service.keyring.wait(key)) > 0:
             raise RateLimited(
                 f"This key may ask {key.rate:g} times a second: try again in {seconds:.2f} s.",
                 retry_after=math.ceil(seconds),
             )
-        _check_scope(key, route)
+        _check_scope(key, _route(request))
         if key.model_id is not None and not _is_own_model(service, key, request.path_params):
             await run_in_threadpool(_check_model, service, key, request.path_params)
-    if request.method in {"GET", "HEAD"} or is_prediction(route) or route in _READING:
+    return key
+
+
+async def on_record(
+    request: Request, service: ServiceDep, key: Annotated[Key | None, Depends(allowed)]
+) -> AsyncIterator[None]:
+    """`allowed`, and keep record of what the request changes, and of how that ended."""
+    if request.method in {"GET", "HEAD"}:
         yield
         return
+    route = _route(request)
     number = await run_in_threadpool(_begin, service, request, key, route)
     status = int(HTTPStatus.INTERNAL_SERVER_ERROR)
     try:
@@ -137,6 +142,11 @@ def check_routes(routers: Iterable[APIRouter]) -> None:
     found = {f"{method} {route.path}" for route in routes for method in route.methods or ()}
     if found != SCOPES.keys():
         raise AssertionError(f"routes and api.access.SCOPES differ in {sorted(found ^ SCOPES.keys())}")
+
+
+def _route(request: Request) -> str:
+    """Method and path of the route, as `SCOPES` names it."""
+    return f"{request.method} {request.scope['route'].path}"
 
 
 async def _key(request: Request, service: Service, sent: HTTPAuthorizationCredentials | None) -> Key | None:

@@ -8,7 +8,7 @@ from fastapi import Depends, FastAPI
 from prometheus_client import CollectorRegistry
 
 from api import openapi, problems
-from api.access import access, check_routes
+from api.access import allowed, check_routes, on_record
 from api.keyring import KeyRing
 from api.observing import Observer
 from api.routes import (
@@ -36,7 +36,9 @@ from storage.database import Database
 from storage.errors import Forbidden, RateLimited, Unauthenticated
 from storage.settings import Settings
 
-GUARDED = (models, strategies, batches, images, increments, events, versions, predictions, audit, metrics)
+# Predictions first: a request is compared with one route after another. Nothing is noted of those that change nothing.
+READING = (predictions, strategies, events, audit, metrics)
+CHANGING = (models, batches, images, increments, versions)
 REFUSALS = (Unauthenticated, Forbidden, RateLimited)
 
 
@@ -86,11 +88,13 @@ def create_app(settings: Settings, *, worker: int = 0) -> FastAPI:
     app.add_middleware(Observer)
     problems.install(app)
     openapi.install(app, keys_needed=settings.keys_needed)
-    guarded = [module.router for module in GUARDED]
-    check_routes([*guarded, inference.router])
-    for router in guarded:
-        app.include_router(router, dependencies=[Depends(access)], responses=problems.problems(*REFUSALS))
-    app.include_router(inference.router, dependencies=[Depends(access)], responses=problems.protocol_errors(*REFUSALS))
+    check_routes(module.router for module in (*READING, *CHANGING, inference))
+    refusals, protocol_refusals = problems.problems(*REFUSALS), problems.protocol_errors(*REFUSALS)
+    for module in READING:
+        app.include_router(module.router, dependencies=[Depends(allowed)], responses=refusals)
+    app.include_router(inference.router, dependencies=[Depends(allowed)], responses=protocol_refusals)
+    for module in CHANGING:
+        app.include_router(module.router, dependencies=[Depends(on_record)], responses=refusals)
     app.include_router(inference.probes)
     app.include_router(health.router)
     return app
