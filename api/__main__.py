@@ -16,6 +16,9 @@ from storage.logs import configure
 from storage.settings import Settings
 
 GRACE_SECONDS = 10
+# How long a thread that computes in Python may make the others wait. At Python's own 5 ms, one that prepares a version
+# holds every request up again and again.
+SWITCH_SECONDS = 0.0005
 
 
 class Server(uvicorn.Server):
@@ -47,6 +50,7 @@ def main() -> None:
             sys.exit(f"error: {error}")
         if settings.api_workers > 1:
             sys.exit(Workers(settings).run())
+    sys.setswitchinterval(float(os.environ.get("SWITCH", "0.005")))
     app = create_app(settings, worker=arguments.worker or 0)
     config = uvicorn.Config(
         app,

@@ -77,7 +77,9 @@ class Settings(BaseSettings):
         description="Where predictions are computed, a copy on each: auto (every GPU, or cpu), cpu, cuda:0,cuda:1.",
     )
     serving_threads: int | None = Field(
-        None, ge=1, description="Threads of one inference; default: half of all, divided by the API's processes."
+        None,
+        ge=1,
+        description="Most threads of one inference; default: every processor, divided by the API's processes.",
     )
     minibatch_images: int = Field(32, ge=1, description="Images computed together, from as many requests as it takes.")
     minibatch_wait_seconds: float = Field(

@@ -51,13 +51,12 @@ class Engine:
         """Serve what is promoted; `start` begins to look for it."""
         self._settings = settings
         devices = own_devices(serving_devices(settings.serving_devices), worker, of=settings.api_workers)
-        share = (os.cpu_count() or 2) // (2 * settings.api_workers * len(devices))
-        threads = settings.serving_threads or max(share, 1)
+        share = len(os.sched_getaffinity(0)) // (settings.api_workers * len(devices))
         self.registry = Registry(
             database=database,
             blobs=blobs,
             devices=devices,
-            planner=Planner(threads),
+            planner=Planner(settings.serving_threads or max(share, 1)),
             measures=measures,
             capacity=settings.loaded_versions,
             watch_seconds=settings.watch_seconds,
@@ -65,7 +64,6 @@ class Engine:
         self._decoders = Decoders(max_pixels=settings.max_image_pixels, measures=measures)
         self._lanes = Lanes(
             len(devices),
-            threads=threads,
             capacity=settings.max_waiting_images,
             minibatch=settings.minibatch_images,
             wait_seconds=settings.minibatch_wait_seconds,

@@ -1,21 +1,31 @@
 """How a version's network is computed: several executions of the same weights, and for each minibatch the fastest."""
 
 import logging
+import math
+import os
+import sys
+import threading
 import time
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainer.networks import LoadedVersion
 
+P = ParamSpec("P")
+Result = TypeVar("Result")
 Forward = Callable[[Tensor], Tensor]  # normalised images [n, channels, size, size] to logits [n, classes]
 
 SIZES = (1, 4, 16)  # images of a minibatch at which executions are measured, each good until the next
-RUNS = 3  # timed at each size, after the first has warmed it up; the shortest counts
+RUNS = 5  # timed at each size; the shortest counts
 TOLERANCE = 1e-3  # by which a logit may differ from the eager one's
+DOUBLING = 1.3  # times as fast must be what takes twice the threads
+NICENESS = 10  # of what prepares a version beside the one in service, as of training
 EAGER, FROZEN = "eager", "frozen"
 
 log = logging.getLogger(__name__)
@@ -27,56 +37,87 @@ class Plan:
 
     version: LoadedVersion
     device: torch.device
-    steps: tuple[tuple[int, str, Forward], ...]  # (least images, name, execution), ascending, the first from 1 on
+    steps: tuple["Step", ...]  # ascending, the first from 1 image on
 
     @torch.inference_mode()
     def probabilities(self, pixels: Tensor) -> Tensor:
         """Softmax over all classes, float32 [n, classes] on the CPU, of `EvaluationTransform.normalise`'s pixels."""
+        step = self.step(len(pixels))
+        torch.set_num_threads(step.threads)  # of this thread's computations
         images = self.version.transform.normalise(pixels.to(self.device))
-        logits = self.forward(len(pixels))(images.contiguous(memory_format=torch.channels_last))
+        logits = step.forward(images.contiguous(memory_format=torch.channels_last))
         return logits.float().softmax(dim=1).cpu()
 
-    def forward(self, images: int) -> Forward:
-        """The execution for so many images at once."""
-        chosen = self.steps[0][2]
-        for least, _, forward in self.steps:
-            if images >= least:
-                chosen = forward
-        return chosen
+    def step(self, images: int) -> "Step":
+        """How so many images are computed at once."""
+        return next((step for step in reversed(self.steps) if images >= step.least), self.steps[0])
 
     @property
-    def names(self) -> dict[int, str]:
-        """Name of the execution from so many images on."""
-        return {least: name for least, name, _ in self.steps}
+    def chosen(self) -> "Choice":
+        """Name and threads of the execution from so many images on."""
+        return {step.least: (step.name, step.threads) for step in self.steps}
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
+class Step:
+    """An execution, on so many threads, for minibatches from so many images on."""
+
+    least: int
+    name: str
+    threads: int
+    forward: Forward
+
+
+Choice = dict[int, tuple[str, int]]
+
+
 class Planner:
     """Makes plans; what was fastest for one version is taken for the next of the same make, without measuring again."""
 
-    threads: int  # of one execution on a CPU
-    _chosen: dict[tuple[object, ...], dict[int, str]] = field(default_factory=dict)
+    def __init__(self, threads: int) -> None:
+        """Let an execution on a CPU use so many threads, at most."""
+        self.threads = threads
+        self._chosen: dict[tuple[object, ...], Choice] = {}
+        self._yielding = ThreadPoolExecutor(1, "preparing", initializer=_yield_processor)
+
+    def aside(self, work: Callable[P, Result], *arguments: P.args, **options: P.kwargs) -> Future[Result]:
+        """Do some work on a thread that lets serving go first.
+
+        It is for what computes. What holds the interpreter must not yield: serving would wait for it all the longer.
+        """
+        return self._yielding.submit(work, *arguments, **options)
 
     def plan(self, version: LoadedVersion, device: torch.device) -> Plan:
         """Prepare ``version`` on ``device``, warmed at every size; its network moves there."""
-        torch.set_num_threads(self.threads)
-        network = version.network.to(device, memory_format=torch.channels_last).requires_grad_(False)  # type: ignore[call-overload]
+        network = version.network.to(device).requires_grad_(False)
         executions: dict[str, Forward] = {EAGER: network}
         transform = version.transform
         make = (str(device), network.name, transform.image_size, transform.channels, network.head_kind)
         chosen = self._chosen.get(make)
-        with torch.inference_mode(False), torch.no_grad():
-            samples = {size: _sample(version, device, size) for size in SIZES}
-            wanted = chosen is None or FROZEN in chosen.values()
-            if wanted and (frozen := _frozen(version, samples[SIZES[-1]])) is not None:
-                executions[FROZEN] = frozen
-        with torch.inference_mode():
-            _warm(executions, samples)
-            if chosen is None:
-                chosen = self._chosen[make] = {size: _fastest(executions, samples[size]) for size in SIZES}
-                log.info("%s at %d pixels: %s", network.name, transform.image_size, chosen)
-        steps = tuple((size, name, executions.get(name, network)) for size, name in chosen.items())
+        samples = {size: _sample(version, device, size) for size in SIZES}
+        wanted = chosen is None or any(name == FROZEN for name, _ in chosen.values())
+        if wanted and (frozen := _frozen(version, samples[SIZES[0]])) is not None:
+            executions[FROZEN] = frozen
+        network.to(memory_format=torch.channels_last)
+        self.aside(_drop_deviating, executions, samples[SIZES[1]]).result()
+        if chosen is None:
+            counts = self._counts(device)
+            chosen = {size: _fastest(executions, counts, samples[size]) for size in SIZES}
+            self._chosen[make] = chosen
+            log.info("%s at %d pixels: %s", network.name, transform.image_size, chosen)
+        steps = tuple(
+            Step(size, name, threads, executions.get(name, network)) for size, (name, threads) in chosen.items()
+        )
+        self.aside(_warm, steps, samples).result()
         return Plan(version, device, steps)
+
+    def _counts(self, device: torch.device) -> list[int]:
+        """Numbers of threads that are tried: powers of two, and all; a GPU needs but one."""
+        if device.type != "cpu":
+            return [1]
+        return sorted(
+            {2**power for power in range(self.threads.bit_length()) if 2**power < self.threads} | {self.threads}
+        )
 
 
 def _sample(version: LoadedVersion, device: torch.device, images: int) -> Tensor:
@@ -94,9 +135,9 @@ def _frozen(version: LoadedVersion, sample: Tensor) -> Forward | None:
     None where that cannot be done or changes the answers; the network itself serves then.
     """
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore", FutureWarning)  # torch.jit is to go one day; `eager` stays
-            traced = torch.jit.trace(version.network, sample, check_trace=False)  # type: ignore[no-untyped-call]
+            traced = torch.jit.trace(_Opaque(version.network), sample, check_trace=False)  # type: ignore[no-untyped-call]
             frozen: Forward = torch.jit.optimize_for_inference(torch.jit.freeze(traced.eval()))
     except RuntimeError as error:  # what a tracer cannot follow
         log.info("%s is not frozen: %s", version.network.name, error)
@@ -104,25 +145,56 @@ def _frozen(version: LoadedVersion, sample: Tensor) -> Forward | None:
     return frozen
 
 
-def _warm(executions: dict[str, Forward], samples: dict[int, Tensor]) -> None:
-    """Compute every size once, and drop what does not answer as the network itself does."""
-    for sample in samples.values():
-        expected = executions[EAGER](sample)
-        for name in [name for name in executions if name != EAGER]:
-            difference = float((executions[name](sample) - expected).abs().max())
-            if not difference <= TOLERANCE:
-                log.warning("the %s execution is not used: its logits differ by %g", name, difference)
-                del executions[name]
+def _yield_processor() -> None:
+    """Let others go first, from this thread alone (Linux gives each thread a priority of its own)."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 
-def _fastest(executions: dict[str, Forward], sample: Tensor) -> str:
-    """Name of the execution that is done first, by its shortest of some interleaved runs."""
-    if len(executions) == 1:
-        return EAGER
-    seconds: dict[str, list[float]] = {name: [] for name in executions}
-    for _ in range(RUNS):
-        for name, forward in executions.items():
-            began = time.perf_counter()
-            forward(sample).sum().item()  # waits for the device
-            seconds[name].append(time.perf_counter() - began)
-    return min(seconds, key=lambda name: min(seconds[name]))
+class _Opaque(nn.Module):
+    """A network without its modules: to a tracer all of its weights are constants, in a third of the time."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self._answer = (network,)  # in a tuple it is no submodule
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self._answer[0](images)
+        return logits
+
+
+@torch.inference_mode()
+def _drop_deviating(executions: dict[str, Forward], sample: Tensor) -> None:
+    """Drop what does not answer as the network itself does."""
+    expected = executions[EAGER](sample)
+    for name in [name for name in executions if name != EAGER]:
+        difference = float((executions[name](sample) - expected).abs().max())
+        if not difference <= TOLERANCE:
+            log.warning("the %s execution is not used: its logits differ by %g", name, difference)
+            del executions[name]
+
+
+@torch.inference_mode()
+def _warm(steps: Sequence[Step], samples: Mapping[int, Tensor]) -> None:
+    """Compute once what is computed: the first time is slower, and nobody should wait for it."""
+    for step in steps:
+        torch.set_num_threads(step.threads)
+        step.forward(samples[step.least])
+
+
+@torch.inference_mode()
+def _fastest(executions: dict[str, Forward], counts: Sequence[int], sample: Tensor) -> tuple[str, int]:
+    """Name and threads of the execution that is done first, by its shortest of some interleaved runs.
+
+    More threads have to be worth it: they take processors from decoding and from answering.
+    """
+    seconds = {(name, threads): float("inf") for name in executions for threads in counts}
+    if len(seconds) > 1:
+        for _ in range(RUNS):
+            for (name, threads), shortest in seconds.items():
+                torch.set_num_threads(threads)
+                began = time.perf_counter()
+                executions[name](sample).sum().item()  # waits for the device
+                seconds[name, threads] = min(shortest, time.perf_counter() - began)
+    return min(seconds, key=lambda one: seconds[one] * DOUBLING ** math.log2(one[1]))

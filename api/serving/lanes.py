@@ -73,13 +73,12 @@ class Lanes:
         self,
         count: int,
         *,
-        threads: int,
         capacity: int,
         minibatch: int,
         wait_seconds: float,
         measures: Measures,
     ) -> None:
-        """Start ``count`` threads, each with ``threads`` of its own for a computation; ``capacity`` a version."""
+        """Start ``count`` threads; each version may let ``capacity`` images wait."""
         self._capacity, self._minibatch, self._wait_seconds = capacity, minibatch, wait_seconds
         self._measures = measures
         self._changed = threading.Condition()
@@ -87,8 +86,7 @@ class Lanes:
         self._stopped = False
         self._seconds_per_image = 0.01  # a moving average, until it is known
         self._lanes = [
-            threading.Thread(target=self._work, args=(lane, threads), name=f"lane-{lane}", daemon=True)
-            for lane in range(count)
+            threading.Thread(target=self._work, args=(lane,), name=f"lane-{lane}", daemon=True) for lane in range(count)
         ]
         for thread in self._lanes:
             thread.start()
@@ -140,8 +138,7 @@ class Lanes:
         for thread in self._lanes:
             thread.join()
 
-    def _work(self, lane: int, threads: int) -> None:
-        torch.set_num_threads(threads)
+    def _work(self, lane: int) -> None:
         while self._serve_next(lane):  # in a frame of its own: here, nothing holds on to a version that was replaced
             pass
 

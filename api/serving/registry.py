@@ -68,7 +68,10 @@ class Registry:
         self._current: dict[str, Served] = {}  # by id of the model
         self._others: OrderedDict[tuple[str, int], Served] = OrderedDict()
         self._loading = threading.Lock()
-        self._refreshing = threading.Lock()  # a slow look must not take back what a later one has seen
+        self._looked = threading.Condition()  # guards the three that follow
+        self._looks = 0  # for promotions, that have ended
+        self._is_looking = False
+        self._asked = threading.Event()  # not to wait until the next look is due
         self._stopped = threading.Event()
         self._preloaded = threading.Event()
         self._settled = False  # whether what the first version brought with it is out of the collector's sight
@@ -87,6 +90,7 @@ class Registry:
     def stop(self) -> None:
         """Stop looking."""
         self._stopped.set()
+        self._asked.set()
         self._watcher.join()
 
     def known(self, name: str) -> Model | None:
@@ -118,9 +122,14 @@ class Registry:
         return self._load_current(model) if number is None else self._load_other(model, number)
 
     def refresh(self) -> None:
-        """Bring every model in use to its current version; one that cannot be loaded leaves the old one in service."""
-        with self._refreshing:
-            self._refresh()
+        """Have every model in use brought to its current version now; returns when that was tried.
+
+        One that cannot be loaded leaves the old one in service.
+        """
+        with self._looked:
+            wanted = self._looks + (2 if self._is_looking else 1)  # a look that has begun may have missed the promotion
+            self._asked.set()
+            self._looked.wait_for(lambda: self._looks >= wanted or self._stopped.is_set())
 
     def forget(self, model_id: str, number: int | None = None) -> None:
         """Drop a deleted version, or all of a deleted model's."""
@@ -201,11 +210,19 @@ class Registry:
             self._preload()
         finally:
             self._preloaded.set()
-        while not self._stopped.wait(self._watch_seconds):
+        while not self._stopped.is_set():
+            self._asked.wait(self._watch_seconds)
+            with self._looked:
+                self._asked.clear()
+                self._is_looking = True
             try:
-                self.refresh()
+                self._refresh()
             except SQLAlchemyError as error:  # away for a while; what is loaded goes on serving
                 log.warning("promotions cannot be looked for: %s", error)
+            with self._looked:
+                self._is_looking = False
+                self._looks += 1
+                self._looked.notify_all()
 
     def _preload(self) -> None:
         """Load some models before they are asked for; what cannot be loaded says so when it is."""
@@ -229,8 +246,11 @@ class Registry:
         with tempfile.TemporaryDirectory(prefix="accrete-version-") as folder:
             for name, file in version.files.items():
                 self._blobs.fetch(file.sha256, Path(folder) / name)
-            loaded = [load_version(Path(folder)) for _ in self._devices]  # a copy of the weights for each
-        plans = [self._planner.plan(one, device) for one, device in zip(loaded, self._devices, strict=True)]
+            copies = {
+                device: load_version(Path(folder)) for device in self._devices
+            }  # lanes on one device share theirs
+        made = {device: self._planner.plan(copy, device) for device, copy in copies.items()}
+        plans = [made[device] for device in self._devices]
         if not self._settled:
             # torch's modules hold half a million objects, which a full collection would go through again and again:
             # 0.3 s each time, in which nothing is answered. They stay for good, and so need not be looked at.
@@ -238,4 +258,4 @@ class Registry:
             gc.freeze()
             self._settled = True
         batcher = Batcher(f"{model.name} version {number}", tuple(plans))
-        return Served(model, number, loaded[0].labels, batcher)
+        return Served(model, number, plans[0].version.labels, batcher)

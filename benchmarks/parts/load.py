@@ -1,4 +1,4 @@
-"""Requests from a process of its own: `python -m benchmarks.parts.load PLAN`, a JSON file; prints what came of them.
+"""Requests from a process of its own: `python -m benchmarks.parts.load FOLDER`, which `Load` makes.
 
 Closed loop: so many connections, each asks again at once. Open loop: requests arrive at random times at a given rate
 whether or not earlier ones were answered, and their time counts from their arrival. The client speaks no more of
@@ -9,6 +9,7 @@ import asyncio
 import base64
 import json
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -51,8 +52,8 @@ class Load:
         for request in described["requests"]:
             request["body"] = base64.b64encode(request["body"]).decode()
         (folder / "plan.json").write_text(json.dumps(described))
-        command = [sys.executable, "-m", "benchmarks.parts.load", str(folder / "plan.json")]
-        return Running(subprocess.Popen(command, stdout=subprocess.PIPE))
+        command = [sys.executable, "-m", "benchmarks.parts.load", str(folder)]
+        return Running(subprocess.Popen(command), folder)
 
 
 @dataclass
@@ -60,13 +61,15 @@ class Running:
     """A load that is under way."""
 
     process: "subprocess.Popen[bytes]"
+    folder: Path
 
     def result(self) -> "Outcome":
         """What came of it, once it has ended."""
-        told, _ = self.process.communicate()
-        if self.process.returncode:
+        if self.process.wait():
             raise SystemExit("the load could not be sent")
-        return Outcome(**json.loads(told))
+        outcome = Outcome(**json.loads((self.folder / "outcome.json").read_text()))
+        shutil.rmtree(self.folder)
+        return outcome
 
 
 @dataclass
@@ -81,6 +84,7 @@ class Outcome:
     times: list[float] = field(default_factory=list)  # seconds of each answer, in the order they came
     moments: list[float] = field(default_factory=list)  # when each came, by time.monotonic()
     bodies: list[str] = field(default_factory=list)
+    asked: list[int] = field(default_factory=list)  # which of the requests each body answers
 
     @property
     def rate(self) -> float:
@@ -174,11 +178,12 @@ class Sender:
         await asyncio.gather(*tasks)
 
     async def _ask(self, since: float) -> None:
-        message = self._messages[self._count % len(self._messages)]
+        number = self._count % len(self._messages)
+        message = self._messages[number]
         self._count += 1
         async with self._room:
             try:
-                connection = self._idle.pop() if self._idle else await self._connect()
+                connection = self._take_idle() or await self._connect()
                 status, body = await connection.ask(message)
             except OSError:
                 self.outcome.broken += 1
@@ -192,6 +197,13 @@ class Sender:
         self.outcome.statuses[str(status)] = self.outcome.statuses.get(str(status), 0) + 1
         if self.load.keep_bodies:
             self.outcome.bodies.append(body.decode())
+            self.outcome.asked.append(number)
+
+    def _take_idle(self) -> Connection | None:
+        while self._idle:
+            if (connection := self._idle.pop()).is_open:  # the server may have closed it meanwhile
+                return connection
+        return None
 
     async def _connect(self) -> Connection:
         loop = asyncio.get_running_loop()
@@ -206,17 +218,18 @@ class Sender:
 
 
 def main() -> None:
-    """Send the load that a file describes."""
+    """Send the load that a folder describes, and leave there what came of it."""
     import uvloop  # as the servers do
 
-    described = json.loads(Path(sys.argv[1]).read_text())
+    folder = Path(sys.argv[1])
+    described = json.loads((folder / "plan.json").read_text())
     requests = [Request(base64.b64decode(one.pop("body")), **one) for one in described.pop("requests")]
     load = Load(requests=requests, **described)
 
     async def send() -> Outcome:
         return await Sender(load).run()
 
-    print(json.dumps(asdict(uvloop.run(send()))))
+    (folder / "outcome.json").write_text(json.dumps(asdict(uvloop.run(send()))))
 
 
 if __name__ == "__main__":

@@ -322,6 +322,7 @@ def test_promotions_under_load_cost_no_answer_and_mix_no_versions(http, world, t
     world.version(name, "cat", "dog")
     world.version(name, "emu", "fox")
     expected = {version: predict(http, name, picture(1), version=version).json()["predictions"] for version in (1, 2)}
+    predict(http, name, picture(1))  # the version in service is loaded, and each promotion waits for the next one
     done, answers = Event(), []
 
     def ask():

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from api.serving import executions
 from api.serving.engine import own_devices, serving_devices
-from api.serving.executions import EAGER, FROZEN, SIZES, Plan, Planner
+from api.serving.executions import EAGER, FROZEN, SIZES, Plan, Planner, Step
 from api.serving.lanes import Batcher, Lanes, Ticket
 from api.serving.measures import Measures
 from storage.errors import DeadlineExceeded, Overloaded
@@ -55,9 +55,9 @@ def some_pixels(images: int, *, seed: int = 0) -> Tensor:
 def test_whatever_is_chosen_answers_as_the_network_itself(tmp_path, network, head):
     version = loaded(tmp_path, network=network, head=head)
     expected = {n: version.probabilities_of(some_pixels(n)) for n in (1, 2, 4, 5, 16, 40)}
-    plan = Planner(1).plan(version, CPU)
-    assert set(plan.names) == set(SIZES)
-    assert set(plan.names.values()) <= {EAGER, FROZEN}
+    plan = Planner(2).plan(version, CPU)
+    assert set(plan.chosen) == set(SIZES)
+    assert set(plan.chosen.values()) <= {(EAGER, 1), (EAGER, 2), (FROZEN, 1), (FROZEN, 2)}
     for n, probabilities in expected.items():
         assert torch.allclose(plan.probabilities(some_pixels(n)), probabilities, atol=1e-4)
         as_floats = some_pixels(n).float() / 255
@@ -67,8 +67,8 @@ def test_whatever_is_chosen_answers_as_the_network_itself(tmp_path, network, hea
 def test_the_frozen_execution_is_one_that_answers_the_same(tmp_path):
     version = loaded(tmp_path)
     sample = version.transform.normalise(some_pixels(5))
-    with torch.no_grad():
-        frozen = executions._frozen(version, sample)
+    version.network.requires_grad_(False)
+    frozen = executions._frozen(version, sample)
     assert frozen is not None
     with torch.inference_mode():
         for images in (sample, sample[:1]):
@@ -80,7 +80,7 @@ def test_an_execution_that_answers_otherwise_is_dropped(tmp_path, monkeypatch):
     network = version.network
     monkeypatch.setattr(executions, "_frozen", lambda *_: lambda images: network(images) + 0.01)
     plan = Planner(1).plan(version, CPU)
-    assert set(plan.names.values()) == {EAGER}
+    assert set(plan.chosen.values()) == {(EAGER, 1)}
 
 
 def test_what_cannot_be_traced_is_served_as_it_is(tmp_path, monkeypatch):
@@ -90,23 +90,28 @@ def test_what_cannot_be_traced_is_served_as_it_is(tmp_path, monkeypatch):
         raise RuntimeError("no graph")
 
     monkeypatch.setattr(torch.jit, "trace", untraceable)
-    assert set(Planner(1).plan(version, CPU).names.values()) == {EAGER}
+    assert set(Planner(1).plan(version, CPU).chosen.values()) == {(EAGER, 1)}
 
 
 def test_the_next_version_of_the_same_make_is_not_measured_again(tmp_path, monkeypatch):
     planner = Planner(1)
     first = planner.plan(loaded(tmp_path / "1"), CPU)
     monkeypatch.setattr(executions, "_fastest", lambda *_: pytest.fail("measured again"))
-    assert planner.plan(loaded(tmp_path / "2"), CPU).names == first.names
+    assert planner.plan(loaded(tmp_path / "2"), CPU).chosen == first.chosen
 
 
 def test_a_plan_goes_by_the_size_of_the_minibatch(tmp_path):
     version = loaded(tmp_path)
-    forwards: dict[str, Any] = {name: (lambda images, name=name: name) for name in ("one", "four", "many")}
-    steps = ((1, "one", forwards["one"]), (4, "four", forwards["four"]), (16, "many", forwards["many"]))
+    steps = tuple(Step(least, name, 1, version.network) for least, name in ((1, "one"), (4, "four"), (16, "many")))
     plan = Plan(version, CPU, steps)
-    chosen = {n: plan.forward(n)(torch.empty(0)) for n in (1, 3, 4, 15, 16, 500)}
+    chosen = {n: plan.step(n).name for n in (1, 3, 4, 15, 16, 500)}
     assert chosen == {1: "one", 3: "one", 4: "four", 15: "four", 16: "many", 500: "many"}
+
+
+@pytest.mark.parametrize(("threads", "tried"), [(1, [1]), (2, [1, 2]), (6, [1, 2, 4, 6]), (8, [1, 2, 4, 8])])
+def test_as_many_threads_are_tried_as_there_may_be(threads, tried):
+    assert Planner(threads)._counts(CPU) == tried
+    assert Planner(threads)._counts(torch.device("cuda")) == [1]
 
 
 def test_devices_are_named_by_the_setting_and_shared_out():
@@ -125,7 +130,7 @@ class Gate(Plan):
     """A plan that notes the minibatches it is given, and waits at a gate when it is told to."""
 
     def __init__(self, version: LoadedVersion) -> None:
-        super().__init__(version, CPU, ((1, EAGER, version.network),))
+        super().__init__(version, CPU, (Step(1, EAGER, 1, version.network),))
         object.__setattr__(self, "open", threading.Event())
         object.__setattr__(self, "sizes", [])
         self.open.set()
@@ -162,7 +167,7 @@ def measures() -> Measures:
 @pytest.fixture
 def lanes(measures) -> Iterator[Lanes]:
     """One lane, a queue of 12 images, minibatches of 8."""
-    started = Lanes(1, threads=1, capacity=12, minibatch=8, wait_seconds=0.05, measures=measures)
+    started = Lanes(1, capacity=12, minibatch=8, wait_seconds=0.05, measures=measures)
     yield started
     started.stop()
 
@@ -211,7 +216,7 @@ def test_what_waits_is_computed_together_and_each_gets_its_own(lanes, batcher, g
 
 
 def test_alone_a_request_does_not_wait_for_others(measures, batcher):
-    slow = Lanes(1, threads=1, capacity=12, minibatch=8, wait_seconds=30, measures=measures)
+    slow = Lanes(1, capacity=12, minibatch=8, wait_seconds=30, measures=measures)
     began = time.monotonic()
     asyncio.run(asked(slow, batcher, some_pixels(1)))
     assert time.monotonic() - began < 10
@@ -339,7 +344,7 @@ def test_a_request_that_fails_does_not_disturb_its_mates(lanes, batcher, gate):
 
 def test_the_version_that_waits_longest_is_computed_first_on_every_lane(tmp_path, measures):
     gates = [Gate(loaded(tmp_path)) for _ in range(2)]
-    lanes = Lanes(2, threads=1, capacity=12, minibatch=8, wait_seconds=0, measures=measures)
+    lanes = Lanes(2, capacity=12, minibatch=8, wait_seconds=0, measures=measures)
     batchers = [Batcher(f"version {n}", (gate, gate)) for n, gate in enumerate(gates)]
 
     async def scene() -> None:

@@ -1,0 +1,80 @@
+"""Memory of the API over many requests and many swaps: `python -m benchmarks.serving_memory`.
+
+MiB of its own (unique set size) at each tenth of 200,000 requests, and of 200 promotions of which every fourth fails: a
+version whose weights are damaged in the blob store.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+from benchmarks.parts.load import Load
+from benchmarks.parts.machine import described
+from benchmarks.parts.serving import Api, jpeg, one_each, serving
+
+PATH = "/v1/models/resnet32/predictions"
+CHUNKS = 10
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("--requests", type=int, default=200_000)
+    parser.add_argument("--swaps", type=int, default=200)
+    chosen = parser.parse_args()
+    print(f"{described()}\n\n| | " + " | ".join(f"{100 * n // CHUNKS} %" for n in range(CHUNKS + 1)) + " |")
+    print("|---" * (CHUNKS + 2) + "|")
+    with serving(["resnet32"]) as api:
+        line("requests", over_requests(api, chosen.requests))
+    with serving(["resnet18"]) as api:
+        line("swaps", over_swaps(api, chosen.swaps))
+
+
+def line(name: str, mebibytes: list[float]) -> None:
+    """A row of the table."""
+    print(f"| {name} | " + " | ".join(f"{one:.0f}" for one in mebibytes) + " |", flush=True)
+
+
+def over_requests(api: Api, count: int) -> list[float]:
+    """At each tenth of so many requests, after a warm-up."""
+    rate = Load(api.port, PATH, one_each(), 5, 32).run().rate
+    seen, done = [api.resident_mebibytes()], 0
+    for chunk in range(1, CHUNKS + 1):
+        while done < count * chunk / CHUNKS:
+            outcome = Load(api.port, PATH, one_each(), count / CHUNKS / rate, 32).run()
+            assert not outcome.failed, outcome.statuses
+            done += outcome.answered
+        seen.append(api.resident_mebibytes())
+    return seen
+
+
+def over_swaps(api: Api, count: int) -> list[float]:
+    """At each tenth of so many promotions, after the first few."""
+    name = "resnet18"
+    good = [1, api.publish(name, promote="manual", seed=1)]
+    bad = api.publish(name, promote="manual", seed=2)
+    files = api.http.get(f"/v1/models/{name}/versions/{bad}").json()["files"]
+    damage(api, files["weights.safetensors"]["sha256"])
+    seen = []
+    for number in range(-8, count):
+        if number >= 0 and number % (count // CHUNKS) == 0:
+            seen.append(api.resident_mebibytes())
+        fails = number % 4 == 3
+        wanted = bad if fails else good[number % 2]
+        api.http.put(f"/v1/models/{name}/current", json={"version": wanted}).raise_for_status()
+        answer = api.http.post(f"/v1/models/{name}/predictions", content=jpeg(number % 16)).raise_for_status().json()
+        assert (answer["version"] != bad) if fails else (answer["version"] == wanted)
+    time.sleep(1)
+    return [*seen, api.resident_mebibytes()]
+
+
+def damage(api: Api, digest: str) -> None:
+    """Turn one bit of a stored blob."""
+    path = Path(api.settings.blobs) / digest[:2] / digest
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.chmod(0o600)
+    path.write_bytes(data)
+
+
+if __name__ == "__main__":
+    main()
