@@ -50,7 +50,7 @@ def main() -> None:
             sys.exit(f"error: {error}")
         if settings.api_workers > 1:
             sys.exit(Workers(settings).run())
-    sys.setswitchinterval(float(os.environ.get("SWITCH", "0.005")))
+    sys.setswitchinterval(SWITCH_SECONDS)
     app = create_app(settings, worker=arguments.worker or 0)
     config = uvicorn.Config(
         app,

@@ -21,6 +21,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
     seconds: dict[str, list[float]] = {}
+    resident = 0.0
     with serving(["resnet18"]) as api:
         settings = api.settings.model_copy(update={"port": api.settings.port + 1})
         for _ in range(rounds):
