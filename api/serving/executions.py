@@ -6,20 +6,19 @@ import os
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from api.serving.frozen import Forward, blueprint, frozen
 from trainer.networks import LoadedVersion
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
-Forward = Callable[[Tensor], Tensor]  # normalised images [n, channels, size, size] to logits [n, classes]
 
 SIZES = (1, 4, 16)  # images of a minibatch at which executions are measured, each good until the next
 RUNS = 5  # timed at each size; the shortest counts
@@ -78,6 +77,7 @@ class Planner:
         """Let an execution on a CPU use so many threads, at most."""
         self.threads = threads
         self._chosen: dict[tuple[object, ...], Choice] = {}
+        self._traces: dict[tuple[object, ...], bytes | None] = {}
         self._yielding = ThreadPoolExecutor(1, "preparing", initializer=_yield_processor)
 
     def aside(self, work: Callable[P, Result], *arguments: P.args, **options: P.kwargs) -> Future[Result]:
@@ -95,9 +95,11 @@ class Planner:
         make = (str(device), network.name, transform.image_size, transform.channels, network.head_kind)
         chosen = self._chosen.get(make)
         samples = {size: _sample(version, device, size) for size in SIZES}
-        wanted = chosen is None or any(name == FROZEN for name, _ in chosen.values())
-        if wanted and (frozen := _frozen(version, samples[SIZES[0]])) is not None:
-            executions[FROZEN] = frozen
+        if chosen is None or any(name == FROZEN for name, _ in chosen.values()):
+            if make not in self._traces:
+                self._traces[make] = blueprint(network, samples[SIZES[0]])
+            if (trace := self._traces[make]) is not None:
+                executions[FROZEN] = frozen(network, trace)
         network.to(memory_format=torch.channels_last)
         self.aside(_drop_deviating, executions, samples[SIZES[1]]).result()
         if chosen is None:
@@ -129,39 +131,10 @@ def _sample(version: LoadedVersion, device: torch.device, images: int) -> Tensor
     return transform.normalise(pixels.view(shape).permute(0, 3, 1, 2))
 
 
-def _frozen(version: LoadedVersion, sample: Tensor) -> Forward | None:
-    """Traced, its weights constants: batch normalisation folded, convolutions prepacked and fused with what follows.
-
-    None where that cannot be done or changes the answers; the network itself serves then.
-    """
-    try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore", FutureWarning)  # torch.jit is to go one day; `eager` stays
-            traced = torch.jit.trace(_Opaque(version.network), sample, check_trace=False)  # type: ignore[no-untyped-call]
-            frozen: Forward = torch.jit.optimize_for_inference(torch.jit.freeze(traced.eval()))
-    except RuntimeError as error:  # what a tracer cannot follow
-        log.info("%s is not frozen: %s", version.network.name, error)
-        return None
-    return frozen
-
-
 def _yield_processor() -> None:
     """Let others go first, from this thread alone (Linux gives each thread a priority of its own)."""
     if sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
-
-
-class _Opaque(nn.Module):
-    """A network without its modules: to a tracer all of its weights are constants, in a third of the time."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self._answer = (network,)  # in a tuple it is no submodule
-        self.eval()
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self._answer[0](images)
-        return logits
 
 
 @torch.inference_mode()

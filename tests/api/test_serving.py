@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+import psutil
 import pytest
 import torch
 from prometheus_client import CollectorRegistry
@@ -18,6 +19,7 @@ from torch import Tensor
 from api.serving import executions
 from api.serving.engine import own_devices, serving_devices
 from api.serving.executions import EAGER, FROZEN, SIZES, Plan, Planner, Step
+from api.serving.frozen import blueprint, frozen
 from api.serving.lanes import Batcher, Lanes, Ticket
 from api.serving.measures import Measures
 from storage.errors import DeadlineExceeded, Overloaded
@@ -26,9 +28,11 @@ from trainer.networks import EvaluationTransform, LoadedVersion, build, load_ver
 SIZE, CPU = 8, torch.device("cpu")
 
 
-def loaded(folder: Path, *, network: str = "resnet32", head: Literal["linear", "cosine"] = "linear") -> LoadedVersion:
+def loaded(
+    folder: Path, *, network: str = "resnet32", head: Literal["linear", "cosine"] = "linear", seed: int = 7
+) -> LoadedVersion:
     """A version of three classes whose batch normalisation does something."""
-    torch.manual_seed(7)
+    torch.manual_seed(seed)
     made = build(network, channels=3, image_size=SIZE, task_sizes=[3], head_kind=head)
     for module in made.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
@@ -37,7 +41,7 @@ def loaded(folder: Path, *, network: str = "resnet32", head: Literal["linear", "
             module.running_mean.uniform_(-1, 1)
             module.running_var.uniform_(0.5, 2)
     transform = EvaluationTransform(SIZE, 3, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True, parents=True)
     write_version(folder, made, transform=transform, manifest={"tasks": [["a", "b", "c"]]})
     return load_version(folder)
 
@@ -64,21 +68,41 @@ def test_whatever_is_chosen_answers_as_the_network_itself(tmp_path, network, hea
         assert torch.allclose(plan.probabilities(as_floats), probabilities, atol=1e-4)
 
 
-def test_the_frozen_execution_is_one_that_answers_the_same(tmp_path):
-    version = loaded(tmp_path)
-    sample = version.transform.normalise(some_pixels(5))
-    version.network.requires_grad_(False)
-    frozen = executions._frozen(version, sample)
-    assert frozen is not None
+@pytest.mark.parametrize("network", ["resnet32", "resnet18", "mobilenet_v2"])
+def test_a_frozen_network_answers_as_the_network_whose_weights_it_was_given(tmp_path, network):
+    first, second = (loaded(tmp_path / str(n), network=network, seed=n).network for n in range(2))
+    trace = blueprint(first, torch.rand(1, 3, SIZE, SIZE))
+    assert trace is not None
+    assert len(trace) < 1_000_000  # the weights are not in it
     with torch.inference_mode():
-        for images in (sample, sample[:1]):
-            assert torch.allclose(frozen(images), version.network(images), atol=1e-4)
+        for images in (torch.rand(5, 3, SIZE, SIZE), torch.rand(1, 3, SIZE, SIZE)):
+            assert not torch.allclose(first(images), second(images), atol=1e-2)
+            for each in (first, second):
+                assert torch.allclose(frozen(each, trace)(images), each(images), atol=1e-4)
+
+
+def test_frozen_networks_leave_nothing_behind(tmp_path):
+    version = loaded(tmp_path, network="resnet18")
+    trace = blueprint(version.network, torch.rand(1, 3, SIZE, SIZE))
+    assert trace is not None
+
+    def resident() -> int:
+        gc.collect()
+        return int(psutil.Process().memory_full_info().uss)
+
+    before = 0
+    for number in range(13):
+        with torch.inference_mode():
+            frozen(version.network, trace)(torch.rand(2, 3, SIZE, SIZE))
+        if number == 2:
+            before = resident()
+    assert resident() - before < 45 << 20  # one copy of the weights; ten were made since
 
 
 def test_an_execution_that_answers_otherwise_is_dropped(tmp_path, monkeypatch):
     version = loaded(tmp_path)
     network = version.network
-    monkeypatch.setattr(executions, "_frozen", lambda *_: lambda images: network(images) + 0.01)
+    monkeypatch.setattr(executions, "frozen", lambda *_: lambda images: network(images) + 0.01)
     plan = Planner(1).plan(version, CPU)
     assert set(plan.chosen.values()) == {(EAGER, 1)}
 
