@@ -87,8 +87,11 @@ class Planner:
         """
         return self._yielding.submit(work, *arguments, **options)
 
-    def plan(self, version: LoadedVersion, device: torch.device) -> Plan:
-        """Prepare ``version`` on ``device``, warmed at every size; its network moves there."""
+    def plan(self, version: LoadedVersion, device: torch.device, *, pause_seconds: float = 0.0) -> Plan:
+        """Prepare ``version`` on ``device``, warmed at every size; its network moves there.
+
+        ``pause_seconds``: after what holds the interpreter, where others are served meanwhile.
+        """
         network = version.network.to(device).requires_grad_(False)
         executions: dict[str, Forward] = {EAGER: network}
         transform = version.transform
@@ -99,7 +102,7 @@ class Planner:
             if make not in self._traces:
                 self._traces[make] = blueprint(network, samples[SIZES[0]])
             if (trace := self._traces[make]) is not None:
-                executions[FROZEN] = frozen(network, trace)
+                executions[FROZEN] = frozen(network, trace, pause_seconds=pause_seconds)
         network.to(memory_format=torch.channels_last)
         self.aside(_drop_deviating, executions, samples[SIZES[1]]).result()
         if chosen is None:

@@ -6,6 +6,7 @@ again, weights included: each version loads the trace anew, which goes with it.
 
 import io
 import logging
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,15 +37,22 @@ def blueprint(network: IncrementalNetwork, sample: Tensor) -> bytes | None:
     return buffer.getvalue()
 
 
-def frozen(network: IncrementalNetwork, trace: bytes) -> Forward:
-    """The logits of a network in evaluation mode, its backbone by the trace of another of its make."""
+def frozen(network: IncrementalNetwork, trace: bytes, *, pause_seconds: float = 0.0) -> Forward:
+    """The logits of a network in evaluation mode, its backbone by the trace of another of its make.
+
+    Three steps hold the interpreter, some 20 ms each for a ResNet-18; a pause after each lets others catch up.
+    """
     device = next(network.parameters()).device
     with _silent(), torch.no_grad():
         # What is loaded was written by `blueprint`, in this process's own memory: no file, and nobody else's program.
         backbone = torch.jit.load(io.BytesIO(trace), map_location=device)  # type: ignore[no-untyped-call]
         for path, weight in _weights(network.backbone):
             _put(backbone, path, weight.detach())
-        features = torch.jit.optimize_for_inference(torch.jit.freeze(backbone.eval()))
+        time.sleep(pause_seconds)
+        constant = torch.jit.freeze(backbone.eval())
+        time.sleep(pause_seconds)
+        features = torch.jit.optimize_for_inference(constant)
+        time.sleep(pause_seconds)
 
     def forward(images: Tensor) -> Tensor:
         return network.logits(features(images))

@@ -23,6 +23,8 @@ from storage.domain import Model
 from storage.errors import NoVersionYet
 from trainer.networks import load_version
 
+SWAP_PAUSE_SECONDS = 0.1  # in which requests that had to wait while a version is prepared are served
+
 log = logging.getLogger(__name__)
 
 
@@ -190,7 +192,7 @@ class Registry:
             began = time.monotonic()
             try:
                 with self._loading:
-                    served = self._load(model, model.current)
+                    served = self._load(model, model.current, pause_seconds=SWAP_PAUSE_SECONDS)
             except Exception as error:  # whatever it is, the old version serves on and the look for promotions goes on
                 faults[model.name] = f"version {model.current} cannot be loaded: {error}"
                 if faults[model.name] != self.faults.get(model.name):
@@ -240,7 +242,7 @@ class Registry:
             except Exception:
                 log.exception("%s: version %s is not loaded beforehand", model.name, model.current)
 
-    def _load(self, model: Model, number: int) -> Served:
+    def _load(self, model: Model, number: int, *, pause_seconds: float = 0.0) -> Served:
         with self._database.read() as connection:
             version = versions.get(connection, model, number)
         with tempfile.TemporaryDirectory(prefix="accrete-version-") as folder:
@@ -249,7 +251,9 @@ class Registry:
             copies = {
                 device: load_version(Path(folder)) for device in self._devices
             }  # lanes on one device share theirs
-        made = {device: self._planner.plan(copy, device) for device, copy in copies.items()}
+        made = {
+            device: self._planner.plan(copy, device, pause_seconds=pause_seconds) for device, copy in copies.items()
+        }
         plans = [made[device] for device in self._devices]
         if not self._settled:
             # torch's modules hold half a million objects, which a full collection would go through again and again:

@@ -19,6 +19,8 @@ from pathlib import Path
 from statistics import quantiles
 from typing import cast
 
+IDLE_SECONDS = 3  # after which a connection is not used again: servers close theirs after 5
+
 
 @dataclass(frozen=True)
 class Request:
@@ -110,6 +112,7 @@ class Connection(asyncio.Protocol):
         self._received = bytearray()
         self._transport: asyncio.Transport | None = None
         self.is_open = False
+        self.used_at = time.monotonic()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Ready to ask."""
@@ -188,9 +191,8 @@ class Sender:
             except OSError:
                 self.outcome.broken += 1
                 return
-            if connection.is_open:
-                self._idle.append(connection)
-        now = time.monotonic()
+            now = connection.used_at = time.monotonic()
+            self._idle.append(connection)
         self.outcome.answered += 1
         self.outcome.times.append(now - since)
         self.outcome.moments.append(now)
@@ -201,7 +203,8 @@ class Sender:
 
     def _take_idle(self) -> Connection | None:
         while self._idle:
-            if (connection := self._idle.pop()).is_open:  # the server may have closed it meanwhile
+            connection = self._idle.pop()
+            if connection.is_open and time.monotonic() - connection.used_at < IDLE_SECONDS:
                 return connection
         return None
 

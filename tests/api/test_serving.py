@@ -102,7 +102,7 @@ def test_frozen_networks_leave_nothing_behind(tmp_path):
 def test_an_execution_that_answers_otherwise_is_dropped(tmp_path, monkeypatch):
     version = loaded(tmp_path)
     network = version.network
-    monkeypatch.setattr(executions, "frozen", lambda *_: lambda images: network(images) + 0.01)
+    monkeypatch.setattr(executions, "frozen", lambda *_, **__: lambda images: network(images) + 0.01)
     plan = Planner(1).plan(version, CPU)
     assert set(plan.chosen.values()) == {(EAGER, 1)}
 
