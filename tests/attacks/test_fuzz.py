@@ -1,13 +1,17 @@
-"""Damaged archives and images by the thousand: refused or read, never a crash, a hang, or memory without bounds.
+"""Damaged archives, images and tensors by the thousand: refused or read, never a crash, a hang, or memory without bounds.
 
 `make fuzz` tries a hundred thousand of each.
 """
 
+import gzip
 import io
+import json
 import os
 import random
 import resource
+import struct
 import time
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +19,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from api import tensors
 from storage.archives import ArchiveLimits, read, scan
 from storage.errors import AccreteError
 from tests.storage.packing import PACKERS
@@ -25,6 +30,7 @@ SEED = int(os.environ.get("FUZZ_SEED", "1"))
 SECONDS = 1.0  # of one input
 GROWTH = 256 << 20  # bytes of memory over all inputs
 LIMITS = ArchiveLimits(members=1000, unpacked_bytes=1 << 20, image_bytes=1 << 16, classes=100)
+LENGTH = tensors.HEADER.lower()
 NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF)
 
 
@@ -132,4 +138,62 @@ def test_no_picture_is_too_much() -> None:
     endings = fuzzed(PICTURES, attempt)
     assert "refused without a reason" not in endings
     assert endings["refused"] > INPUTS / 20
+    assert endings["read"] > INPUTS / 100
+
+
+def inferences() -> list[tuple[bytes, dict[str, str]]]:
+    """Requests of the Open Inference Protocol: in JSON and in binary, plain and compressed."""
+    shape = [2, 3, 4, 4]
+    numbers = [n / 96 for n in range(96)]
+    given = {"name": "image", "shape": shape, "datatype": "FP32"}
+    asked = {"id": "7", "outputs": [{"name": "probabilities", "parameters": {"classification": 3}}]}
+    in_json = json.dumps(asked | {"inputs": [given | {"data": numbers}]}).encode()
+    requests: list[tuple[bytes, dict[str, str]]] = [(in_json, {})]
+    for kind, tensor, dimensions in (
+        ("FP32", struct.pack("<96f", *numbers), shape),
+        ("BYTES", b"".join(struct.pack("<I", len(one)) + one for one in PICTURES[:2]), [2]),
+    ):
+        size = {"binary_data_size": len(tensor)}
+        described = given | {"datatype": kind, "shape": dimensions, "parameters": size}
+        text = json.dumps(asked | {"inputs": [described]}).encode()
+        requests.append((text + tensor, {LENGTH: str(len(text))}))
+    return [
+        (pack(body), headers | coding)
+        for body, headers in requests
+        for pack, coding in (
+            (bytes, {}),
+            (zlib.compress, {"content-encoding": "deflate"}),
+            (gzip.compress, {"content-encoding": "gzip"}),
+        )
+    ]
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.filterwarnings("ignore")
+def test_no_tensor_is_too_much() -> None:
+    chance = random.Random(SEED)
+    requests = inferences()
+
+    def attempt(data: bytes, headers: dict[str, str]) -> str:
+        try:
+            question = tensors.read(data, headers, max_bytes=1 << 20)
+        except AccreteError as refused:
+            return type(refused).__name__ if refused.detail else "refused without a reason"
+        assert question.files is not None or (question.pixels is not None and bool(question.pixels.isfinite().all()))
+        return "read"
+
+    endings: Counter[str] = Counter()
+    before = _peak()
+    for number in range(INPUTS):
+        data, headers = chance.choice(requests)
+        if chance.random() < 0.3 and LENGTH in headers:
+            headers = headers | {LENGTH: str(chance.choice((*NUMBERS, -1, "x", 10**30)))}
+        elif chance.random() < 0.9:
+            data = mutated(data, chance)
+        began = time.monotonic()
+        endings[attempt(data, headers)] += 1
+        assert time.monotonic() - began < SECONDS, (number, data[:64])
+    assert _peak() - before < GROWTH
+    assert "refused without a reason" not in endings
+    assert endings["Invalid"] > INPUTS / 20
     assert endings["read"] > INPUTS / 100
