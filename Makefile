@@ -17,6 +17,7 @@ FUZZ_INPUTS = 100000
 FUZZ_SEED = 1
 UPGRADE =
 UV = .venv-lock/bin/uv
+PEERS = .venv-peers
 COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes $(UPGRADE) --group build
 INSTALL = $(BIN)/python -m pip --disable-pip-version-check install
@@ -75,7 +76,7 @@ check: $(VENV)/dev.stamp
 		echo "docker compose config: skipped ($$(printf '%s' "$$why" | head -n 1))"; \
 	fi
 
-bench: $(VENV)/dev.stamp
+bench: $(VENV)/dev.stamp $(if $(filter serving,$(BENCH)),$(PEERS)/stamp)
 	@set -e; for file in benchmarks/$(if $(BENCH),$(BENCH),[a-z]*).py; do \
 		if [ ! -f "$$file" ]; then echo "there is no $$file" >&2; exit 1; fi; \
 		name=$$(basename "$$file" .py); \
@@ -88,9 +89,10 @@ lock:
 	.venv-lock/bin/python -m pip --disable-pip-version-check install --quiet --upgrade uv
 	$(COMPILE) --group dev pyproject.toml -o requirements-dev.lock
 	$(COMPILE) -c requirements-dev.lock pyproject.toml -o requirements.lock
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes $(UPGRADE) --group pyproject.toml:peers -o requirements-peers.lock
 
 clean:
-	rm -rf $(VENV) .venv-lock .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
+	rm -rf $(VENV) $(PEERS) .venv-lock .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
 	find . -path ./data -prune -o -path ./.git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The interpreters whose embedded Redis comes as a wheel go first; each is tried by running it, not by its name alone.
@@ -127,3 +129,11 @@ $(VENV)/dev.stamp: requirements-dev.lock requirements.lock pyproject.toml
 	$(INSTALL) --require-hashes -r requirements-dev.lock
 	$(INSTALL) --quiet --no-deps --no-build-isolation --editable .
 	@touch $(VENV)/runtime.stamp $@
+
+# Other servers, in an environment of their own that borrows torch from ours.
+$(PEERS)/stamp: requirements-peers.lock $(VENV)/dev.stamp
+	$(BIN)/python -m venv --clear $(PEERS)
+	$(PEERS)/bin/python -m pip --disable-pip-version-check install --require-hashes -r requirements-peers.lock
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> "$$($(PEERS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/accrete.pth"
+	@touch $@

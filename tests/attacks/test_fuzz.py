@@ -1,4 +1,4 @@
-"""Damaged archives, images and tensors by the thousand: refused or read, never a crash, a hang, or memory without bounds.
+"""Damaged archives, images and tensors by the thousand: refused or read, without a crash, a hang or endless memory.
 
 `make fuzz` tries a hundred thousand of each.
 """
