@@ -1,41 +1,47 @@
 """What predictions wait for while an increment trains: `python -m benchmarks.neighbours`.
 
-The embedded service answers single-image predictions, one after another from a process of its own (this one), in turns
-while it is idle and while an increment of another model trains; milliseconds over all rounds.
+Requests of one image arrive at random at 30 % of what a closed loop of 32 connections reaches on the idle service, in
+turns while it is idle and while an increment of another model trains; milliseconds over all rounds.
 """
 
 import argparse
 import tempfile
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from api.client import Client
-from benchmarks.parts.archives import noise, noise_image
+from benchmarks.parts.archives import noise
+from benchmarks.parts.load import Load
 from benchmarks.parts.machine import described
 from benchmarks.parts.service import running
+from benchmarks.parts.serving import one_each
 
 LABELS = [f"class-{label}" for label in range(10)]
+PATH = "/v1/models/served/predictions"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("--network", default="resnet18")
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=10)
-    parser.add_argument("--pause", type=float, default=0.02, help="seconds between an answer and the next question")
+    parser.add_argument("--share", type=float, default=0.3, help="of the capacity")
     chosen = parser.parse_args()
     waited: dict[str, list[float]] = {"idle": [], "training": []}
     with tempfile.TemporaryDirectory(prefix="accrete-bench-") as folder:
         archive = noise(Path(folder) / "images.zip", LABELS, train=250, test=10)
-        picture = Path(folder) / "one.jpg"
-        picture.write_bytes(noise_image())
         with running(Path(folder) / "home") as service, Client(service.url) as client:
-            client.create_model("served", recipe={"epochs": 1})
+            port = int(urlsplit(service.url).port or 0)
+            client.create_model("served", network=chosen.network, image_size=64, recipe={"epochs": 1})
             client.wait(client.start_increment("served", archive)["id"])
-            asked(client, picture, 2, chosen.pause)
+            Load(port, PATH, one_each(), 3, 32).run()
+            capacity = Load(port, PATH, one_each(), 6, 32).run().rate
+            load = Load(port, PATH, one_each(), chosen.seconds, 256, chosen.share * capacity)
             for number in range(chosen.rounds):
-                waited["idle"] += asked(client, picture, chosen.seconds, chosen.pause)
-                waited["training"] += beside_training(client, f"trained-{number}", archive, picture, chosen)
-    print(f"{described()}; ResNet-32 at 32×32, a request at a time\n")
+                waited["idle"] += asked(load)
+                waited["training"] += beside_training(client, f"trained-{number}", archive, load)
+    print(f"{described()}; {chosen.network} at 64×64, {chosen.share * capacity:.0f} requests/s of {capacity:.0f}\n")
     print("| | requests | p50, ms | p99, ms |\n|---|---|---|---|")
     for name, each in waited.items():
         print(f"| {name} | {len(each)} | {quantile(each, 0.5):.1f} | {quantile(each, 0.99):.1f} |")
@@ -43,29 +49,24 @@ def main() -> None:
     print(f"| ratio | | {ratios[0]:.2f} | {ratios[1]:.2f} |")
 
 
-def beside_training(client: Client, name: str, archive: Path, picture: Path, chosen: argparse.Namespace) -> list[float]:
+def beside_training(client: Client, name: str, archive: Path, load: Load) -> list[float]:
     """Ask while an increment trains, which is cancelled afterwards."""
     client.create_model(name, recipe={"epochs": 2000})
     increment = client.start_increment(name, archive)["id"]
     while (progress := client.increment(increment)["progress"]) is None or progress["stage"] != "training":
         time.sleep(0.1)
-    answers = asked(client, picture, chosen.seconds, chosen.pause)
+    answers = asked(load)
     client.cancel(increment)
     while client.increment(increment)["status"] == "running":
         time.sleep(0.1)
     return answers
 
 
-def asked(client: Client, picture: Path, seconds: float, pause: float) -> list[float]:
-    """Milliseconds of each answer, for so long."""
-    times = []
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        began = time.perf_counter()
-        client.predict("served", [picture])
-        times.append(1000 * (time.perf_counter() - began))
-        time.sleep(pause)
-    return times
+def asked(load: Load) -> list[float]:
+    """Milliseconds of each answer."""
+    outcome = load.run()
+    assert not outcome.failed, outcome.statuses
+    return [1000 * seconds for seconds in outcome.times]
 
 
 def quantile(values: list[float], share: float) -> float:
