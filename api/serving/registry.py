@@ -7,6 +7,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,9 +108,8 @@ class Registry:
         if number is None or (current is not None and current.number == number):
             return current
         if (served := self._others.get((model.id, number))) is not None:
-            with self._loading:
-                if (model.id, number) in self._others:
-                    self._others.move_to_end((model.id, number))
+            with suppress(KeyError):  # it went just now; no lock, since this is the event loop, and a load takes long
+                self._others.move_to_end((model.id, number))
         return served
 
     def load(self, name: str, number: int | None) -> Served:
@@ -212,6 +212,14 @@ class Registry:
             self._preload()
         finally:
             self._preloaded.set()
+        try:
+            self._look_again_and_again()
+        finally:
+            with self._looked:
+                self._stopped.set()
+                self._looked.notify_all()  # nobody shall wait for a look that does not come
+
+    def _look_again_and_again(self) -> None:
         while not self._stopped.is_set():
             self._asked.wait(self._watch_seconds)
             with self._looked:

@@ -138,6 +138,24 @@ def test_a_share_of_records_is_kept(settings_for: Callable[..., Settings], tmp_p
         assert all(world.http.get(f"/v1/predictions/{one}").status_code == 200 for one in kept)
 
 
+def test_what_is_most_likely_asked_for_is_loaded_before_the_service_is_ready(
+    settings_for: Callable[..., Settings], tmp_path: Path
+):
+    settings = settings_for(tmp_path, loaded_versions=2)
+    names = []
+    with running(settings) as world:
+        for _ in range(3):
+            names.append(world.model())
+            world.version(names[-1], "cat", "dog")
+        broken = world.claim(world.increment(names[1], "gnu", "hen")["id"])
+        world.publish(broken, ["gnu", "hen"], rewrite={"format": 99})
+    with running(settings) as world:
+        assert eventually(lambda: world.http.get("/readyz").status_code == 200, seconds=20)
+        loaded = [name for name in names if value(world.http, "accrete_current_version", model=name) == 1]
+        assert loaded == names[2:]  # the two taught last, of which one cannot be loaded
+        assert world.http.post(f"/v1/models/{names[0]}/predictions", content=picture(1)).status_code == 200
+
+
 # Back-pressure over HTTP
 
 
