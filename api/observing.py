@@ -33,7 +33,7 @@ class Observer:
             return
         brought = Headers(scope=scope).get(HEADER, "")
         own = brought if _ACCEPTED.fullmatch(brought) else uuid4().hex
-        mark = request_id.set(own)
+        request_id.set(own)  # for the task of this request alone; what logs an unexpected error does so after us
         status, began = 500, time.perf_counter()
 
         async def answered(message: Message) -> None:
@@ -47,7 +47,6 @@ class Observer:
             await self._app(scope, receive, answered)
         finally:
             self._note(scope, status, time.perf_counter() - began)
-            request_id.reset(mark)
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", NO_ROUTE)

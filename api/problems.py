@@ -19,6 +19,7 @@ from starlette.requests import ClientDisconnect
 from api.schemas.inference import ErrorOut
 from storage import errors
 from storage.errors import AccreteError
+from storage.logs import request_id
 
 MEDIA_TYPE = "application/problem+json"
 SCHEMA = {"schema": {"$ref": "#/components/schemas/Problem"}}
@@ -196,12 +197,14 @@ async def _unfit(request: Request, error: Exception) -> JSONResponse:
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    headers = {"X-Request-ID": request_id.get() or ""}  # nobody else adds it: this error went past the observer
     if _is_full(error):
         detail = "The service has no disk space left, so nothing was stored: free some, then send the request again."
-        return _problem(request, HTTPStatus.INSUFFICIENT_STORAGE, "storage-full", detail)
+        return _problem(request, HTTPStatus.INSUFFICIENT_STORAGE, "storage-full", detail, headers=headers)
     return _problem(
         request,
         HTTPStatus.INTERNAL_SERVER_ERROR,
         "internal",
         "The service failed to answer; the log says why. Try again later.",
+        headers=headers,
     )

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import text
 
 from storage.logs import JsonLines, TextLines, configure, request_id
 from storage.settings import Settings
@@ -56,7 +57,7 @@ def test_requests_are_counted_by_route_and_status_however_they_are_spelled(http,
         http.get(f"/nothing/{n}")
         http.request("BREW", "/livez")
     found = samples(http)
-    assert not any("nothing" in text for _, labels in found for _, text in labels)
+    assert not any("nothing" in word for _, labels in found for _, word in labels)
     assert {dict(labels)["method"] for sample, labels in found if sample == "accrete_requests_total"} <= {
         "GET",
         "POST",
@@ -274,3 +275,22 @@ def test_what_fails_and_what_changes_is_logged_under_its_id(world: World, root_l
     assert (lines["failing"]["route"], lines["failing"]["status"]) == ("/v1/models/{name}", 404)
     assert (lines["changing"]["method"], lines["changing"]["status"]) == ("POST", 201)
     assert lines["changing"]["seconds"] > 0
+
+
+def test_an_unexpected_error_is_logged_under_the_id_that_is_answered(
+    settings_for: Callable[..., Settings], root_logger, capsys, tmp_path
+):
+    with running(settings_for(tmp_path)) as world:
+        name = world.model()
+        with world.database.write() as connection:
+            connection.execute(text("DROP TABLE predictions"))
+        configure(Settings(home=tmp_path, log_format="json"))
+        answer = world.http.get(f"/v1/models/{name}/predictions", headers={"X-Request-ID": "unlucky"})
+        assert answer.status_code == 500
+        assert answer.headers["X-Request-ID"] == "unlucky"
+        lines = [line for line in logged(capsys) if line["logger"] == "api.problems"]
+        assert [line["request_id"] for line in lines] == ["unlucky"]
+        assert "no such table" in lines[0]["exception"]
+        with httpx.Client(base_url=world.http.base_url) as another:  # that connection is closed
+            route = "/v1/models/{name}/predictions"
+            assert value(another, "accrete_requests_total", method="GET", route=route, status="500") == 1
