@@ -53,6 +53,12 @@ def page(connection: Connection, model: Model, *, limit: int, cursor: str | None
     return rows.page(connection, query, key=versions.c.number, read=rows.version, limit=limit, cursor=cursor)
 
 
+def is_there(connection: Connection, model_id: str, number: int) -> bool:
+    """Whether a model has that version, and it was not deleted."""
+    version = find(connection, model_id, number)
+    return version is not None and version.deleted_at is None
+
+
 def numbers(connection: Connection, model: Model) -> list[int]:
     """The numbers of a model's versions, ascending."""
     query = select(versions.c.number).where(versions.c.model_id == model.id).where(versions.c.deleted_at.is_(None))

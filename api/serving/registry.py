@@ -136,8 +136,7 @@ class Registry:
     def forget(self, model_id: str, number: int | None = None) -> None:
         """Drop a deleted version, or all of a deleted model's."""
         with self._loading:
-            for key in [key for key in self._others if key[0] == model_id and number in {None, key[1]}]:
-                del self._others[key]
+            self._drop_others([key for key in list(self._others) if key == (model_id, number)])
             if number is None:
                 self._drop(model_id)
 
@@ -169,8 +168,13 @@ class Registry:
         self._current[model.id] = served
         self._measures.current_version.labels(model.name).set(served.number)
 
+    def _drop_others(self, keys: Sequence[tuple[str, int]]) -> None:
+        for key in keys:
+            self._others.pop(key, None)
+
     def _drop(self, model_id: str) -> None:
         self._current.pop(model_id, None)
+        self._drop_others([key for key in list(self._others) if key[0] == model_id])
         for name in [name for name, model in self._models.items() if model.id == model_id]:
             del self._models[name]
             self._measures.current_version.remove(name)
@@ -179,6 +183,10 @@ class Registry:
         with self._database.read() as connection:
             used = {model.id for model in list(self._models.values())}
             present = {model.id: model for model in models.of_ids(connection, used)}
+            deleted = [key for key in list(self._others) if not versions.is_there(connection, *key)]
+        if deleted:
+            with self._loading:
+                self._drop_others(deleted)
         faults: dict[str, str] = {}
         for model_id in used:
             model = present.get(model_id)

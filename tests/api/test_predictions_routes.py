@@ -8,6 +8,7 @@ from threading import Event, Thread
 import pytest
 from PIL import Image
 
+from storage import models, versions
 from tests.api.worlds import SIZE, eventually, picture, problem, running
 
 JSON = {"Content-Type": "application/json"}
@@ -401,3 +402,18 @@ def test_a_deleted_model_does_not_end_the_look_for_promotions(http, world):
     predict(http, name, picture(1))
     world.version(name, "emu", "fox")
     assert eventually(lambda: predict(http, name, picture(1)).json()["version"] == 2, seconds=2)
+
+
+def test_what_was_deleted_by_another_process_is_forgotten_within_a_second(http, world):
+    kept, deleted = world.model(), world.model()
+    for name in (kept, deleted):
+        world.version(name, "cat", "dog")
+        world.version(name, "emu", "fox")
+        assert predict(http, name, picture(1), version=1).json()["version"] == 1
+    with world.database.write() as connection:
+        versions.remove(connection, models.lock(connection, kept), 1)
+        models.delete_model(connection, deleted)
+    assert eventually(lambda: predict(http, kept, picture(1), version=1).status_code == 404, seconds=2)
+    assert eventually(lambda: predict(http, deleted, picture(1), version=1).status_code == 404, seconds=2)
+    assert predict(http, kept, picture(1)).json()["version"] == 2
+    assert predict(http, deleted, picture(1)).status_code == 404

@@ -135,6 +135,14 @@ def test_numbers_of_one_model_and_of_all(world: World, grown: Model):
     empty = world.create("an empty one")
     world.write(versions.remove, grown, 1)
     assert world.read(versions.numbers, world.model()) == [2, 3, 4]
+    assert [world.read(versions.is_there, grown.id, number) for number in range(6)] == [
+        False,
+        False,
+        True,
+        True,
+        True,
+        False,
+    ]
     assert world.read(versions.numbers, empty) == []
     everything = [(model.name, number) for model, number in world.read(versions.all_numbers)]
     assert everything == [("an empty one", None), *((grown.name, number) for number in (2, 3, 4))]
