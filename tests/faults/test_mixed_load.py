@@ -16,7 +16,7 @@ from tests.flow.conftest import Service
 from tests.postgresql import PostgreSQL
 
 pytestmark = pytest.mark.flow
-SECONDS = float(os.environ.get("FAULTS_SECONDS", "20"))
+SECONDS = float(os.environ.get("FAULTS_SECONDS", "30"))
 SEED = int(os.environ.get("FAULTS_SEED", "1"))
 PAUSE_SECONDS = 2.0 if SECONDS < 600 else 5.0  # between killings: in a short run each has to count
 
@@ -52,4 +52,4 @@ def test_nothing_is_lost_however_often_processes_are_killed(
     assert tally.faults == []
     assert tally.killed >= SECONDS / PAUSE_SECONDS / 4
     assert tally.counts["predictions"] > SECONDS
-    assert tally.counts["ended as succeeded"] >= 3
+    assert tally.counts["ended as succeeded"] >= 2

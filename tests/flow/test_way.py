@@ -71,9 +71,9 @@ def test_promotion_and_rollback_switch_without_a_restart(client: Client, grower:
     assert client.predict(grower.name, unseen("dill", 1), version=2)["version"] == 2
 
     assert client.promote(grower.name, 2)["previous"] == 1
-    assert eventually(lambda: client.predict(grower.name, unseen("dill", 1))["version"] == 2, seconds=1)
+    assert eventually(lambda: client.predict(grower.name, unseen("dill", 1))["version"] == 2, seconds=3)
     client.rollback(grower.name)
-    assert eventually(lambda: client.predict(grower.name, unseen("dill", 1))["version"] == 1, seconds=1)
+    assert eventually(lambda: client.predict(grower.name, unseen("dill", 1))["version"] == 1, seconds=3)
 
 
 def test_a_branch_starts_from_the_version_rolled_back_to(client: Client, grower: Grower) -> None:

@@ -292,13 +292,19 @@ def test_normalising_subtracts_the_mean_and_divides_by_the_deviation():
 
 @pytest.mark.parametrize(
     "wrong",
-    [torch.zeros(1, 3, 4, 4), torch.zeros(3, 4, 4).byte(), torch.zeros(1, 1, 4, 4).byte()],
-    ids=["float", "3d", "grey"],
+    [torch.zeros(1, 3, 4, 4).double(), torch.zeros(3, 4, 4).byte(), torch.zeros(1, 1, 4, 4).byte()],
+    ids=["double", "3d", "grey"],
 )
-def test_normalising_wants_uint8_minibatches(wrong):
+def test_normalising_wants_minibatches_of_bytes_or_of_their_shares(wrong):
     transform = EvaluationTransform(image_size=4, channels=3, mean=(0.0,) * 3, std=(1.0,) * 3)
-    with pytest.raises(ValueError, match=r"expected uint8 pixels \[batch, 3, h, w\], got"):
+    with pytest.raises(ValueError, match=r"expected uint8 or float32 pixels \[batch, 3, h, w\], got"):
         transform.normalise(wrong)
+
+
+def test_bytes_and_their_shares_are_the_same_to_a_network():
+    transform = EvaluationTransform(image_size=4, channels=3, mean=(0.1, 0.5, 0.2), std=(1.0, 0.5, 0.1))
+    pixels = torch.arange(96, dtype=torch.uint8).view(2, 3, 4, 4)
+    assert torch.equal(transform.normalise(pixels), transform.normalise(pixels.float() / 255))
 
 
 def test_the_record_brings_the_transform_back():
