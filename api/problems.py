@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import compile_path
 
 from api.schemas.inference import ErrorOut
 from storage import errors
@@ -168,7 +169,16 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
         )
     kind = _kebab(HTTPStatus(error.status_code).phrase.title().replace(" ", "").replace("-", ""))
     headers = dict(error.headers) if error.headers else None
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers = {"Allow": ", ".join(_methods(request))}
     return _problem(request, error.status_code, kind, str(error.detail), headers=headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """Every method that some route takes at the path of a request (RFC 9110 §10.2.1), not those of one route alone."""
+    described = request.app.openapi()["paths"].items()
+    taken = [methods for template, methods in described if compile_path(template)[0].match(request.scope["path"])]
+    return sorted({method.upper() for methods in taken for method in methods})
 
 
 def _is_full(error: BaseException | None) -> bool:

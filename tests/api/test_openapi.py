@@ -123,3 +123,20 @@ def test_errors_of_the_service_have_the_described_members(document, shared_world
     required = set(document["components"]["schemas"]["Problem"]["required"])
     answer = shared_world.http.get("/v1/models/nobody")
     assert required <= set(answer.json())
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/v1/models", "GET, POST"),
+        ("/v1/models/nobody", "DELETE, GET, PATCH"),
+        ("/v1/models/nobody/current", "GET, PUT"),
+        ("/v1/models/nobody/predictions", "GET, POST"),
+        ("/v2/models/nobody/infer", "POST"),
+        ("/livez", "GET"),
+    ],
+)
+def test_a_method_that_is_not_taken_is_answered_with_those_that_are(http, path, methods):
+    answer = http.request("TRACE", path)
+    assert answer.status_code == 405
+    assert answer.headers["Allow"] == methods
