@@ -16,6 +16,7 @@ import httpx
 from api.guard import Unguarded, check
 from api.privateredis import PrivateRedis, answers
 from api.processes import Part
+from api.sockets import listening
 from api.supervisor import StartFailed, StopRequested, Supervisor
 from api.workerping import WorkerPing, worker_ping
 from storage.broker import celery_app
@@ -129,28 +130,14 @@ def answers_http(url: str) -> bool:
 
 def free_port(host: str) -> int:
     """A TCP port nobody listens on at the moment."""
-    with _listening(host, 0) as listener:
+    with listening(host, 0) as listener:
         return int(listener.getsockname()[1])
 
 
 def refuse_taken_port(host: str, port: int) -> None:
     """Raise StartFailed when the API could not listen there."""
     try:
-        _listening(host, port).close()
+        listening(host, port).close()
     except OSError as error:
         reason = f"cannot listen on {host} port {port}: {error.strerror}"
         raise StartFailed(f"{reason}; choose another with --port or ACCRETE_PORT (0 picks a free one)") from error
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    """A listening socket as uvicorn would open it."""
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    listener = socket.socket(family, kind, protocol)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(1)
-    except OSError:
-        listener.close()
-        raise
-    return listener

@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import compile_path
 
+from api.observing import HEADER
 from api.schemas.inference import ErrorOut
 from storage import errors
 from storage.errors import AccreteError
@@ -207,7 +208,7 @@ async def _unfit(request: Request, error: Exception) -> JSONResponse:
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    headers = {"X-Request-ID": request_id.get() or ""}  # nobody else adds it: this error went past the observer
+    headers = {HEADER: request_id.get() or ""}  # nobody else adds it: this error went past the observer
     if _is_full(error):
         detail = "The service has no disk space left, so nothing was stored: free some, then send the request again."
         return _problem(request, HTTPStatus.INSUFFICIENT_STORAGE, "storage-full", detail, headers=headers)

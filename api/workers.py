@@ -4,7 +4,6 @@ import logging
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,10 +14,12 @@ from types import FrameType
 from prometheus_client.multiprocess import mark_process_dead
 
 from api.processes import Backoff
+from api.sockets import listening
 from storage.settings import Settings
 
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own variable: where processes leave their counts
 POLL_SECONDS = 0.1
+BACKLOG = 2048  # connections that wait to be accepted, as many as uvicorn lets wait
 
 log = logging.getLogger(__name__)
 
@@ -26,17 +27,6 @@ log = logging.getLogger(__name__)
 def metrics_folder() -> str | None:
     """Where the processes that share the port leave their counts; None in a process that is alone."""
     return os.environ.get(METRICS_FOLDER)
-
-
-def listening(host: str, port: int) -> socket.socket:
-    """A listening socket that children inherit."""
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    listener = socket.socket(family, kind, protocol)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(address)
-    listener.listen(2048)
-    listener.set_inheritable(True)
-    return listener
 
 
 @dataclass
@@ -55,7 +45,7 @@ class Workers:
     def __init__(self, settings: Settings) -> None:
         """Start them at `run`."""
         self._count = settings.api_workers
-        self._listener = listening(settings.host, settings.port)
+        self._listener = listening(settings.host, settings.port, backlog=BACKLOG)
         self._metrics = tempfile.mkdtemp(prefix="accrete-metrics-")
         self._ending: int | None = None  # the signal that ends it
 

@@ -20,16 +20,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
 import torch
 
+from api.embedded import free_port
 from api.serving.executions import Plan, Planner
 from benchmarks.parts.load import Load, Outcome, Request
 from benchmarks.parts.machine import described
 from benchmarks.parts.serving import (
     MODELS,
     cpu_seconds,
-    free_port,
     jpeg,
     many_each,
     one_each,
@@ -197,7 +196,7 @@ def measured(seen: Seen, name: str, server: Server, seconds: float, connections:
 @contextmanager
 def peer(command: list[str], version: Path) -> Iterator[Server]:
     """Another server, ready to predict."""
-    port = free_port()
+    port = free_port("127.0.0.1")
     settings = {
         "PEER_VERSION": str(version),
         "PEER_PORT": str(port),
@@ -213,8 +212,8 @@ def peer(command: list[str], version: Path) -> Iterator[Server]:
         words, env=os.environ | settings, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
-            wait_until_ready(http, process, "/readyz" if "serve" in command else "/health")
+        page = "readyz" if "serve" in command else "health"
+        wait_until_ready(f"http://127.0.0.1:{port}/{page}", process)
         yield Server(port, process.pid, "/predict", in_base64(is_list="serve" in command))
     finally:
         os.killpg(process.pid, signal.SIGKILL)

@@ -18,6 +18,7 @@ def configure(settings: Settings) -> None:
     handler.addFilter(_note_request)
     handler.setFormatter(JsonLines() if settings.log_format == "json" else TextLines())
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
+    logging.captureWarnings(capture=True)
 
 
 class TextLines(logging.Formatter):

@@ -8,6 +8,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from api import tensors
 from api.problems import protocol_errors
+from api.routes import predictions
 from api.routes.health import readiness
 from api.routes.predictions import Deadline, recorded
 from api.schemas.inference import (
@@ -23,16 +24,7 @@ from api.schemas.inference import (
 from api.service import Service, ServiceDep
 from storage import models, versions
 from storage.domain import Model
-from storage.errors import (
-    DeadlineExceeded,
-    ImageUnreadable,
-    Invalid,
-    ModelNotFound,
-    NoVersionYet,
-    Overloaded,
-    TooLarge,
-    VersionNotFound,
-)
+from storage.errors import Invalid, NoVersionYet
 from storage.tables import HIGHEST_INTEGER
 
 router = APIRouter(prefix="/v2", tags=["open inference protocol"])
@@ -41,16 +33,7 @@ probes = APIRouter(prefix="/v2", tags=["open inference protocol"])
 EXTENSIONS = ["binary_tensor_data", "classification", "model_repository"]
 INLINE_BYTES = 1 << 16  # longer bodies are read beside the event loop
 RECORDED_CLASSES = 5
-FAILURES = protocol_errors(
-    ModelNotFound,
-    NoVersionYet,
-    VersionNotFound,
-    ImageUnreadable,
-    Invalid,
-    TooLarge,
-    Overloaded,
-    DeadlineExceeded,
-)
+FAILURES = protocol_errors(*predictions.FAILURES)
 BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,

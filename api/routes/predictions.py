@@ -30,6 +30,16 @@ from storage.errors import (
 
 router = APIRouter(prefix="/v1", tags=["predictions"])
 
+FAILURES = (
+    ModelNotFound,
+    NoVersionYet,
+    VersionNotFound,
+    ImageUnreadable,
+    Invalid,
+    TooLarge,
+    Overloaded,
+    DeadlineExceeded,
+)
 Deadline = Annotated[
     float | None,
     Header(
@@ -44,16 +54,7 @@ Deadline = Annotated[
 @router.post(
     "/models/{name}/predictions",
     openapi_extra=IMAGES,
-    responses=problems(
-        ModelNotFound,
-        NoVersionYet,
-        VersionNotFound,
-        ImageUnreadable,
-        Invalid,
-        TooLarge,
-        Overloaded,
-        DeadlineExceeded,
-    ),
+    responses=problems(*FAILURES),
 )
 async def predict(
     name: str,

@@ -52,11 +52,12 @@ class Engine:
         self._settings = settings
         devices = own_devices(serving_devices(settings.serving_devices), worker, of=settings.api_workers)
         share = len(os.sched_getaffinity(0)) // (settings.api_workers * len(devices))
+        self._planner = Planner(settings.serving_threads or max(share, 1))
         self.registry = Registry(
             database=database,
             blobs=blobs,
             devices=devices,
-            planner=Planner(settings.serving_threads or max(share, 1)),
+            planner=self._planner,
             measures=measures,
             capacity=settings.loaded_versions,
             watch_seconds=settings.watch_seconds,
@@ -79,6 +80,7 @@ class Engine:
         self.registry.stop()
         self._decoders.stop()
         self._lanes.stop()
+        self._planner.stop()
 
     async def predict(
         self, name: str, files: Sequence[bytes], *, version: int | None = None, seconds: float | None = None

@@ -87,6 +87,10 @@ class Planner:
         """
         return self._yielding.submit(work, *arguments, **options)
 
+    def stop(self) -> None:
+        """End that thread."""
+        self._yielding.shutdown()
+
     def plan(self, version: LoadedVersion, device: torch.device, *, pause_seconds: float = 0.0) -> Plan:
         """Prepare ``version`` on ``device``, warmed at every size; its network moves there.
 

@@ -14,15 +14,15 @@ from pathlib import Path
 import torch
 from sqlalchemy.exc import SQLAlchemyError
 
-from api.serving.executions import Plan, Planner
+from api.serving.executions import Planner
 from api.serving.lanes import Batcher
 from api.serving.measures import Measures
 from storage import models, versions
 from storage.blobs import BlobStore
 from storage.database import Database
-from storage.domain import Model
+from storage.domain import Model, Version
 from storage.errors import NoVersionYet
-from trainer.networks import load_version
+from trainer.networks import LoadedVersion, load_version
 
 SWAP_PAUSE_SECONDS = 0.1  # in which requests that had to wait while a version is prepared are served
 
@@ -37,11 +37,6 @@ class Served:
     number: int
     labels: tuple[str, ...]  # in the order of the logits
     batcher: Batcher
-
-    @property
-    def plans(self) -> tuple[Plan, ...]:
-        """Its plans by device."""
-        return self.batcher.plans
 
 
 class Registry:
@@ -71,7 +66,7 @@ class Registry:
         self._current: dict[str, Served] = {}  # by id of the model
         self._others: OrderedDict[tuple[str, int], Served] = OrderedDict()
         self._loading = threading.Lock()
-        self._looked = threading.Condition()  # guards the three that follow
+        self._looked = threading.Condition()  # guards the two that follow
         self._looks = 0  # for promotions, that have ended
         self._is_looking = False
         self._asked = threading.Event()  # not to wait until the next look is due
@@ -261,12 +256,7 @@ class Registry:
     def _load(self, model: Model, number: int, *, pause_seconds: float = 0.0) -> Served:
         with self._database.read() as connection:
             version = versions.get(connection, model, number)
-        with tempfile.TemporaryDirectory(prefix="accrete-version-") as folder:
-            for name, file in version.files.items():
-                self._blobs.fetch(file.sha256, Path(folder) / name)
-            copies = {
-                device: load_version(Path(folder)) for device in self._devices
-            }  # lanes on one device share theirs
+        copies = self._planner.aside(self._copies, version).result()
         made = {
             device: self._planner.plan(copy, device, pause_seconds=pause_seconds) for device, copy in copies.items()
         }
@@ -279,3 +269,10 @@ class Registry:
             self._settled = True
         batcher = Batcher(f"{model.name} version {number}", tuple(plans))
         return Served(model, number, plans[0].version.labels, batcher)
+
+    def _copies(self, version: Version) -> dict[torch.device, LoadedVersion]:
+        """A version's files, checked and loaded once for each device: lanes on one device share theirs."""
+        with tempfile.TemporaryDirectory(prefix="accrete-version-") as folder:
+            for name, file in version.files.items():
+                self._blobs.fetch(file.sha256, Path(folder) / name)
+            return {device: load_version(Path(folder)) for device in set(self._devices)}

@@ -1,11 +1,9 @@
 """The API alone, with untrained versions in it: what serving costs does not depend on what was learned."""
 
-import base64
 import io
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,9 +20,10 @@ import psutil
 import torch
 from PIL import Image
 
+from api.embedded import answers_http, environment, free_port
 from api.privateredis import PrivateRedis, answers
 from benchmarks.parts.load import Request
-from storage import leases, publication
+from storage import leases, models, publication
 from storage.blobs import open_blobs
 from storage.database import Database
 from storage.domain import StoredFile
@@ -79,19 +78,19 @@ def cpu_seconds(pid: int) -> float:
 
 
 @contextmanager
-def serving(models: Sequence[str] = tuple(MODELS), **settings: object) -> Iterator[Api]:
+def serving(names: Sequence[str] = tuple(MODELS), **settings: object) -> Iterator[Api]:
     """An API with a model of one version for each of these networks, named after them."""
     with tempfile.TemporaryDirectory(prefix="accrete-bench-") as folder:
         home = Path(folder)
         redis = PrivateRedis(home / "run")
         broker = subprocess.Popen(redis.part().command, stdout=subprocess.DEVNULL)
-        chosen = Settings(home=home, port=free_port(), redis_url=redis.url, log_level="warning", **settings)  # type: ignore[arg-type]
+        chosen = Settings(home=home, port=free_port("127.0.0.1"), redis_url=redis.url, log_level="warning", **settings)  # type: ignore[arg-type]
         upgrade(chosen.database)
         try:
             while not answers(redis.url):
                 time.sleep(0.05)
             with started(chosen) as api:
-                for name in models:
+                for name in names:
                     body = {"name": name, "network": name, "image_size": MODELS[name], "recipe": {"epochs": 1}}
                     api.http.post("/v1/models", json=body).raise_for_status()
                     api.publish(name)
@@ -105,37 +104,25 @@ def serving(models: Sequence[str] = tuple(MODELS), **settings: object) -> Iterat
 @contextmanager
 def started(settings: Settings) -> Iterator[Api]:
     """`python -m api` by itself."""
-    values = settings.model_dump(mode="json", exclude_none=True)
-    own = {f"ACCRETE_{name.upper()}": str(value) for name, value in values.items()}
     others = {name: value for name, value in os.environ.items() if not name.startswith("ACCRETE_")}
     began = time.monotonic()
-    process = subprocess.Popen([sys.executable, "-m", "api"], env=others | {"OMP_WAIT_POLICY": "PASSIVE"} | own)
+    process = subprocess.Popen([sys.executable, "-m", "api"], env=others | environment(settings))
     with httpx.Client(base_url=f"http://127.0.0.1:{settings.port}", timeout=60) as http:
         try:
-            wait_until_ready(http, process)
+            wait_until_ready(f"{http.base_url}/readyz", process)
             yield Api(settings, process, http, time.monotonic() - began)
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait()
 
 
-def wait_until_ready(http: httpx.Client, process: "subprocess.Popen[bytes]", path: str = "/readyz") -> None:
+def wait_until_ready(url: str, process: "subprocess.Popen[bytes]") -> None:
     """Ask until the answer is 200."""
     while process.poll() is None:
-        try:
-            if http.get(path).status_code == httpx.codes.OK:
-                return
-        except httpx.TransportError:
-            pass
+        if answers_http(url):
+            return
         time.sleep(0.01)
     raise SystemExit("the server did not start")
-
-
-def free_port() -> int:
-    """A port nobody listens on at the moment."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def publish(settings: Settings, http: httpx.Client, name: str, *, promote: str, seed: int) -> int:
@@ -152,7 +139,8 @@ def publish(settings: Settings, http: httpx.Client, name: str, *, promote: str, 
         claim = leases.claim(connection, worker="benchmark", lease_seconds=600, max_crashes=5)
     assert claim is not None
     assert claim.increment_id == asked.json()["id"]
-    number = model["last_version"] + 1 if "last_version" in model else (model["head"] or 0) + 1
+    with database.read() as connection:
+        number = publication.next_number(models.get(connection, name))
     with tempfile.TemporaryDirectory(dir=settings.home) as folder:
         sizes = {
             one: one.stat().st_size for one in write(Path(folder), model["network"], model["image_size"], seed=seed)
@@ -227,14 +215,3 @@ def many_each(images: int, count: int = 4) -> list[Request]:
         headers = {"Inference-Header-Content-Length": str(len(text))}
         requests.append(Request(text + tensor, "application/octet-stream", headers))
     return requests
-
-
-def in_json(images: int, count: int = 4) -> list[Request]:
-    """Requests of several images as base64 in JSON."""
-    return [
-        Request(
-            json.dumps({"images": [base64.b64encode(jpeg(start + n)).decode() for n in range(images)]}).encode(),
-            "application/json",
-        )
-        for start in range(0, images * count, images)
-    ]

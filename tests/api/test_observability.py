@@ -225,6 +225,7 @@ def root_logger(capsys: pytest.CaptureFixture[str]) -> Iterator[logging.Logger]:
     handlers, level = list(root.handlers), root.level
     yield root
     root.handlers[:], root.level = handlers, level
+    logging.captureWarnings(capture=False)
 
 
 def logged(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
