@@ -29,6 +29,7 @@ from api.service import Service
 from api.serving.engine import Engine
 from api.serving.measures import Measures
 from api.serving.records import Recorder
+from api.shortcut import Shortcut
 from api.uploads import BodyLimit, clear_abandoned
 from storage.blobs import open_blobs
 from storage.broker import celery_app
@@ -88,6 +89,10 @@ def create_app(settings: Settings, *, worker: int = 0) -> FastAPI:
     app.add_middleware(Observer)
     problems.install(app)
     openapi.install(app, keys_needed=settings.keys_needed)
+    app.router.routes[:0] = [
+        Shortcut("/v1/models/{name}/predictions", predictions.predict),
+        Shortcut("/v2/models/{name}/infer", inference.infer),
+    ]
     check_routes(module.router for module in (*READING, *CHANGING, inference))
     refusals, protocol_refusals = problems.problems(*REFUSALS), problems.protocol_errors(*REFUSALS)
     for module in READING:

@@ -40,10 +40,11 @@ FAILURES = (
     Overloaded,
     DeadlineExceeded,
 )
+DEADLINE_HEADER = "Accrete-Deadline-Seconds"
 Deadline = Annotated[
     float | None,
     Header(
-        alias="Accrete-Deadline-Seconds",
+        alias=DEADLINE_HEADER,
         gt=0,
         le=86_400,
         description="How long the answer may take, if less than the service allows.",

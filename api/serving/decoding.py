@@ -5,7 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 
 import torch
 from torch import Tensor
@@ -21,16 +21,28 @@ PIECE = 8  # images of a request that one thread decodes; larger requests use se
 
 
 class Decoders:
-    """A pool of threads; Pillow lets go of the interpreter while it decodes."""
+    """A pool of threads; Pillow lets go of the interpreter while it decodes.
+
+    Not a ThreadPoolExecutor: its futures, which nobody would look at, cost more than handing the work over does.
+    """
 
     def __init__(self, *, max_pixels: int, measures: Measures) -> None:
-        """As many threads as processors, started when they are needed."""
+        """As many threads as processors."""
         self._max_pixels, self._measures = max_pixels, measures
-        self._pool = ThreadPoolExecutor(os.cpu_count() or 2, "decoder")
+        self._work: SimpleQueue[tuple[Decoding, int] | None] = SimpleQueue()  # None ends a thread
+        self._threads = [
+            threading.Thread(target=self._decode_on, name=f"decoder-{number}", daemon=True)
+            for number in range(os.cpu_count() or 2)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
         """Finish what was begun."""
-        self._pool.shutdown()
+        for _ in self._threads:
+            self._work.put(None)
+        for thread in self._threads:
+            thread.join()
 
     def decode(
         self, files: Sequence[bytes], form: Form, deadline: float, done: Callable[[Tensor | Exception], None]
@@ -42,7 +54,13 @@ class Decoders:
         """
         decoding = Decoding(self, files, form, deadline, done)
         for start in range(0, len(files), PIECE):
-            self._pool.submit(decoding.decode, start)
+            self._work.put((decoding, start))
+
+    def _decode_on(self) -> None:
+        while (work := self._work.get()) is not None:
+            decoding, start = work
+            decoding.decode(start)
+            del decoding, work  # a thread that waits shall not hold on to images
 
     def row(self, data: bytes, form: Form, position: int) -> bytes:
         """A packed image; raises `ImageUnreadable` that names its position in the request."""

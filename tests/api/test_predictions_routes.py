@@ -386,7 +386,7 @@ def test_a_version_that_cannot_be_loaded_does_not_end_the_look_for_promotions(ht
     world.version(name, "cat", "dog")
     assert predict(http, name, picture(1)).json()["version"] == 1
     world.publish(world.claim(world.increment(name, "emu", "fox")["id"]), ["emu", "fox"], rewrite=rewrite)
-    assert eventually(lambda: f"model {name}" in http.get("/readyz").json()["checks"], seconds=2)
+    assert eventually(lambda: f"model {name}" in http.get("/readyz").json()["checks"], seconds=10)
     assert predict(http, name, picture(1)).json()["version"] == 1
     world.version(name, "hen", "ibis")
     assert eventually(lambda: predict(http, name, picture(1)).json()["version"] == 3, seconds=2)
