@@ -10,8 +10,10 @@ import torch
 from fastapi.concurrency import run_in_threadpool
 from torch import Tensor
 
+from api.serving.compiled import Compiler
 from api.serving.decoding import Decoders
 from api.serving.executions import Planner
+from api.serving.improving import Improver
 from api.serving.lanes import Lanes, Ticket, late
 from api.serving.measures import Measures
 from api.serving.registry import Registry, Served
@@ -52,7 +54,8 @@ class Engine:
         self._settings = settings
         devices = own_devices(serving_devices(settings.serving_devices), worker, of=settings.api_workers)
         share = len(os.sched_getaffinity(0)) // (settings.api_workers * len(devices))
-        self._planner = Planner(settings.serving_threads or max(share, 1))
+        compiler = Compiler(settings.libraries, callers=len(devices))
+        self._planner = Planner(settings.serving_threads or max(share, 1), compiler)
         self.registry = Registry(
             database=database,
             blobs=blobs,
@@ -62,6 +65,7 @@ class Engine:
             capacity=settings.loaded_versions,
             watch_seconds=settings.watch_seconds,
         )
+        self._improver = Improver(self.registry, self._planner, compiler, after_seconds=settings.compile_after_seconds)
         self._decoders = Decoders(max_pixels=settings.max_image_pixels, measures=measures)
         self._lanes = Lanes(
             len(devices),
@@ -74,9 +78,11 @@ class Engine:
     def start(self) -> None:
         """Load what is most likely asked for, and look for promotions."""
         self.registry.start()
+        self._improver.start()
 
     def stop(self) -> None:
         """Finish what was begun and end the threads."""
+        self._improver.stop()
         self.registry.stop()
         self._decoders.stop()
         self._lanes.stop()

@@ -8,12 +8,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
+from api.serving.compiled import Compiler, Library, Source
 from api.serving.frozen import Forward, blueprint, frozen
 from trainer.networks import LoadedVersion
 
@@ -25,9 +26,29 @@ RUNS = 5  # timed at each size; the shortest counts
 TOLERANCE = 1e-3  # by which a logit may differ from the eager one's
 DOUBLING = 1.3  # times as fast must be what takes twice the threads
 NICENESS = 10  # of what prepares a version beside the one in service, as of training
-EAGER, FROZEN = "eager", "frozen"
+EAGER, FROZEN, COMPILED = "eager", "frozen", "compiled"
 
 log = logging.getLogger(__name__)
+
+Choice = dict[int, tuple[str, int]]  # from so many images on: name and threads of the execution
+
+
+@dataclass(eq=False)
+class Make:
+    """What the versions of one network, image size and kind of head share on a device."""
+
+    device: torch.device
+    source: Source
+    chosen: Choice | None = None  # what was fastest, once it was measured
+    trace: bytes | None = None  # without weights
+    is_traced: bool = False  # or was tried in vain
+    library: Library | None = None
+    is_compiled: bool = False  # or was tried in vain
+    seconds: float = 0.0  # of inference so far
+
+    def uses(self, name: str) -> bool:
+        """Whether an execution is needed: to be measured, or because it was chosen."""
+        return self.chosen is None or any(chosen == name for chosen, _ in self.chosen.values())
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +56,14 @@ class Plan:
     """A version on one device: which execution computes minibatches from which size on."""
 
     version: LoadedVersion
-    device: torch.device
+    make: Make
     steps: tuple["Step", ...]  # ascending, the first from 1 image on
+    knows_library: bool = False  # whether the compiled execution was there to be chosen
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.make.device
 
     @torch.inference_mode()
     def probabilities(self, pixels: Tensor) -> Tensor:
@@ -52,7 +79,7 @@ class Plan:
         return next((step for step in reversed(self.steps) if images >= step.least), self.steps[0])
 
     @property
-    def chosen(self) -> "Choice":
+    def chosen(self) -> Choice:
         """Name and threads of the execution from so many images on."""
         return {step.least: (step.name, step.threads) for step in self.steps}
 
@@ -67,18 +94,15 @@ class Step:
     forward: Forward
 
 
-Choice = dict[int, tuple[str, int]]
-
-
 class Planner:
     """Makes plans; what was fastest for one version is taken for the next of the same make, without measuring again."""
 
-    def __init__(self, threads: int) -> None:
-        """Let an execution on a CPU use so many threads, at most."""
+    def __init__(self, threads: int, compiler: Compiler | None = None) -> None:
+        """Let an execution on a CPU use so many threads, at most; ``compiler`` has what was compiled before."""
         self.threads = threads
-        self._chosen: dict[tuple[object, ...], Choice] = {}
-        self._traces: dict[tuple[object, ...], bytes | None] = {}
-        self._yielding = ThreadPoolExecutor(1, "preparing", initializer=_yield_processor)
+        self._compiler = compiler
+        self._makes: dict[tuple[str, Source], Make] = {}
+        self._yielding = ThreadPoolExecutor(1, "preparing", initializer=yield_processor)
 
     def aside(self, work: Callable[P, Result], *arguments: P.args, **options: P.kwargs) -> Future[Result]:
         """Do some work on a thread that lets serving go first.
@@ -97,28 +121,56 @@ class Planner:
         ``pause_seconds``: after what holds the interpreter, where others are served meanwhile.
         """
         network = version.network.to(device).requires_grad_(False)
+        make = self._make(version, device)
+        library = make.library  # as of now: another thread may enter one meanwhile
+        samples = _samples(version, device)
         executions: dict[str, Forward] = {EAGER: network}
-        transform = version.transform
-        make = (str(device), network.name, transform.image_size, transform.channels, network.head_kind)
-        chosen = self._chosen.get(make)
-        samples = {size: _sample(version, device, size) for size in SIZES}
-        if chosen is None or any(name == FROZEN for name, _ in chosen.values()):
-            if make not in self._traces:
-                self._traces[make] = blueprint(network, samples[SIZES[0]])
-            if (trace := self._traces[make]) is not None:
-                executions[FROZEN] = frozen(network, trace, pause_seconds=pause_seconds)
+        if make.uses(FROZEN):
+            if not make.is_traced:
+                make.trace, make.is_traced = blueprint(network, samples[SIZES[0]]), True
+            if make.trace is not None:
+                executions[FROZEN] = frozen(network, make.trace, pause_seconds=pause_seconds)
         network.to(memory_format=torch.channels_last)
-        self.aside(_drop_deviating, executions, samples[SIZES[1]]).result()
-        if chosen is None:
-            counts = self._counts(device)
-            chosen = {size: _fastest(executions, counts, samples[size]) for size in SIZES}
-            self._chosen[make] = chosen
-            log.info("%s at %d pixels: %s", network.name, transform.image_size, chosen)
-        steps = tuple(
-            Step(size, name, threads, executions.get(name, network)) for size, (name, threads) in chosen.items()
-        )
-        self.aside(_warm, steps, samples).result()
-        return Plan(version, device, steps)
+        if library is not None and make.uses(COMPILED):
+            executions[COMPILED] = library.forward(network)
+        self.aside(_drop_deviating, executions, samples).result()
+        if make.chosen is None:
+            self._choose(make, executions, samples)
+        plan = Plan(version, make, _steps(make, executions), knows_library=library is not None)
+        self.aside(_warm, plan.steps, samples).result()
+        return plan
+
+    def with_library(self, plan: Plan, library: Library) -> Plan:
+        """The same version where a library of its make has come later; measured anew, and warm.
+
+        To be called on a thread that yields the processor: the version is in service meanwhile.
+        """
+        make, samples = plan.make, _samples(plan.version, plan.device)
+        executions: dict[str, Forward] = {EAGER: plan.version.network}
+        executions |= {step.name: step.forward for step in plan.steps}
+        executions[COMPILED] = library.forward(plan.version.network)
+        _drop_deviating(executions, samples)
+        if make.library is None:
+            self._choose(make, executions, samples)
+            make.library = library
+        better = replace(plan, steps=_steps(make, executions), knows_library=True)
+        _warm(better.steps, samples)
+        return better
+
+    def _make(self, version: LoadedVersion, device: torch.device) -> Make:
+        network, transform = version.network, version.transform
+        source = Source(network.name, transform.channels, transform.image_size, network.head_kind)
+        key = (str(device), source)
+        if key not in self._makes:
+            make = self._makes[key] = Make(device, source)
+            if self._compiler is not None and device.type == "cpu":
+                make.library = self._compiler.at_hand(source)
+        return self._makes[key]
+
+    def _choose(self, make: Make, executions: dict[str, Forward], samples: Mapping[int, Tensor]) -> None:
+        counts = self._counts(make.device)
+        make.chosen = {size: _fastest(executions, counts, sample) for size, sample in samples.items()}
+        log.info("%s at %d pixels: %s", make.source.network, make.source.image_size, make.chosen)
 
     def _counts(self, device: torch.device) -> list[int]:
         """Numbers of threads that are tried: powers of two, and all; a GPU needs but one."""
@@ -127,6 +179,20 @@ class Planner:
         return sorted(
             {2**power for power in range(self.threads.bit_length()) if 2**power < self.threads} | {self.threads}
         )
+
+
+def _steps(make: Make, executions: Mapping[str, Forward]) -> tuple["Step", ...]:
+    """What was chosen, by the network itself where a version lacks the execution."""
+    assert make.chosen is not None
+    return tuple(
+        Step(size, name, threads, executions.get(name, executions[EAGER]))
+        for size, (name, threads) in make.chosen.items()
+    )
+
+
+def _samples(version: LoadedVersion, device: torch.device) -> dict[int, Tensor]:
+    """A minibatch of every size at which executions are measured."""
+    return {size: _sample(version, device, size) for size in SIZES}
 
 
 def _sample(version: LoadedVersion, device: torch.device, images: int) -> Tensor:
@@ -138,21 +204,22 @@ def _sample(version: LoadedVersion, device: torch.device, images: int) -> Tensor
     return transform.normalise(pixels.view(shape).permute(0, 3, 1, 2))
 
 
-def _yield_processor() -> None:
+def yield_processor() -> None:
     """Let others go first, from this thread alone (Linux gives each thread a priority of its own)."""
     if sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 
 @torch.inference_mode()
-def _drop_deviating(executions: dict[str, Forward], sample: Tensor) -> None:
+def _drop_deviating(executions: dict[str, Forward], samples: Mapping[int, Tensor]) -> None:
     """Drop what does not answer as the network itself does."""
-    expected = executions[EAGER](sample)
-    for name in [name for name in executions if name != EAGER]:
-        difference = float((executions[name](sample) - expected).abs().max())
-        if not difference <= TOLERANCE:
-            log.warning("the %s execution is not used: its logits differ by %g", name, difference)
-            del executions[name]
+    for sample in samples.values():
+        expected = executions[EAGER](sample)
+        for name in [name for name in executions if name != EAGER]:
+            difference = float((executions[name](sample) - expected).abs().max())
+            if not difference <= TOLERANCE:
+                log.warning("the %s execution is not used: its logits differ by %g", name, difference)
+                del executions[name]
 
 
 @torch.inference_mode()

@@ -206,6 +206,7 @@ class Lanes:
             log.exception("%d requests of %s failed together", len(tickets), tickets[0].batcher.name)
             outcomes = [self._alone(plan, ticket) for ticket in tickets] if len(tickets) > 1 else [error]
         images, seconds = sum(ticket.images for ticket in tickets), time.monotonic() - began
+        plan.make.seconds += seconds
         self._seconds_per_image += 0.1 * (seconds / images / len(self._lanes) - self._seconds_per_image)
         self._measures.minibatch_images.observe(images)
         self._measures.inference_seconds.observe(seconds)

@@ -118,6 +118,10 @@ class Registry:
             )
         return self._load_current(model) if number is None else self._load_other(model, number)
 
+    def loaded(self) -> list[Served]:
+        """Every version in memory."""
+        return [*list(self._current.values()), *list(self._others.values())]
+
     def refresh(self) -> None:
         """Have every model in use brought to its current version now; returns when that was tried.
 

@@ -84,7 +84,7 @@ def serving(names: Sequence[str] = tuple(MODELS), **settings: object) -> Iterato
         home = Path(folder)
         redis = PrivateRedis(home / "run")
         broker = subprocess.Popen(redis.part().command, stdout=subprocess.DEVNULL)
-        chosen = Settings(home=home, port=free_port("127.0.0.1"), redis_url=redis.url, log_level="warning", **settings)  # type: ignore[arg-type]
+        chosen = Settings(home=home, port=free_port("127.0.0.1"), redis_url=redis.url, log_level="info", **settings)  # type: ignore[arg-type]
         upgrade(chosen.database)
         try:
             while not answers(redis.url):

@@ -17,8 +17,9 @@ from prometheus_client import CollectorRegistry
 from torch import Tensor
 
 from api.serving import executions
+from api.serving.compiled import Source
 from api.serving.engine import own_devices, serving_devices
-from api.serving.executions import EAGER, FROZEN, SIZES, Plan, Planner, Step
+from api.serving.executions import EAGER, FROZEN, SIZES, Make, Plan, Planner, Step
 from api.serving.frozen import blueprint, frozen
 from api.serving.lanes import Batcher, Lanes, Ticket
 from api.serving.measures import Measures
@@ -26,6 +27,7 @@ from storage.errors import DeadlineExceeded, Overloaded
 from trainer.networks import EvaluationTransform, LoadedVersion, build, load_version, write_version
 
 SIZE, CPU = 8, torch.device("cpu")
+MAKE = Make(CPU, Source("resnet32", 3, SIZE, "linear"))
 
 
 def loaded(
@@ -127,7 +129,7 @@ def test_the_next_version_of_the_same_make_is_not_measured_again(tmp_path, monke
 def test_a_plan_goes_by_the_size_of_the_minibatch(tmp_path):
     version = loaded(tmp_path)
     steps = tuple(Step(least, name, 1, version.network) for least, name in ((1, "one"), (4, "four"), (16, "many")))
-    plan = Plan(version, CPU, steps)
+    plan = Plan(version, MAKE, steps)
     chosen = {n: plan.step(n).name for n in (1, 3, 4, 15, 16, 500)}
     assert chosen == {1: "one", 3: "one", 4: "four", 15: "four", 16: "many", 500: "many"}
 
@@ -154,7 +156,7 @@ class Gate(Plan):
     """A plan that notes the minibatches it is given, and waits at a gate when it is told to."""
 
     def __init__(self, version: LoadedVersion) -> None:
-        super().__init__(version, CPU, (Step(1, EAGER, 1, version.network),))
+        super().__init__(version, MAKE, (Step(1, EAGER, 1, version.network),))
         object.__setattr__(self, "open", threading.Event())
         object.__setattr__(self, "sizes", [])
         self.open.set()

@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 
 from tests.api.worlds import redis_server
-from tests.faults.storm import SETTINGS, Storm
+from tests.faults.storm import COMPILING, SETTINGS, Storm
 from tests.flow.conftest import Service
 from tests.postgresql import PostgreSQL
 
 pytestmark = pytest.mark.flow
 SECONDS = float(os.environ.get("FAULTS_SECONDS", "30"))
+IS_LONG = SECONDS >= 600
 SEED = int(os.environ.get("FAULTS_SEED", "1"))
-PAUSE_SECONDS = 2.0 if SECONDS < 600 else 5.0  # between killings: in a short run each has to count
+PAUSE_SECONDS = 5.0 if IS_LONG else 2.0  # between killings: in a short run each has to count
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def parts(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, 
 def test_nothing_is_lost_however_often_processes_are_killed(
     tmp_path: Path, parts: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    service = Service(tmp_path / "home", SETTINGS | parts)
+    service = Service(tmp_path / "home", SETTINGS | parts | (COMPILING if IS_LONG else {}))
     service.start()
     storm = Storm(service, tmp_path, seed=SEED, pause_seconds=PAUSE_SECONDS)
     try:
