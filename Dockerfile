@@ -18,6 +18,11 @@ RUN groupadd --gid 10001 accrete \
     && useradd --uid 10001 --gid 10001 --create-home --shell /usr/sbin/nologin accrete \
     && install --directory --owner accrete --group accrete --mode 0700 /data
 
+# What is served much is compiled while it is served; without a compiler it would be served as it is.
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends g++=4:12.2.0-3 \
+    && rm -rf /var/lib/apt/lists/*
+
 WORKDIR /opt/accrete
 
 # The requirements change rarely and are large: a layer of their own. torch is the build that the index offers.

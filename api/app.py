@@ -31,6 +31,7 @@ from api.serving.measures import Measures
 from api.serving.records import Recorder
 from api.shortcut import Shortcut
 from api.uploads import BodyLimit, clear_abandoned
+from api.workers import shared_folder
 from storage.blobs import open_blobs
 from storage.broker import celery_app
 from storage.database import Database
@@ -58,7 +59,7 @@ def build_service(settings: Settings, *, worker: int = 0) -> Service:
         measures=measures,
         engine=Engine(settings, worker=worker, database=database, blobs=blobs, measures=measures),
         recorder=Recorder(database, measures, share=settings.record_share),
-        keyring=KeyRing(database, watch_seconds=settings.watch_seconds),
+        keyring=KeyRing(database, watch_seconds=settings.watch_seconds, shared=shared_folder()),
     )
 
 

@@ -2,11 +2,11 @@
 
 import logging
 import threading
-import time
-from dataclasses import dataclass, field
+from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from api.rates import Rates
 from storage import keys
 from storage.database import Database
 from storage.domain import Key
@@ -14,43 +14,17 @@ from storage.domain import Key
 log = logging.getLogger(__name__)
 
 
-@dataclass
-class Bucket:
-    """Tokens that fill at a rate, as many as come in a second; a request takes one (a token bucket)."""
-
-    rate: float  # tokens a second
-    seen: float  # seconds on some clock
-    tokens: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Begin full."""
-        self.tokens = self._most
-
-    @property
-    def _most(self) -> float:
-        return max(1.0, self.rate)
-
-    def wait(self, now: float) -> float:
-        """Take a token: 0; or the seconds until there is one again."""
-        self.tokens = min(self._most, self.tokens + (now - self.seen) * self.rate)
-        self.seen = now
-        if self.tokens < 1:
-            return (1 - self.tokens) / self.rate
-        self.tokens -= 1
-        return 0.0
-
-
 class KeyRing:
     """Keys by their digests, read anew all the time, so that a revocation works within a second.
 
-    Without the database the keys last seen stay good: predictions go on. Rates count in this process alone.
+    Without the database the keys last seen stay good: predictions go on.
     """
 
-    def __init__(self, database: Database, *, watch_seconds: float) -> None:
-        """Know no key before `start`."""
+    def __init__(self, database: Database, *, watch_seconds: float, shared: Path | None = None) -> None:
+        """Know no key before `start`; ``shared`` is a folder of all processes that share a port."""
         self._database, self._watch_seconds = database, watch_seconds
         self._keys: dict[str, Key] = {}
-        self._buckets: dict[str, Bucket] = {}
+        self._rates = Rates(shared)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="keys", daemon=True)
 
@@ -74,11 +48,7 @@ class KeyRing:
 
     def wait(self, key: Key) -> float:
         """Seconds until this key may ask again, 0 if now; called from the event loop alone."""
-        if key.rate is None:
-            return 0.0
-        now = time.monotonic()
-        bucket = self._buckets.setdefault(key.id, Bucket(key.rate, now))
-        return bucket.wait(now)
+        return 0.0 if key.rate is None else self._rates.wait(key.id, key.rate)
 
     def _watch(self) -> None:
         while True:

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 
 from prometheus_client.multiprocess import mark_process_dead
@@ -17,16 +18,17 @@ from api.processes import Backoff
 from api.sockets import listening
 from storage.settings import Settings
 
-METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own variable: where processes leave their counts
+SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own variable
 POLL_SECONDS = 0.1
 BACKLOG = 2048  # connections that wait to be accepted, as many as uvicorn lets wait
 
 log = logging.getLogger(__name__)
 
 
-def metrics_folder() -> str | None:
-    """Where the processes that share the port leave their counts; None in a process that is alone."""
-    return os.environ.get(METRICS_FOLDER)
+def shared_folder() -> Path | None:
+    """Where the processes that share the port leave what they count; None in a process that is alone."""
+    folder = os.environ.get(SHARED_FOLDER)
+    return None if folder is None else Path(folder)
 
 
 @dataclass
@@ -46,7 +48,7 @@ class Workers:
         """Start them at `run`."""
         self._count = settings.api_workers
         self._listener = listening(settings.host, settings.port, backlog=BACKLOG)
-        self._metrics = tempfile.mkdtemp(prefix="accrete-metrics-")
+        self._shared = tempfile.mkdtemp(prefix="accrete-api-")
         self._ending: int | None = None  # the signal that ends it
 
     def run(self) -> int:
@@ -66,7 +68,7 @@ class Workers:
             codes = [place.process.wait() for place in places if place.restart_at is None]
             return max((abs(code) for code in codes if code != -self._ending), default=0)  # that one had only begun
         finally:
-            shutil.rmtree(self._metrics, ignore_errors=True)
+            shutil.rmtree(self._shared, ignore_errors=True)
 
     def _end(self, number: int, _frame: FrameType | None) -> None:
         self._ending = number
@@ -75,7 +77,7 @@ class Workers:
         descriptor = self._listener.fileno()
         return subprocess.Popen(
             [sys.executable, "-m", "api", "--worker", str(index), "--descriptor", str(descriptor)],
-            env={**os.environ, METRICS_FOLDER: self._metrics},
+            env={**os.environ, SHARED_FOLDER: self._shared},
             pass_fds=(descriptor,),
         )
 
@@ -85,7 +87,7 @@ class Workers:
         if place.restart_at is None:
             if (code := place.process.poll()) is None:
                 return
-            mark_process_dead(place.process.pid, self._metrics)  # type: ignore[no-untyped-call]
+            mark_process_dead(place.process.pid, self._shared)  # type: ignore[no-untyped-call]
             pause = place.backoff.after(now - place.started_at)
             place.restart_at = now + pause
             log.error("process %d of the API ended with %d; it starts again in %.1f s", index, code, pause)

@@ -1,7 +1,8 @@
 """Serving beside what it does at the least, and beside others: `python -m benchmarks.serving`.
 
-Bare: decoding and inference in minibatches of 16 (or of one), in one process, by the execution that the service chose,
-on one thread. The service keeps its records. LitServe and BentoML serve the same weights with batching on; they live in
+Bare: decoding and inference in minibatches of 16 (or of one), in one process, on one thread, by the execution that is
+fastest then. Networks are compiled before, as they are on a machine that has served for a while (--uncompiled: they are
+not). The service keeps its records. LitServe and BentoML serve the same weights with batching on; they live in
 an environment of their own, which PEERS names (`make bench BENCH=serving` makes it). Loads come from another process,
 servers take turns, and medians over all rounds are printed.
 """
@@ -23,6 +24,7 @@ from pathlib import Path
 import torch
 
 from api.embedded import free_port
+from api.serving.compiled import Compiler, Source
 from api.serving.executions import Plan, Planner
 from benchmarks.parts.load import Load, Outcome, Request
 from benchmarks.parts.machine import described
@@ -82,10 +84,11 @@ class Seen:
 class Bare:
     """Decoding and inference, and the best classes, of images that are at hand."""
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, name: str, folder: Path, libraries: Path) -> None:
         """Write a version and load it as the service does."""
         write(folder, name, MODELS[name], seed=0)
-        self._plan: Plan = Planner(1).plan(load_version(folder), torch.device("cpu"))
+        planner = Planner(1, Compiler(libraries, callers=1))
+        self._plan: Plan = planner.plan(load_version(folder), torch.device("cpu"))
         self._form = Form(3, MODELS[name])
         self._files = [jpeg(seed) for seed in range(MANY)]
 
@@ -118,17 +121,23 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4)
     parser.add_argument("--connections", type=int, nargs="+", default=[32, 64])
+    parser.add_argument("--uncompiled", action="store_true")
     chosen = parser.parse_args()
     print(f"{described(threads=1)}\n")
-    costs(chosen.rounds, chosen.seconds)
-    throughput(chosen.rounds, chosen.seconds, chosen.connections)
+    with tempfile.TemporaryDirectory() as folder:
+        libraries = Path(folder)
+        if not chosen.uncompiled:
+            for name, size in MODELS.items():
+                assert Compiler(libraries, callers=1).compile(Source(name, 3, size, "linear")) is not None
+        costs(libraries, chosen.rounds, chosen.seconds)
+        throughput(libraries, chosen.rounds, chosen.seconds, chosen.connections)
 
 
-def costs(rounds: int, seconds: float) -> None:
+def costs(libraries: Path, rounds: int, seconds: float) -> None:
     """Server processor time an image beside bare, and a request alone."""
     seen = Seen()
-    with serving() as api, tempfile.TemporaryDirectory() as folder:
-        bares = {name: Bare(name, Path(tempfile.mkdtemp(dir=folder))) for name in MODELS}
+    with serving(libraries=libraries) as api, tempfile.TemporaryDirectory() as folder:
+        bares = {name: Bare(name, Path(tempfile.mkdtemp(dir=folder)), libraries) for name in MODELS}
         one = {n: Server(api.port, api.process.pid, f"/v1/models/{n}/predictions", one_each()) for n in MODELS}
         many = {n: Server(api.port, api.process.pid, f"/v2/models/{n}/infer", many_each(MANY)) for n in MODELS}
         for name in MODELS:
@@ -157,10 +166,10 @@ def costs(rounds: int, seconds: float) -> None:
         print(f"| {name} | {bare:.2f} | {alone:.2f} | {alone - bare:.2f} |")
 
 
-def throughput(rounds: int, seconds: float, connections: list[int]) -> None:
+def throughput(libraries: Path, rounds: int, seconds: float, connections: list[int]) -> None:
     """Images a second of one-image requests in a closed loop, beside the others."""
     seen = Seen()
-    with serving(["resnet18"]) as api, tempfile.TemporaryDirectory() as folder:
+    with serving(["resnet18"], libraries=libraries) as api, tempfile.TemporaryDirectory() as folder:
         write(Path(folder), "resnet18", MODELS["resnet18"], seed=0)
         path = "/v1/models/resnet18/predictions"
         ours = Server(api.port, api.process.pid, path, one_each())

@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.service import Service, ServiceDep
-from api.workers import metrics_folder
+from api.workers import shared_folder
 from storage import increments
 from storage.domain import IncrementStatus
 
@@ -22,7 +22,7 @@ router = APIRouter(tags=["probes"])
 def metrics(service: ServiceDep) -> Response:
     """Metrics in the text format of Prometheus: of all processes of the API, and of the increments."""
     gathered = CollectorRegistry()
-    if metrics_folder() is None:
+    if shared_folder() is None:
         gathered.register(service.measures.registry)
     else:
         MultiProcessCollector(gathered)  # type: ignore[no-untyped-call]

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -78,14 +79,21 @@ def cpu_seconds(pid: int) -> float:
 
 
 @contextmanager
-def serving(names: Sequence[str] = tuple(MODELS), **settings: object) -> Iterator[Api]:
-    """An API with a model of one version for each of these networks, named after them."""
+def serving(
+    names: Sequence[str] = tuple(MODELS), *, libraries: Path | None = None, **settings: object
+) -> Iterator[Api]:
+    """An API with a model of one version for each of these networks, named after them.
+
+    ``libraries``: networks that were compiled already, as they are on a machine that has served for a while.
+    """
     with tempfile.TemporaryDirectory(prefix="accrete-bench-") as folder:
         home = Path(folder)
         redis = PrivateRedis(home / "run")
         broker = subprocess.Popen(redis.part().command, stdout=subprocess.DEVNULL)
-        chosen = Settings(home=home, port=free_port("127.0.0.1"), redis_url=redis.url, log_level="info", **settings)  # type: ignore[arg-type]
+        chosen = Settings(home=home, port=free_port("127.0.0.1"), redis_url=redis.url, log_level="warning", **settings)  # type: ignore[arg-type]
         upgrade(chosen.database)
+        if libraries is not None:
+            shutil.copytree(libraries, chosen.libraries)
         try:
             while not answers(redis.url):
                 time.sleep(0.05)

@@ -13,7 +13,7 @@ from api.access import SCOPES, check_routes
 from api.app import CHANGING, READING
 from api.client import Client
 from api.connection import Forbidden, RateLimited, Unauthenticated
-from api.keyring import Bucket
+from api.rates import Bucket, Rates
 from api.routes import inference
 from storage import audit, keys
 from storage.domain import AuditEntry, Scope
@@ -203,12 +203,25 @@ def test_a_key_with_a_rate_is_told_when_to_come_again(guarded: World):
 
 
 def test_a_bucket_gives_what_it_was_filled_with_and_no_more():
-    bucket = Bucket(rate=4, seen=100)
+    bucket = Bucket(4, [0.0])
     assert [bucket.wait(100) for _ in range(5)] == [0, 0, 0, 0, 0.25]
     assert [bucket.wait(100.25) for _ in range(2)] == [0, 0.25]
     assert [bucket.wait(3700) for _ in range(5)] == [0, 0, 0, 0, 0.25]
-    slow = Bucket(rate=0.1, seen=0)
+    slow = Bucket(0.1, [0.0])
     assert [slow.wait(0), slow.wait(0), slow.wait(5)] == [0, 10, 5]
+
+
+def test_a_bucket_does_not_mind_large_clocks():
+    bucket = Bucket(1000 / 3, [0.0])
+    now = 31_556_952.123
+    assert [bucket.wait(now) > 0 for _ in range(340)] == [False] * 333 + [True] * 7
+
+
+def test_processes_count_a_rate_together(tmp_path):
+    one, other = Rates(tmp_path), Rates(tmp_path)
+    assert [rates.wait("key", 2) > 0 for rates in (one, other, one, other)] == [False, False, True, True]
+    assert other.wait("another", 2) == 0
+    assert Rates(None).wait("key", 2) == 0
 
 
 def test_changes_are_on_record_with_who_asked_and_how_it_ended(guarded: World):

@@ -14,8 +14,10 @@ import psutil
 import pytest
 
 from api.embedded import environment, free_port, renewed
+from storage import keys
 from storage.blobs import open_blobs
 from storage.database import Database
+from storage.domain import Scope
 from storage.settings import Settings
 from tests.api.test_observability import value
 from tests.api.worlds import World, eventually, picture
@@ -70,6 +72,14 @@ def test_all_of_them_answer_notice_promotions_and_are_counted_together(served):
     ask(world, name, 25)
     assert value(world.http, "accrete_minibatch_images_sum") == before + 25
     assert value(world.http, "accrete_current_version", model=name) == 2
+
+
+def test_they_count_a_keys_rate_together(served):
+    world, _ = served
+    with world.database.write() as connection:
+        key = keys.create(connection, name="hasty", scopes=[Scope.PREDICT], model_id=None, rate=0.01)[1]
+    url, headers = f"http://127.0.0.1:{world.settings.port}/v1/strategies", {"Authorization": f"Bearer {key}"}
+    assert [httpx.get(url, headers=headers).status_code for _ in range(20)] == [200] + [429] * 19
 
 
 def test_one_that_is_killed_is_started_again_and_the_others_answer_meanwhile(served):
