@@ -2,8 +2,7 @@
 
 import mmap
 import time
-from array import array
-from collections.abc import MutableSequence
+from ctypes import c_double
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,15 +18,15 @@ class Bucket:
     """
 
     rate: float  # tokens a second
-    full_at: MutableSequence[float]  # of one number: seconds on some clock
+    full_at: c_double  # seconds on some clock
 
     def wait(self, now: float) -> float:
         """Take a token: 0; or the seconds until there is one again."""
-        full_at = max(self.full_at[0], now)
+        full_at = max(self.full_at.value, now)
         tokens = max(1.0, self.rate) - (full_at - now) * self.rate
         if tokens < 1 - _ROUNDING:
             return (1 - tokens) / self.rate
-        self.full_at[0] = full_at + 1 / self.rate
+        self.full_at.value = full_at + 1 / self.rate
         return 0.0
 
 
@@ -45,9 +44,9 @@ class Rates:
             bucket = self._buckets[key_id] = Bucket(rate, self._number(key_id))
         return bucket.wait(time.monotonic())  # which is the same in every process of a machine
 
-    def _number(self, key_id: str) -> MutableSequence[float]:
+    def _number(self, key_id: str) -> c_double:
         if self._folder is None:
-            return array("d", [0.0])
+            return c_double(0.0)
         with (self._folder / f"rate-{key_id}").open("ab+") as file:
             file.truncate(8)  # as long already where another process was first, and no shorter for it
-            return memoryview(mmap.mmap(file.fileno(), 8)).cast("d")
+            return c_double.from_buffer(mmap.mmap(file.fileno(), 8))

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from ctypes import c_double
 from pathlib import Path
 
 import httpx
@@ -203,16 +204,16 @@ def test_a_key_with_a_rate_is_told_when_to_come_again(guarded: World):
 
 
 def test_a_bucket_gives_what_it_was_filled_with_and_no_more():
-    bucket = Bucket(4, [0.0])
+    bucket = Bucket(4, c_double(0))
     assert [bucket.wait(100) for _ in range(5)] == [0, 0, 0, 0, 0.25]
     assert [bucket.wait(100.25) for _ in range(2)] == [0, 0.25]
     assert [bucket.wait(3700) for _ in range(5)] == [0, 0, 0, 0, 0.25]
-    slow = Bucket(0.1, [0.0])
+    slow = Bucket(0.1, c_double(0))
     assert [slow.wait(0), slow.wait(0), slow.wait(5)] == [0, 10, 5]
 
 
 def test_a_bucket_does_not_mind_large_clocks():
-    bucket = Bucket(1000 / 3, [0.0])
+    bucket = Bucket(1000 / 3, c_double(0))
     now = 31_556_952.123
     assert [bucket.wait(now) > 0 for _ in range(340)] == [False] * 333 + [True] * 7
 
