@@ -2,6 +2,8 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from api.workers import shared_folder
+
 _SECONDS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1, 2, 5)
 
 
@@ -59,3 +61,9 @@ class Measures:
         self.records_lost = Counter(
             "accrete_lost_records", "Prediction records that were not written.", registry=registry
         )
+
+    def forget(self, model: str) -> None:
+        """Take a deleted model's version back; processes that count together cannot, and say 0 from now on."""
+        self.current_version.labels(model).set(0)
+        if shared_folder() is None:
+            self.current_version.remove(model)

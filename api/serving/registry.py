@@ -176,7 +176,7 @@ class Registry:
         self._drop_others([key for key in list(self._others) if key[0] == model_id])
         for name in [name for name, model in self._models.items() if model.id == model_id]:
             del self._models[name]
-            self._measures.current_version.remove(name)
+            self._measures.forget(name)
 
     def _refresh(self) -> None:
         with self._database.read() as connection:

@@ -72,6 +72,8 @@ def test_all_of_them_answer_notice_promotions_and_are_counted_together(served):
     ask(world, name, 25)
     assert value(world.http, "accrete_minibatch_images_sum") == before + 25
     assert value(world.http, "accrete_current_version", model=name) == 2
+    assert world.http.delete(f"/v1/models/{name}").is_success
+    assert eventually(lambda: value(world.http, "accrete_current_version", model=name) == 0)
 
 
 def test_they_count_a_keys_rate_together(served):
