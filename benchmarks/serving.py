@@ -24,12 +24,13 @@ from pathlib import Path
 import torch
 
 from api.embedded import free_port
-from api.serving.compiled import Compiler, Source
+from api.serving.compiled import Compiler
 from api.serving.executions import Plan, Planner
 from benchmarks.parts.load import Load, Outcome, Request
 from benchmarks.parts.machine import described
 from benchmarks.parts.serving import (
     MODELS,
+    compile_into,
     cpu_seconds,
     jpeg,
     many_each,
@@ -120,15 +121,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4)
-    parser.add_argument("--connections", type=int, nargs="+", default=[32, 64])
+    parser.add_argument("--connections", type=int, nargs="+", default=[32, 64, 128])
     parser.add_argument("--uncompiled", action="store_true")
     chosen = parser.parse_args()
     print(f"{described(threads=1)}\n")
     with tempfile.TemporaryDirectory() as folder:
         libraries = Path(folder)
         if not chosen.uncompiled:
-            for name, size in MODELS.items():
-                assert Compiler(libraries, callers=1).compile(Source(name, 3, size, "linear")) is not None
+            compile_into(libraries)
         costs(libraries, chosen.rounds, chosen.seconds)
         throughput(libraries, chosen.rounds, chosen.seconds, chosen.connections)
 

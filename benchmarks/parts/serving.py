@@ -23,6 +23,7 @@ from PIL import Image
 
 from api.embedded import answers_http, environment, free_port
 from api.privateredis import PrivateRedis, answers
+from api.serving.compiled import Compiler, Source
 from benchmarks.parts.load import Request
 from storage import leases, models, publication
 from storage.blobs import open_blobs
@@ -107,6 +108,12 @@ def serving(
             broker.terminate()
             broker.wait()
             redis.remove()
+
+
+def compile_into(folder: Path, names: Sequence[str] = tuple(MODELS)) -> None:
+    """What a machine that has served these networks for a while has compiled."""
+    for name in names:
+        assert Compiler(folder, callers=1).compile(Source(name, 3, MODELS[name], "linear")) is not None
 
 
 @contextmanager

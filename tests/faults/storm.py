@@ -75,10 +75,14 @@ class Storm:
         self._pictures = unseen(LABELS[0], 4)
 
     def rage(self, seconds: float) -> None:
-        """Do all of it at once, then wait until nothing is under way."""
-        works = (self._teach, self._ask, self._promote, self._kill, self._weigh)
-        with ThreadPoolExecutor(len(works)) as pool:
+        """Do all of it at once, for so long from the first prediction on, then wait until nothing is under way."""
+        works = (self._teach, self._ask, self._promote, self._weigh)
+        with ThreadPoolExecutor(len(works) + 1) as pool:
             futures = {work.__name__: pool.submit(work) for work in works}
+            deadline = time.monotonic() + PATIENCE_SECONDS
+            while not self.tally.counts["predictions"] and time.monotonic() < deadline:
+                time.sleep(0.1)
+            futures["_kill"] = pool.submit(self._kill)
             time.sleep(seconds)
             self._over.set()
         for name, future in futures.items():
