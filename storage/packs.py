@@ -7,8 +7,11 @@ SHA-256 there tells whether it is whole.
 """
 
 import hashlib
+import os
 import secrets
+from collections import deque
 from collections.abc import Collection, Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +27,7 @@ from storage.tables import images, packs
 
 LARGEST = 64 << 20  # bytes of files, with which a pack takes no more; bounds what is written anew when an image goes
 SALT = 16  # bytes before the first file
+_VECTOR = 512  # pieces of one write; Linux takes 1,024
 
 
 class PackedFile(NamedTuple):
@@ -59,12 +63,17 @@ class PackWriter:
         return offset
 
     def flush(self) -> None:
-        """Write what was added, for other processes to read."""
-        data = memoryview(b"".join(self._waiting))
-        self._hash.update(data)
+        """Write what was added, for other processes to read; as it lies: joining it would cost a quarter of writing it."""
+        for data in self._waiting:
+            self._hash.update(data)
+        left = deque(memoryview(data) for data in self._waiting)
         self._waiting.clear()
-        while data:
-            data = data[self._file.write(data) :]
+        while left:
+            written = os.writev(self._file.fileno(), list(islice(left, _VECTOR)))
+            while left and written >= len(left[0]):
+                written -= len(left.popleft())
+            if written:
+                left[0] = left[0][written:]
 
     def close(self) -> None:
         """Write the rest and end it."""

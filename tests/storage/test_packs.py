@@ -1,5 +1,6 @@
 """Packs: many image files in one blob, written anew when some of them are to go, whatever interrupts that."""
 
+import os
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from storage.blobs import BlobStore
 from storage.disposal import close_holes, dispose
 from storage.domain import Image, Pack, Split, new_id
 from storage.errors import BlobDamaged, BlobMissing, ImageNotFound
-from storage.packs import PackWriter, original, with_holes
+from storage.packs import SALT, PackWriter, original, with_holes
 from tests.storage.worlds import World
 
 FILES = [random.Random(number).randbytes(100 + 37 * number) for number in range(12)]
@@ -68,6 +69,21 @@ def shelf(world: World, blobs: BlobStore, tmp_path: Path) -> Shelf:
     placed = [replace(image, pack=pack.digest, offset=offset) for image, offset in zip(rows, offsets, strict=True)]
     world.write(batches.record_ingestion, batch.id, ingested=placed, rejects=(), digest="0" * 64, written=[pack])
     return Shelf(world, blobs, tmp_path / "scratch", batch.id)
+
+
+@pytest.mark.parametrize("most", [1, 7, 1000])
+def test_a_pack_is_whole_where_the_system_writes_less_than_it_was_given(tmp_path, monkeypatch, most):
+    whole = os.writev
+
+    def partly(descriptor: int, pieces: list[memoryview]) -> int:
+        return whole(descriptor, [memoryview(b"".join(pieces))[:most]])
+
+    monkeypatch.setattr(os, "writev", partly)
+    files = [b"", b"one", b"", b"three", bytes(range(256)) * 9, b""]
+    writer, offsets = written(tmp_path / "pack", files)
+    content = writer.path.read_bytes()
+    assert [content[at : at + len(data)] for at, data in zip(offsets, files, strict=True)] == files
+    assert len(content) == SALT + sum(map(len, files))
 
 
 def test_each_file_comes_out_as_it_went_in(shelf: Shelf):
