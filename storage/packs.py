@@ -63,7 +63,7 @@ class PackWriter:
         return offset
 
     def flush(self) -> None:
-        """Write what was added, for other processes to read; as it lies: joining it would cost a quarter of writing it."""
+        """Write what was added, for others to read; as it lies: joining it costs a quarter of writing it."""
         for data in self._waiting:
             self._hash.update(data)
         left = deque(memoryview(data) for data in self._waiting)
