@@ -105,7 +105,14 @@ class Connection:
         if (params := arguments.get("params")) is not None:
             arguments["params"] = {name: value for name, value in params.items() if value is not None}
         with self._reached():
-            response = self._http.request(method, path, **arguments)
+            try:
+                response = self._http.request(method, path, **arguments)
+            except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
+                if method != "GET":
+                    raise
+                # A connection that was kept open may be closed at any time, as after an upload that was refused before
+                # it was over; what changes nothing may then be asked again (RFC 9110, 9.2.2).
+                response = self._http.request(method, path, **arguments)
         _raise_for_problem(response)
         return response
 

@@ -3,8 +3,11 @@
 import hashlib
 import io
 import json
+import socket
+import struct
 import zipfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -319,3 +322,30 @@ def test_a_download_writes_the_files_of_a_version_and_nothing_beside_them(script
         client.download("m", 3, tmp_path / "v3")
     assert (tmp_path / "v3" / "weights.safetensors").stat().st_size == 1_000_000
     assert {path.name for path in tmp_path.iterdir()} == {"v3"}
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_what_changes_nothing_is_asked_again_where_a_connection_breaks(again):
+    answered = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+
+        def serve() -> None:
+            for is_last in (False, True):
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(65536)
+                    connection.sendall(answered)
+                    if not is_last:
+                        connection.recv(65536)  # a second request, that is never answered
+                        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+        serving = pool.submit(serve)
+        with Client(f"http://127.0.0.1:{listener.getsockname()[1]}") as client:
+            assert not client.model("first")  # which answers an empty document
+            if again:
+                assert not client.model("second")
+            else:
+                with pytest.raises(Unreachable):
+                    client.create_model("second")
+                assert not client.model("third")
+        serving.result(10)
