@@ -1,7 +1,7 @@
 """A short way to the routes that predict, for requests that say nothing but what to predict.
 
-FastAPI resolves parameters and dependencies anew for each request, which costs more than all else that the event loop
-does for a prediction. Where a request has neither a query nor a deadline, every parameter is at its default, and there
+FastAPI resolves parameters and dependencies anew for each request, which is four tenths of what the event loop does for
+a prediction. Where a request has neither a query nor a deadline, every parameter is at its default, and there
 is nothing to resolve but the model's name: such a request is answered by the same function, after the same check of its
 key. All others, and the description of both, are FastAPI's (docs/decisions/0015).
 """

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from api.serving.compiling import weights
 from api.serving.frozen import Forward
+from storage.blobs import file_digest
 from trainer.networks import IncrementalNetwork
 
 COMPILE_SECONDS = 600  # at most
@@ -90,7 +91,7 @@ class Compiler:
     def at_hand(self, source: Source) -> Library | None:
         """The library of a source that was compiled before, for this processor and by this torch."""
         for path in self._folder.glob(f"{_stem(source)}-*.so"):
-            if path.stem.rpartition("-")[2] != _digest(path):
+            if path.stem.rpartition("-")[2] != file_digest(path):
                 log.warning("%s is damaged, and deleted", path)
                 path.unlink(missing_ok=True)
                 continue
@@ -131,7 +132,7 @@ class Compiler:
             log.warning("%s could not be compiled (exit status %d): %s", source.network, status, said)
             return None
         stem = _stem(source)
-        final = self._folder / f"{stem}-{_digest(target)}.so"
+        final = self._folder / f"{stem}-{file_digest(target)}.so"
         target.replace(final)
         for path in self._folder.glob(f"{stem.rpartition('-')[0]}-*.so"):  # by another torch, or for another processor
             if path != final:
@@ -201,11 +202,6 @@ def _instruction_sets() -> str:
             if line.startswith(("flags", "Features")):
                 return line
     return torch.backends.cpu.get_cpu_capability()
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 _pointer = ctypes.pythonapi.PyCapsule_GetPointer

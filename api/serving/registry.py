@@ -120,7 +120,7 @@ class Registry:
 
     def loaded(self) -> list[Served]:
         """Every version in memory."""
-        return [*list(self._current.values()), *list(self._others.values())]
+        return [*self._current.values(), *self._others.values()]
 
     def refresh(self) -> None:
         """Have every model in use brought to its current version now; returns when that was tried.

@@ -21,7 +21,7 @@ def test_a_model_grows_is_promoted_and_predicts(either):
     assert answer["version"] == 1
     either.version(name, "emu", "fox")
     assert eventually(
-        lambda: http.post(f"/v1/models/{name}/predictions", content=picture(1)).json()["version"] == 2, seconds=10
+        lambda: http.post(f"/v1/models/{name}/predictions", content=picture(1)).json()["version"] == 2, seconds=1
     )
     assert http.put(f"/v1/models/{name}/current", json={"version": 1}).json()["previous"] == 2
     assert http.get(f"/v1/predictions/{answer['id']}").json()["predictions"] == answer["predictions"]

@@ -43,7 +43,7 @@ def test_new_classes_become_a_version_that_predicts_them(client: Client, grower:
 
     second = grower.learn("chive", "dill")
     assert (second["version"], second["promoted"], second["parent"]) == (2, True, 1)
-    assert eventually(lambda: client.predict(grower.name, unseen("dill", 1))["version"] == 2, seconds=10)
+    assert eventually(lambda: client.predict(grower.name, unseen("dill", 1))["version"] == 2, seconds=2)
     assert hit_rate(client, grower.name, ["anise", "basil", "chive", "dill"]) >= 0.7
 
     versions = list(client.versions(grower.name))
@@ -71,9 +71,9 @@ def test_promotion_and_rollback_switch_without_a_restart(client: Client, grower:
     assert client.predict(grower.name, unseen("dill", 1), version=2)["version"] == 2
 
     assert client.promote(grower.name, 2)["previous"] == 1
-    assert eventually(lambda: client.predict(grower.name, unseen("dill", 1))["version"] == 2, seconds=10)
+    assert eventually(lambda: client.predict(grower.name, unseen("dill", 1))["version"] == 2, seconds=3)
     client.rollback(grower.name)
-    assert eventually(lambda: client.predict(grower.name, unseen("dill", 1))["version"] == 1, seconds=10)
+    assert eventually(lambda: client.predict(grower.name, unseen("dill", 1))["version"] == 1, seconds=3)
 
 
 def test_a_branch_starts_from_the_version_rolled_back_to(client: Client, grower: Grower) -> None:
