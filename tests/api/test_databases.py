@@ -1,7 +1,10 @@
 """What the routes do is the same on either database, also with texts and numbers that one of them cannot keep."""
 
+import time
+
 import pytest
 
+from tests.api.test_observability import value
 from tests.api.worlds import eventually, picture, running
 
 JSON = {"Content-Type": "application/json"}
@@ -20,9 +23,13 @@ def test_a_model_grows_is_promoted_and_predicts(either):
     answer = http.post(f"/v1/models/{name}/predictions", content=picture(1)).json()
     assert answer["version"] == 1
     either.version(name, "emu", "fox")
+    promoted = time.monotonic()
     assert eventually(
-        lambda: http.post(f"/v1/models/{name}/predictions", content=picture(1)).json()["version"] == 2, seconds=1
+        lambda: http.post(f"/v1/models/{name}/predictions", content=picture(1)).json()["version"] == 2, seconds=10
     )
+    switched = time.monotonic()
+    assert eventually(lambda: value(http, "accrete_swap_seconds_count") == 1)
+    assert switched - promoted - value(http, "accrete_swap_seconds_sum") < 1  # noticed; loading took the rest
     assert http.put(f"/v1/models/{name}/current", json={"version": 1}).json()["previous"] == 2
     assert http.get(f"/v1/predictions/{answer['id']}").json()["predictions"] == answer["predictions"]
     assert http.delete(f"/v1/models/{name}/versions/2").status_code == 204
