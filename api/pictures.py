@@ -3,9 +3,6 @@
 import io
 import math
 
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-
 from api.schemas.metrics import ModelMetricsOut
 
 _FORMS = {"tag": "task-agnostic", "taw": "task-aware"}
@@ -15,6 +12,9 @@ _BLUE, _ORANGE = "#2a6fbb", "#d9822b"
 
 def history(metrics: ModelMetricsOut) -> bytes:
     """A PNG: curves of average accuracy and forgetting over the versions, and the task-agnostic accuracy matrix."""
+    from matplotlib.figure import Figure  # a tenth of the time until the API is ready, and few ask for a picture
+    from matplotlib.ticker import MaxNLocator
+
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     curves, matrix = figure.subplots(1, 2, width_ratios=[3, 2])
     for (form, title), style in zip(_FORMS.items(), ("-", "--"), strict=True):

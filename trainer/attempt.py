@@ -24,6 +24,7 @@ from storage.leases import Claim
 from storage.publication import Outcome, Published, publish
 from storage.settings import Settings
 from trainer.childprocess import Child
+from trainer.forkserver import ForkServer
 from trainer.patience import persist
 from trainer.safekeeping import Safekeeping
 
@@ -48,7 +49,13 @@ class Stopping(Exception):
 
 
 def run_attempt(
-    claim: Claim, *, settings: Settings, database: Database, blobs: BlobStore, stopping: threading.Event
+    claim: Claim,
+    *,
+    server: ForkServer,
+    settings: Settings,
+    database: Database,
+    blobs: BlobStore,
+    stopping: threading.Event,
 ) -> None:
     """Train in a child process and publish what it made; on return the row tells how it ended.
 
@@ -61,7 +68,7 @@ def run_attempt(
             shutil.rmtree(left_behind, ignore_errors=True)
         folder.mkdir(parents=True)
         with Safekeeping(claim, folder, database=database, blobs=blobs) as kept:
-            with Child(claim, settings, folder) as child:
+            with Child(server, claim, settings, folder) as child:
                 ended = _watch(child, kept, claim, settings=settings, database=database, stopping=stopping)
             _conclude(claim, folder, ended, settings=settings, database=database, blobs=blobs)
     except ClaimLost:

@@ -2,11 +2,9 @@
 
 import json
 import logging
-import os
 import queue
 import signal
-import subprocess
-import sys
+import socket
 import threading
 import time
 from collections.abc import Mapping
@@ -17,51 +15,48 @@ from typing import Any
 
 from storage.leases import Claim
 from storage.settings import Settings
+from trainer.forkserver import ForkServer
 
 STOP_SECONDS = 2.0  # between asking a child to end and ending it
-SPINS = "10000"  # looks of a thread of GNU OpenMP at what it waits for, some 0.1 ms
 LAST_WORDS = 2_000  # characters of a crashed child's error output that are kept
 
 log = logging.getLogger(__name__)
 
 
 class Child:
-    """The training process: a fresh interpreter in a session of its own, talking to us line by line.
+    """The training process: forked for one attempt, in a process group of its own, talking to us line by line.
 
-    It reads its settings from standard input and takes the end of that stream as our death.
+    It reads its order from the socket that it answers on, and takes the end of that for our death.
     """
 
-    def __init__(self, claim: Claim, settings: Settings, folder: Path) -> None:
+    def __init__(self, server: ForkServer, claim: Claim, settings: Settings, folder: Path) -> None:
         """Start it."""
+        order = {
+            "increment": claim.increment_id,
+            "attempt": claim.attempt,
+            "folder": str(folder),
+            "settings": settings.model_dump(mode="json"),
+            "spawned_at": time.time(),
+        }
         self._errors = folder / "stderr.log"
-        with self._errors.open("wb") as errors:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "trainer.child", claim.increment_id, str(claim.attempt), str(folder)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                start_new_session=True,
-                text=True,
-                # Threads that wait for each other look for a moment before they sleep: training is a third faster so,
-                # and takes nothing from serving, to which it yields. Spinning on, two trainings on two processors
-                # would take each other's time slices (docs/benchmarks.md).
-                env={"GOMP_SPINCOUNT": SPINS, **os.environ},
-            )
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"settings": settings.model_dump(mode="json"), "spawned_at": time.time()}))
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
+        self._channel, theirs = socket.socketpair()
+        with theirs, self._errors.open("wb") as errors:
+            self._forked = server.fork(theirs, errors.fileno())
+        self._channel.sendall(json.dumps(order).encode() + b"\n")  # less than a socket holds, read or not
+        self._status: int | None = None
         self.messages: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read, name="child-reader", daemon=True)
         self._reader.start()
 
     def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            try:
-                self.messages.put(json.loads(line))
-            except ValueError:  # go on reading: a full pipe would stop the training
-                log.exception("the training process said what is no message: %r", line[:200])
+        self._forked.begun()
+        with self._channel.makefile("r", encoding="utf-8") as lines, suppress(ConnectionResetError):  # order not read
+            for line in lines:
+                try:
+                    self.messages.put(json.loads(line))
+                except ValueError:  # go on reading: a full pipe would stop the training
+                    log.exception("the training process said what is no message: %r", line[:200])
+        self._status = self._forked.ended()
 
     def __enter__(self) -> "Child":
         """Use it as it is."""
@@ -70,26 +65,18 @@ class Child:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End it and whatever it started, if it still runs, and close its pipes."""
-        if self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGTERM)
-            try:
-                self._process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                os.killpg(self._process.pid, signal.SIGKILL)
-                self._process.wait()
+        """End it and whatever it started, if it still runs."""
+        for ending in (signal.SIGTERM, signal.SIGKILL):
+            if self._reader.is_alive():
+                self._forked.send(ending)
+                self._reader.join(STOP_SECONDS)
         self._reader.join()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with suppress(BrokenPipeError):  # it went before it had read everything
-                    pipe.close()
+        self._forked.let_go()
+        self._channel.close()
 
     def poll(self) -> int | None:
         """Exit status once it has ended and everything it said is in ``messages``."""
-        status = self._process.poll()
-        if status is not None:
-            self._reader.join()
-        return status
+        return None if self._reader.is_alive() else self._status
 
     def last_words(self) -> str:
         """The end of its error output."""

@@ -7,7 +7,7 @@ that only while its attempt still holds; publishing is the worker's.
 
 import json
 import os
-import sys
+import socket
 import threading
 import time
 from pathlib import Path
@@ -17,25 +17,29 @@ from storage.database import Database
 from storage.errors import AccreteError
 from storage.leases import Claim
 from storage.settings import Settings
-from trainer.allowance import release_memory, shortage, yield_processor
+from trainer import stages
+from trainer.allowance import release_memory, shortage
 from trainer.attempt import REFUSED
+from trainer.forks import name_process
+from trainer.job import read_job
+from trainer.pace import LossNotFinite
 from trainer.reporting import LineReport
+from trainer.tools import Tools
 
-_PARENT_GONE = 77
+_WORKER_GONE = 77
 
 
-def main() -> int:
-    """Run one attempt; the exit status tells the worker how it ended."""
-    increment_id, attempt, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
-    order = json.loads(sys.stdin.readline())
+def main(channel: socket.socket) -> int:
+    """Run the attempt that the worker orders through a socket; the exit status tells it how that ended."""
+    with channel.makefile("r", encoding="utf-8") as lines:
+        order = json.loads(lines.readline())
+    claim, folder = Claim(order["increment"], order["attempt"]), Path(order["folder"])
+    name_process(f"train {claim.increment_id}")
     settings = Settings.model_validate(order["settings"])
-    yield_processor(settings.niceness)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    # Our standard output is the line to the worker: nothing else may write to it.
-    report = LineReport(os.fdopen(os.dup(sys.stdout.fileno()), "w"))
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    threading.Thread(target=_end_with_worker, args=[channel], daemon=True).start()
+    report = LineReport(channel.makefile("w", encoding="utf-8"))
     try:
-        _run(Claim(increment_id, attempt), settings, folder, report, spawned_at=order["spawned_at"])
+        _run(claim, settings, folder, report, spawned_at=order["spawned_at"])
     except Exception as error:
         release_memory()
         reason = _reason(error, settings)
@@ -46,16 +50,14 @@ def main() -> int:
     return 0
 
 
-def _end_with_parent() -> None:
-    """Wait for the worker's end of our standard input to close: it died, and nobody would publish what we make."""
-    sys.stdin.read()
-    os._exit(_PARENT_GONE)
+def _end_with_worker(channel: socket.socket) -> None:
+    """Wait for the other end of the socket to close: the worker died, and nobody would publish what we make."""
+    channel.recv(1)
+    os._exit(_WORKER_GONE)
 
 
 def _reason(error: Exception, settings: Settings) -> str | None:
     """Why another attempt would end the same way; None for what may be a passing fault."""
-    from trainer.pace import LossNotFinite
-
     if (short := shortage(error, settings)) is not None:
         return short
     if isinstance(error, AccreteError):
@@ -66,11 +68,6 @@ def _reason(error: Exception, settings: Settings) -> str | None:
 
 
 def _run(claim: Claim, settings: Settings, folder: Path, report: LineReport, *, spawned_at: float) -> None:
-    # Both import torch, which takes seconds in which the end of the worker is to be noticed already.
-    from trainer import stages
-    from trainer.job import read_job
-    from trainer.tools import Tools
-
     database, blobs = Database(settings.database), open_blobs(settings.blobs)
     job = read_job(database, claim)
     job.check_classes()

@@ -1,5 +1,6 @@
 """One worker process: one increment at a time, a sweep for what no message announced, and a canary."""
 
+import atexit
 import logging
 import os
 import re
@@ -19,6 +20,7 @@ from storage.database import Database
 from storage.disposal import dispose
 from storage.settings import Settings
 from trainer.attempt import run_attempt
+from trainer.forkserver import ForkServer
 from trainer.safekeeping import discard_obsolete
 
 ATTEMPT_FOLDER = re.compile(r"[0-9a-f]{32}-[0-9]+")
@@ -42,10 +44,13 @@ class Worker:
         self._busy = threading.Lock()
         self._database = Database(settings.database)
         self._blobs = open_blobs(settings.blobs)
+        self._server = ForkServer(settings.niceness)
         self._canary_sent: float | None = None  # time.monotonic() of the oldest unanswered one
 
     def start(self) -> None:
-        """Begin to sweep; called when Celery is ready to take messages."""
+        """Begin to sweep, and load what training needs; called when Celery is ready to take messages."""
+        atexit.register(self._server.close)
+        self._server.start()
         threading.Thread(target=self._sweep_forever, name="sweep", daemon=True).start()
 
     def stop(self) -> None:
@@ -61,6 +66,7 @@ class Worker:
                 log.info("increment %s: attempt %d begins", claim.increment_id, claim.attempt)
                 run_attempt(
                     claim,
+                    server=self._server,
                     settings=self.settings,
                     database=self._database,
                     blobs=self._blobs,

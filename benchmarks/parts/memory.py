@@ -15,7 +15,7 @@ from benchmarks.parts.service import Service
 
 SAMPLE_SECONDS = 0.05
 ASK_SECONDS = 0.25  # the worker writes the stage down no more often
-COMMANDS = {"api": "-m api ", "worker": "celery", "child": "trainer.child"}  # how each is told apart
+COMMANDS = {"api": "-m api ", "worker": "celery", "child": "train "}  # how each is told apart
 
 
 @dataclass
@@ -55,7 +55,7 @@ def find(service: Service, part: str) -> psutil.Process | None:
     """The process of a part of the service: api, worker or child; None while it does not run."""
     for process in _below(psutil.Process(service.pid)):
         with suppress(psutil.Error):
-            if COMMANDS[part] in " ".join([*process.cmdline(), ""]):
+            if COMMANDS[part] in " ".join([process.name(), *process.cmdline(), ""]):
                 return process
     return None
 

@@ -26,7 +26,8 @@ from tests.patterns import LABELS, QUICK, SIZE, unseen, write_zip
 
 SETTINGS = HASTY | {"ACCRETE_MAX_CRASHES": "100"}  # killed so often, none is to be given up
 COMPILING = {"ACCRETE_COMPILE_AFTER_SECONDS": "0"}  # so that an API may be killed while it compiles
-VICTIMS = ("trainer.child", "celery", "python -m api", "redis-server", "spawn_main")
+# A training process, this or what it is forked from, …
+VICTIMS = ("train ", "trainer.child", "celery", "python -m api", "redis-server", "spawn_main")
 RECIPE = QUICK | {"epochs": 4}
 STOPPED_SECONDS = 6.0  # longer than a lease
 NOTICE_SECONDS = 5.0  # within which the API is to serve what was promoted; it asks once a second
@@ -192,11 +193,12 @@ class Storm:
                         self.tally.resident.setdefault(word, []).append(process.memory_info().rss >> 20)
 
     def processes(self, word: str) -> list[psutil.Process]:
-        """Living processes of the service with a word in their command."""
+        """Living processes of the service with a word in their name or command."""
         found = []
         for process in psutil.Process(self.service.process.pid).children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-                if process.status() != psutil.STATUS_ZOMBIE and word in " ".join(process.cmdline()):
+                told = " ".join([process.name(), *process.cmdline()])
+                if process.status() != psutil.STATUS_ZOMBIE and word in told:
                     found.append(process)
         return found
 

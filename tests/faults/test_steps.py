@@ -37,7 +37,7 @@ def before(module, name, step):
         return original(*arguments, **options)
     setattr(module, name, mined)
 
-if "trainer.child" in sys.orig_argv:
+if "trainer.child" in sys.orig_argv:  # the server that training processes are forked from
     from trainer import reporting
     stage = reporting.LineReport.stage
     def mined(self, name, *arguments, **options):

@@ -56,9 +56,9 @@ def second_worker(service: Service) -> Iterator[subprocess.Popen[bytes]]:
 
 def holder(increment: str) -> psutil.Process | None:
     """The worker whose training process works on an increment: either may have claimed it."""
-    for process in psutil.process_iter(["cmdline"]):
-        if {"trainer.child", increment} <= set(process.info["cmdline"] or ()):
-            return process.parent()
+    for process in psutil.process_iter(["name"]):
+        if process.info["name"] == f"train {increment}"[:15] and (fork_server := process.parent()) is not None:
+            return fork_server.parent()
     return None
 
 

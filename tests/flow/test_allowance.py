@@ -10,7 +10,7 @@ import pytest
 
 from api.client import Client
 from tests.flow.conftest import Service
-from tests.flow.test_worker import LONG, processes, training, wait_for
+from tests.flow.test_worker import LONG, TRAINING, processes, training, wait_for
 from tests.patterns import QUICK, SIZE, write_zip
 
 pytestmark = pytest.mark.flow
@@ -48,7 +48,7 @@ def test_every_thread_of_training_gives_way(bounded: Service, tmp_path: Path) ->
         client.create_model("gentle", image_size=SIZE, recipe=LONG)
         increment = client.start_increment("gentle", write_zip(tmp_path / "1.zip", ["anise", "basil"]))["id"]
         wait_for(lambda: training(client, increment))
-        (child,) = processes(bounded, "trainer.child")
+        (child,) = processes(bounded, TRAINING)
         threads = [thread.id for thread in child.threads()]
         assert len(threads) > 2
         assert {os.getpriority(os.PRIO_PROCESS, thread) for thread in threads} == {7}
@@ -67,7 +67,7 @@ def test_memory_is_held_to_what_is_filled_not_to_what_is_reserved(bounded: Servi
         client.create_model("held", image_size=LARGE, recipe=LONG | {"minibatch": 4})
         increment = client.start_increment("held", write_zip(tmp_path / "1.zip", ["anise", "basil"]))["id"]
         wait_for(lambda: training(client, increment))
-        (child,) = processes(bounded, "trainer.child")
+        (child,) = processes(bounded, TRAINING)
         soft, hard = child.rlimit(psutil.RLIMIT_DATA)
         assert soft < hard or hard == psutil.RLIM_INFINITY
         status = Path(f"/proc/{child.pid}/status").read_text()

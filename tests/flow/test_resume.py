@@ -16,7 +16,7 @@ from storage.domain import Increment as Row
 from storage.domain import StoredCheckpoint
 from storage.settings import Settings
 from tests.flow.conftest import HASTY, Service
-from tests.flow.test_worker import processes, wait_for
+from tests.flow.test_worker import TRAINING, processes, wait_for
 from tests.patterns import QUICK, SIZE, unseen, write_zip
 
 pytestmark = pytest.mark.flow
@@ -79,7 +79,7 @@ def checkpoint(service: Service, increment: str) -> StoredCheckpoint:
 
 
 def kill_child(service: Service) -> None:
-    processes(service, "trainer.child")[0].kill()
+    processes(service, TRAINING)[0].kill()
 
 
 def kill_worker(service: Service) -> None:
@@ -149,7 +149,7 @@ def test_a_checkpoint_that_is_gone_or_damaged_costs_time_and_nothing_else(
     increment = taught(service, "damaged", tmp_path)
     checkpoint(service, increment)
     worker = processes(service, "celery")[0]
-    child = processes(service, "trainer.child")[0]
+    child = processes(service, TRAINING)[0]
     worker.suspend()  # so that the child cannot leave another one in its place
     child.kill()
     found = row(service, increment).checkpoint

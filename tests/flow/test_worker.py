@@ -20,6 +20,7 @@ from tests.patterns import QUICK, SIZE, unseen, write_zip
 
 pytestmark = pytest.mark.flow
 LONG = QUICK | {"epochs": 2000}
+TRAINING = "train "  # what a training process is named, with its increment
 
 
 def wait_for(found: Callable[[], object], *, seconds: float = 30.0) -> object:
@@ -38,9 +39,10 @@ def training(client: Client, increment_id: str) -> bool:
 
 
 def processes(service: Service, word: str) -> list[psutil.Process]:
-    """Living processes of a service whose command line holds a word."""
+    """Living processes of a service whose name or command line holds a word."""
     everything = psutil.Process(service.process.pid).children(recursive=True)
-    return [p for p in everything if p.status() != psutil.STATUS_ZOMBIE and word in " ".join(p.cmdline())]
+    alive = (process for process in everything if process.status() != psutil.STATUS_ZOMBIE)
+    return [process for process in alive if word in " ".join([process.name(), *process.cmdline()])]
 
 
 def test_progress_reaches_the_increment_and_its_stream_within_a_second(client: Client, grower: Grower) -> None:
@@ -77,10 +79,10 @@ def test_a_stream_resumes_after_the_last_event_seen(client: Client, grower: Grow
 def test_cancel_stops_training_within_five_seconds(client: Client, service: Service, grower: Grower) -> None:
     increment = grower.push("anise", "basil", recipe=LONG)["id"]
     wait_for(lambda: training(client, increment))
-    assert processes(service, "trainer.child")
+    assert processes(service, TRAINING)
     client.cancel(increment)
     wait_for(lambda: client.increment(increment)["status"] == "cancelled", seconds=5)
-    assert not processes(service, "trainer.child")
+    assert not processes(service, TRAINING)
     assert list(client.versions(grower.name)) == []
     with pytest.raises(Exception, match="cancelled already"):
         client.cancel(increment)
@@ -103,7 +105,7 @@ def test_a_killed_training_process_is_a_failed_attempt_with_its_reason_and_the_n
 ) -> None:
     increment = grower.push("anise", "basil", recipe=QUICK | {"epochs": 60})["id"]
     wait_for(lambda: training(client, increment))
-    processes(service, "trainer.child")[0].kill()
+    processes(service, TRAINING)[0].kill()
     done = client.wait(increment)
     assert [attempt["outcome"] for attempt in done["attempts"]] == ["crashed", "succeeded"]
     assert "SIGKILL" in str(done["attempts"][0]["reason"])
@@ -137,7 +139,7 @@ def test_too_many_crashes_in_a_row_are_the_end(own_service: Service, tmp_path: P
         increment = client.start_increment("m", write_zip(tmp_path / "1.zip", ["anise", "basil"]))["id"]
         for attempt in (1, 2):
             wait_for(lambda: training(client, increment) and client.increment(increment)["attempt"] == attempt)  # noqa: B023
-            processes(own_service, "trainer.child")[0].kill()
+            processes(own_service, TRAINING)[0].kill()
         wait_for(lambda: client.increment(increment)["status"] == "failed")
         assert "2 attempts in a row" in str(client.increment(increment)["error"])
 
@@ -147,7 +149,7 @@ def test_a_killed_worker_is_restarted_and_the_increment_goes_on(own_service: Ser
         client.create_model("m", image_size=SIZE, recipe=QUICK | {"epochs": 30})
         increment = client.start_increment("m", write_zip(tmp_path / "1.zip", ["anise", "basil"]))["id"]
         wait_for(lambda: training(client, increment))
-        orphan = processes(own_service, "trainer.child")[0]
+        orphan = processes(own_service, TRAINING)[0]
         processes(own_service, "celery")[0].kill()
         wait_for(lambda: not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE, seconds=10)
         done = client.wait(increment)

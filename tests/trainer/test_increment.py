@@ -280,15 +280,18 @@ def test_an_empty_set_of_exemplars_is_no_rehearsal(first):
 
 
 def test_distillation_keeps_old_outputs_nearer_to_the_parents_than_finetuning_does(first):
-    images = images_of(2, 3, seed=1)
+    images = images_of(2, 3)
     then = logits(first, images).div(2).softmax(1)
 
-    def drift(learned: Learned) -> float:
-        """Mean distance in nats of what the two say about the old classes, at the temperature of distillation."""
-        now = logits(learned, images)[:, :2].div(2).log_softmax(1)
-        return float(nn.functional.kl_div(now, then, reduction="batchmean"))
+    def drift(strategy: str) -> float:
+        """Distance in nats of what parent and child say about old classes, at the temperature of distillation."""
+        found = 0.0
+        for seed in range(3):  # one run says little: how far finetuning drifts varies by a factor of ten
+            now = logits(taught(first, images, strategy=strategy, seed=seed), images)
+            found += float(nn.functional.kl_div(now[:, :2].div(2).log_softmax(1), then, reduction="batchmean"))
+        return found
 
-    assert drift(taught(first, images, strategy="lwf")) < drift(taught(first, images)) / 2
+    assert drift("lwf") < drift("finetune") / 4
 
 
 def test_with_nothing_to_distil_the_strategies_are_one(first):

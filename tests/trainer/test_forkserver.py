@@ -1,0 +1,199 @@
+"""The process that training processes are forked from: real ones, ended in every way they can end."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+import pytest
+
+from storage.leases import Claim
+from storage.settings import Settings
+from trainer.childprocess import Child
+from trainer.forkserver import Forked, ForkServer
+
+NICENESS = 3
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ForkServer]:
+    """A fork server that has loaded."""
+    started = ForkServer(NICENESS)
+    started.start()
+    yield started
+    started.close()
+    assert children() == []
+
+
+class Waiting(NamedTuple):
+    """A process that was forked and waits for its order."""
+
+    forked: Forked
+    channel: socket.socket
+    process: psutil.Process
+
+
+def children() -> list[psutil.Process]:
+    """Fork servers of this process that run."""
+    own = psutil.Process().children()
+    return [one for one in own if "trainer.child" in " ".join(one.cmdline()) and one.status() != psutil.STATUS_ZOMBIE]
+
+
+def waiting(server: ForkServer, output: Path) -> Waiting:
+    channel, theirs = socket.socketpair()
+    with theirs, output.open("wb") as file:
+        forked = server.fork(theirs, file.fileno())
+    forked.begun()
+    (parent,) = children()
+    (process,) = parent.children()
+    return Waiting(forked, channel, process)
+
+
+def wait_for(found: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 30
+    while not found():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def attempt(server: ForkServer, folder: Path, migrated: Path, **settings: object) -> Child:
+    """An attempt at an increment that is in no database."""
+    folder.mkdir()
+    home = Settings(home=folder, database_url=f"sqlite:///{migrated}", **settings)  # type: ignore[arg-type]
+    return Child(server, Claim("0" * 32, 1), home, folder)
+
+
+def test_one_server_forks_one_attempt_after_another(server: ForkServer, tmp_path: Path, migrated_sqlite: Path) -> None:
+    server.start()  # runs already
+    servers = []
+    for number in range(3):
+        with attempt(server, tmp_path / str(number), migrated_sqlite) as child:
+            wait_for(lambda: child.poll() is not None)  # noqa: B023
+            assert child.poll() == 3, child.last_words()
+            assert child.messages.empty()
+        assert "no increment" in json.loads((tmp_path / str(number) / "failure.json").read_text())["reason"]
+        servers.append([one.pid for one in children()])
+        assert psutil.Process(servers[-1][0]).children() == []  # reaped
+    assert servers[0] == servers[1] == servers[2]
+    assert len(servers[0]) == 1
+
+
+def test_what_it_dies_of_is_its_last_word(server: ForkServer, tmp_path: Path) -> None:
+    with attempt(server, tmp_path / "attempt", tmp_path / "absent" / "database.db") as child:
+        wait_for(lambda: child.poll() is not None)
+        assert child.poll() == 1
+        assert "unable to open database file" in child.last_words()
+
+
+def test_it_has_a_group_a_name_and_a_niceness_of_its_own(server: ForkServer, tmp_path: Path) -> None:
+    forked, channel, process = waiting(server, tmp_path / "output")
+    assert os.getpgid(process.pid) == process.pid
+    assert os.getsid(process.pid) == process.ppid()
+    assert process.nice() == psutil.Process().nice() + NICENESS
+    assert os.sched_getscheduler(process.pid) == os.SCHED_BATCH
+    order = {"increment": "f" * 32, "attempt": 1, "folder": str(tmp_path), "spawned_at": 0.0}
+    channel.sendall(json.dumps(order | {"settings": {"home": str(tmp_path / "home")}}).encode()[:-1])
+    time.sleep(0.1)
+    assert process.name().startswith("python")
+    channel.sendall(b"}\n")
+    wait_for(lambda: process.status() == psutil.STATUS_ZOMBIE or process.name() == "train fffffffff")
+    assert forked.ended() != 0
+    forked.let_go()
+    channel.close()
+
+
+def test_it_ends_when_nobody_listens(server: ForkServer, tmp_path: Path) -> None:
+    forked, channel, process = waiting(server, tmp_path / "output")
+    channel.close()
+    assert forked.ended() == 1  # it had no order yet
+    forked.let_go()
+    wait_for(lambda: not process.is_running())
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_signal_ends_it_and_is_its_status(server: ForkServer, tmp_path: Path, how: signal.Signals) -> None:
+    forked, channel, process = waiting(server, tmp_path / "output")
+    forked.send(how)
+    assert forked.ended() == -how
+    assert process.status() == psutil.STATUS_ZOMBIE  # until it is let go, so that no other process is signalled
+    forked.let_go()
+    wait_for(lambda: not process.is_running())
+    channel.close()
+
+
+def test_a_killed_server_takes_it_along_and_another_one_forks_the_next(server: ForkServer, tmp_path: Path) -> None:
+    forked, channel, process = waiting(server, tmp_path / "output")
+    (parent,) = children()
+    parent.kill()
+    assert channel.recv(1) == b""
+    assert forked.ended() == -signal.SIGKILL
+    forked.let_go()
+    wait_for(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
+    channel.close()
+    forked, channel, process = waiting(server, tmp_path / "next")
+    assert process.ppid() != parent.pid
+    channel.close()
+    assert forked.ended() == 1
+    forked.let_go()
+
+
+def test_an_attempt_that_ends_before_the_server_has_loaded_waits_for_nothing(
+    tmp_path: Path, migrated_sqlite: Path
+) -> None:
+    own = ForkServer(NICENESS)
+    with attempt(own, tmp_path / "attempt", migrated_sqlite) as child:
+        assert child.poll() is None
+    assert child.poll() == -signal.SIGKILL
+    own.close()
+
+
+PROGRAM = """
+import sys, time
+from trainer.forkserver import ForkServer
+import socket
+server = ForkServer(0)
+ours, theirs = socket.socketpair()
+forked = server.fork(theirs, 2)
+forked.begun()
+print("forked", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_both_end_with_the_worker_however_it_ends(how: signal.Signals) -> None:
+    with subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "forked\n"
+        below = psutil.Process(worker.pid).children(recursive=True)
+        assert len(below) == 2
+        worker.send_signal(how)
+    wait_for(lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in below))
+
+
+def test_a_server_that_cannot_load_is_an_attempt_that_failed(
+    tmp_path: Path, migrated_sqlite: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['trainer.stages'] = None\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    broken = ForkServer(NICENESS)
+    with attempt(broken, tmp_path / "attempt", migrated_sqlite) as child:
+        wait_for(lambda: child.poll() is not None)
+        assert child.poll() == 1
+    broken.close()
+
+
+def test_loading_starts_no_thread_that_a_fork_would_lose() -> None:
+    """But the one of NumPy's linear algebra, which knows of forks."""
+    count = "import trainer.forks, os; trainer.forks._load(); print(len(os.listdir('/proc/self/task')))"
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", count], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"
+

@@ -1,0 +1,96 @@
+"""Inside the fork server: one process that has loaded torch once, and forks a training process for each attempt.
+
+Between the two ends of the control socket: a byte `FORK` with the attempt's two descriptors asks for a process; its
+pid comes back at once, and its exit status when it has ended; a byte `REAPED` says that nobody sends it signals any
+more, so that its pid may go to another. The end of the socket is the end of the worker, and of this process.
+"""
+
+import ctypes
+import gc
+import os
+import signal
+import socket
+import struct
+import sys
+import traceback
+from contextlib import suppress
+from pathlib import Path
+
+from trainer.allowance import yield_processor
+
+FORK, REAPED = b"f", b"r"
+NUMBER = struct.Struct("=i")  # a pid, or an exit status as `subprocess` gives it: negative for a signal
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+_NAME_BYTES = 15  # of what Linux calls a process
+
+
+def serve(*, control: int, niceness: int) -> int:
+    """Fork training processes until the worker at the other end of a socket is gone; its exit status."""
+    yield_processor(niceness)  # which the processes to come inherit
+    _load()
+    server = os.getpid()
+    with socket.socket(fileno=control) as worker, suppress(ConnectionError):
+        while True:
+            data, descriptors, _, _ = socket.recv_fds(worker, 1, 2)
+            if not data:
+                break
+            channel, errors = descriptors
+            pid = os.fork()
+            if pid == 0:
+                worker.close()
+                _train(channel, errors, server)
+            os.close(channel)
+            os.close(errors)
+            os.setpgid(pid, pid)  # as it does itself; whoever is first
+            worker.sendall(NUMBER.pack(pid))
+            ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+            assert ended is not None  # without WNOHANG there is an answer
+            worker.sendall(NUMBER.pack(ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status))
+            worker.recv(1)
+            os.waitpid(pid, 0)
+    return 0
+
+
+def _load() -> None:
+    """Import what every training process needs: three quarters of the time that a small increment would take.
+
+    Nothing may be computed here: the threads that torch computes with, and a GPU's state, do not survive a fork.
+    """
+    import sqlalchemy.dialects.postgresql
+    import sqlalchemy.dialects.sqlite
+
+    import trainer.childrun  # noqa: F401
+
+    gc.collect()
+    gc.freeze()  # a collection in a child would write to, and so copy, every page that holds an object
+
+
+def _train(channel: int, errors: int, server: int) -> None:
+    """What the new process does instead of going on as this one; never returns."""
+    status = 1
+    try:
+        _end_with(server)
+        os.setpgid(0, 0)  # a group to signal, of it and whatever it will start
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(errors, stream.fileno())
+        from trainer import childrun
+
+        status = childrun.main(socket.socket(fileno=channel))
+    except BaseException:
+        traceback.print_exc()  # as the interpreter would, for the worker to read
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _end_with(server: int) -> None:
+    """Have the kernel end this process with the fork server: without it nobody would learn how it ends."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != server:
+        os._exit(1)
+
+
+def name_process(name: str) -> None:
+    """What `ps` and `top` are to call this process; cut to what Linux takes."""
+    Path("/proc/self/comm").write_text(name[:_NAME_BYTES])
