@@ -9,7 +9,6 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from api.app import create_app
 from api.guard import Unguarded, check
 from api.workers import Workers
 from storage.logs import configure
@@ -50,6 +49,8 @@ def main() -> None:
             sys.exit(f"error: {error}")
         if settings.api_workers > 1:
             sys.exit(Workers(settings).run())
+    from api.app import create_app  # it loads torch, half a gigabyte and seconds that the parent of workers need not have
+
     sys.setswitchinterval(SWITCH_SECONDS)
     app = create_app(settings, worker=arguments.worker or 0)
     config = uvicorn.Config(

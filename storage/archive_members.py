@@ -23,6 +23,13 @@ class Member(NamedTuple):
         return self.name.rpartition("/")[2]
 
 
+class Content(NamedTuple):
+    """The bytes of one image of an archive."""
+
+    data: bytes
+    offset: int | None  # where they lie in the archive's file, if they lie there as they are
+
+
 class Files:
     """Names, sizes and positions in columns: a fifth of the memory of records, for up to half a million files."""
 

@@ -26,6 +26,7 @@ class Entry(NamedTuple):
     size: int  # bytes unpacked, as declared
     position: int  # where its reader finds it again
     is_folder: bool
+    is_stored: bool  # it lies in the archive's file as it is, not compressed
 
 
 def shown(name: str | bytes) -> str:

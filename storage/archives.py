@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from storage import archive_names, tars, zips
-from storage.archive_members import Files, Member, Members
+from storage.archive_members import Content, Files, Member, Members
 from storage.archive_names import Layout, unsafe
 from storage.domain import ClassCount, Reject, Split
 from storage.errors import ArchiveUnreadable, ArchiveUnsafe, BatchInvalid
@@ -50,6 +50,7 @@ class ArchiveIndex:
     members: Sequence[Member]  # in the order of the archive
     rejects: tuple[Reject, ...]
     classes: tuple[ClassCount, ...]  # by label; everything counts as train where there is no split
+    is_stored: bool  # every image lies in the file as it is, none compressed
 
 
 def scan(path: Path, *, limits: ArchiveLimits) -> ArchiveIndex:
@@ -59,7 +60,7 @@ def scan(path: Path, *, limits: ArchiveLimits) -> ArchiveIndex:
     limit crossed. BatchInvalid: nothing to learn from in it, or train and test do not fit together.
     """
     kind = _kind(path)
-    images, rejects = _files(path, kind, limits)
+    images, rejects, is_stored = _files(path, kind, limits)
     layout = Layout(images.names)
     chosen, count = Files(), {split: Counter[str]() for split in (None, *Split)}
     for raw, size, position in images:
@@ -85,10 +86,10 @@ def scan(path: Path, *, limits: ArchiveLimits) -> ArchiveIndex:
         )
     train, test = count[None] + count[Split.TRAIN], count[Split.TEST]
     members = Members(chosen, layout, has_test=bool(test))
-    return ArchiveIndex(kind, members, tuple(rejects), _classes(train, test))
+    return ArchiveIndex(kind, members, tuple(rejects), _classes(train, test), is_stored)
 
 
-def read(path: Path, index: ArchiveIndex) -> Iterator[tuple[Member, bytes]]:
+def read(path: Path, index: ArchiveIndex) -> Iterator[tuple[Member, Content]]:
     """Every image with its bytes, one at a time, in the order of the index.
 
     Stops at the bytes that really come out: ArchiveUnsafe where more do than the directory declared,
@@ -105,10 +106,13 @@ def _kind(path: Path) -> Literal["zip", "tar"]:
     return "zip" if zips.is_zip(path) else "tar"
 
 
-def _files(path: Path, kind: str, limits: ArchiveLimits) -> tuple[Files, list[Reject]]:
-    """Images and other files by their names, without those to ignore; ArchiveUnsafe where a limit is crossed."""
+def _files(path: Path, kind: str, limits: ArchiveLimits) -> tuple[Files, list[Reject], bool]:
+    """Images and other files by their names, without those to ignore, and whether all images are stored as they are.
+
+    ArchiveUnsafe where a limit is crossed.
+    """
     images, rejects = Files(), list[Reject]()
-    unpacked = name_bytes = 0
+    unpacked, name_bytes, is_stored = 0, 0, True
     entries = zips.entries(path, limits.members) if kind == "zip" else tars.entries(path)
     for count, entry in enumerate(entries, start=1):
         if count > limits.members:
@@ -126,10 +130,11 @@ def _files(path: Path, kind: str, limits: ArchiveLimits) -> tuple[Files, list[Re
             raise unsafe(entry.name, "has no name")
         if archive_names.is_image(name):
             images.add(name.encode(), entry.size, entry.position)
+            is_stored &= entry.is_stored
         else:
             rejects.append(Reject(name, NO_IMAGE))
     _refuse_twins(images)
-    return images, rejects
+    return images, rejects, is_stored
 
 
 def _refuse_twins(files: Files) -> None:

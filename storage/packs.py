@@ -24,6 +24,7 @@ from storage.database import Database
 from storage.domain import Image, Pack
 from storage.errors import BlobMissing
 from storage.tables import images, packs
+from storage.uncached import UncachedFile
 
 LARGEST = 64 << 20  # bytes of files, with which a pack takes no more; bounds what is written anew when an image goes
 SALT = 16  # bytes before the first file
@@ -41,10 +42,11 @@ class PackedFile(NamedTuple):
 class PackWriter:
     """A new pack at a path, file by file."""
 
-    def __init__(self, path: Path) -> None:
-        """Begin with none."""
+    def __init__(self, path: Path, *, read_soon: bool = False) -> None:
+        """Begin with none. ``read_soon``: what was added can be read at the path after the next `flush`."""
         self.path = path
-        self._file = path.open("xb", buffering=0)
+        self._file = path.open("xb", buffering=0) if read_soon else UncachedFile(path)
+        self._is_open = True
         self._waiting: list[bytes] = []
         self._hash = hashlib.sha256()
         self._end = 0
@@ -63,23 +65,23 @@ class PackWriter:
         return offset
 
     def flush(self) -> None:
-        """Write what was added, for others to read; as it lies: joining it costs a quarter of writing it."""
+        """Write what was added."""
         for data in self._waiting:
             self._hash.update(data)
-        left = deque(memoryview(data) for data in self._waiting)
+            if isinstance(self._file, UncachedFile):
+                self._file.write(data)
+        if not isinstance(self._file, UncachedFile):
+            _write_all(self._file.fileno(), self._waiting)
         self._waiting.clear()
-        while left:
-            written = os.writev(self._file.fileno(), list(islice(left, _VECTOR)))
-            while left and written >= len(left[0]):
-                written -= len(left.popleft())
-            if written:
-                left[0] = left[0][written:]
 
     def close(self) -> None:
         """Write the rest and end it."""
-        if not self._file.closed:
-            self.flush()
-            self._file.close()
+        if self._is_open:
+            self._is_open = False
+            try:
+                self.flush()
+            finally:
+                self._file.close()
 
     def store(self, blobs: BlobStore) -> Pack:
         """Put it, closed, into a store; it is gone from its path afterwards."""
@@ -151,3 +153,14 @@ def _read(blobs: BlobStore, image: Image) -> bytes:
     if (found := hashlib.sha256(data).hexdigest()) != image.digest:
         raise damaged(image.digest, found)
     return data
+
+
+def _write_all(descriptor: int, pieces: Iterable[bytes]) -> None:
+    """Write pieces as they lie: joining them costs a quarter of writing them."""
+    left = deque(memoryview(data) for data in pieces)
+    while left:
+        written = os.writev(descriptor, list(islice(left, _VECTOR)))
+        while left and written >= len(left[0]):
+            written -= len(left.popleft())
+        if written:
+            left[0] = left[0][written:]

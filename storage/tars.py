@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
+from storage.archive_members import Content
 from storage.archive_names import Entry, shown, unsafe
 from storage.errors import ArchiveUnreadable
 
@@ -49,6 +50,7 @@ class ForwardStream:
     def __init__(self, source: Source) -> None:
         """Begin at the first byte."""
         self._source = source
+        self.is_file = isinstance(source, io.BufferedReader)  # as it lies on the disk
         self.position = 0
 
     def read(self, size: int) -> bytes:
@@ -61,7 +63,7 @@ class ForwardStream:
 
     def skip_to(self, position: int) -> None:
         """Pass over bytes up to a position, or up to the end where that comes first."""
-        if isinstance(self._source, io.BufferedReader):
+        if self.is_file:
             self._source.seek(position)
             self.position = position
         while self.position < position and (part := self._source.read(min(position - self.position, CHUNK))):
@@ -108,7 +110,7 @@ def entries(path: Path) -> Iterator[Entry]:
             if header.kind not in {FILE, FOLDER}:
                 raise unsafe(header.name, REFUSED.get(header.kind, "is no plain file") + ": send plain files only")
             empty, start = False, stream.position
-            yield Entry(header.name, header.size, start, is_folder=header.kind == FOLDER)
+            yield Entry(header.name, header.size, start, header.kind == FOLDER, stream.is_file)
             if header.kind == FILE:
                 stream.skip_to(start + _blocks(header.size))
         if empty:
@@ -118,7 +120,7 @@ def entries(path: Path) -> Iterator[Entry]:
             raise ArchiveUnreadable("the tar archive has other data after its end mark")
 
 
-def contents(path: Path, wanted: Iterable[tuple[str, int, int]]) -> Iterator[bytes]:
+def contents(path: Path, wanted: Iterable[tuple[str, int, int]]) -> Iterator[Content]:
     """The bytes of members given as (name, position, size) in the order of the archive."""
     with _unpacked(path) as stream:
         for name, position, size in wanted:
@@ -126,7 +128,7 @@ def contents(path: Path, wanted: Iterable[tuple[str, int, int]]) -> Iterator[byt
             data = stream.read(size)
             if len(data) != size:
                 raise ArchiveUnreadable(f"the tar archive is truncated in member {shown(name)}")
-            yield data
+            yield Content(data, position if stream.is_file else None)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from storage.archive_members import Content
 from storage.archive_names import Entry, shown, unsafe
 from storage.errors import ArchiveUnreadable, ArchiveUnsafe
 
@@ -75,13 +76,14 @@ def entries(path: Path, limit: int) -> Iterator[Entry]:
             position = record.end
             _check(record)
             spans.add(record)
-            yield Entry(record.name, record.size, record.position, is_folder=record.name.endswith(b"/"))
+            is_folder, is_stored = record.name.endswith(b"/"), record.method == STORED
+            yield Entry(record.name, record.size, record.position, is_folder, is_stored)
         if position != directory.start + directory.size:
             raise ArchiveUnreadable("the zip archive is damaged: its directory has other entries than it says")
         spans.check()
 
 
-def contents(path: Path, wanted: Iterable[tuple[str, int, int]]) -> Iterator[bytes]:
+def contents(path: Path, wanted: Iterable[tuple[str, int, int]]) -> Iterator[Content]:
     """The bytes of members given as (name, position, size), checked against size and CRC-32."""
     with path.open("rb") as file:
         directory = _directory(file)
@@ -205,7 +207,7 @@ class _Spans:
                 raise ArchiveUnsafe("the archive is refused: entries overlap, which makes small archives unpack huge")
 
 
-def _content(file: BinaryIO, record: Record, name: str, size: int) -> bytes:
+def _content(file: BinaryIO, record: Record, name: str, size: int) -> Content:
     """Unpack one member, stopping one byte past its declared size."""
     file.seek(record.header)
     fixed = file.read(LOCAL.size)
@@ -215,10 +217,11 @@ def _content(file: BinaryIO, record: Record, name: str, size: int) -> bytes:
     if file.read(name_length) != record.name:
         raise unsafe(name, "has another name in the archive than in its directory")
     file.seek(extra_length, 1)
-    data = _inflate(file, record, name) if record.method == DEFLATED else file.read(record.compressed)
+    offset = file.tell() if record.method == STORED else None
+    data = _inflate(file, record, name) if offset is None else file.read(record.compressed)
     if len(data) != size or size != record.size or zlib.crc32(data) != record.crc:
         raise ArchiveUnreadable(f"the zip archive is damaged: member {shown(name)} has a wrong checksum or length")
-    return data
+    return Content(data, offset)
 
 
 def _inflate(file: BinaryIO, record: Record, name: str) -> bytes:

@@ -36,10 +36,10 @@ class Desk:
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """Image files that lie one after another in a larger file."""
+    """Image files that lie near each other, in this order, in a larger file."""
 
     path: Path
-    offset: int  # of the first
+    offsets: tuple[int, ...]
     sizes: tuple[int, ...]
     first: int  # number of the first one's row; the others follow
 
@@ -69,14 +69,14 @@ def decoded(parcels: Iterable[Parcel], desk: Desk, *, processes: int) -> Iterato
 
 def examine(parcel: Parcel, desk: Desk) -> list[Finding]:
     """Decode the files of a parcel and write their rows, those of files that are no image as zeros."""
+    begin, end = parcel.offsets[0], parcel.offsets[-1] + parcel.sizes[-1]
     with parcel.path.open("rb", buffering=0) as file:
-        data = os.pread(file.fileno(), sum(parcel.sizes), parcel.offset)
-    if len(data) != sum(parcel.sizes):
-        raise EOFError(f"{parcel.path} ends before byte {parcel.offset + sum(parcel.sizes)}")
-    findings, rows, start = [], bytearray(), 0
-    for size in parcel.sizes:
-        one = data[start : start + size]
-        start += size
+        data = os.pread(file.fileno(), end - begin, begin)
+    if len(data) != end - begin:
+        raise EOFError(f"{parcel.path} ends before byte {end}")
+    findings, rows = [], bytearray()
+    for offset, size in zip(parcel.offsets, parcel.sizes, strict=True):
+        one = data[offset - begin : offset - begin + size]
         fault = None
         try:
             rows += desk.form.row(one, max_pixels=desk.max_pixels)

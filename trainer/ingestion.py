@@ -41,9 +41,9 @@ def ingest_archive(
     stored: list[Image] = []
     rejects = list(index.rejects)
     numbers: dict[str, int] = {}
-    originals = Originals(folder)
+    originals = Originals(folder, archive=path if index.is_stored else None)
     with Rows(folder, row_bytes=form.row_bytes) as rows:
-        parcels = originals.parcels(data for _, data in read(path, index))
+        parcels = originals.parcels(content for _, content in read(path, index))
         desk = Desk(rows.path, form, settings.max_image_pixels)
         found = decoded(parcels, desk, processes=processes if path.stat().st_size > _SMALL else 1)
         for number, (member, finding) in enumerate(zip(index.members, chain.from_iterable(found), strict=True)):

@@ -7,6 +7,7 @@ from itertools import groupby
 from pathlib import Path
 
 from storage import packs
+from storage.archive_members import Content
 from storage.blobs import BlobStore
 from storage.domain import Pack
 from storage.packs import PackWriter
@@ -16,32 +17,34 @@ _PARCEL_FILES, _PARCEL_BYTES = 64, 1 << 20  # that are decoded at a time: a tent
 
 
 class Originals:
-    """Files by number, in packs under a scratch folder until it is known which of them stay."""
+    """Files by number, in packs under a scratch folder until it is known which of them stay.
 
-    def __init__(self, folder: Path) -> None:
-        """Begin with none."""
-        self._folder = folder
+    They are decoded out of the archive where they lie there as they are, else out of the packs: those are written past
+    the page cache if nobody has to read them.
+    """
+
+    def __init__(self, folder: Path, *, archive: Path | None) -> None:
+        """Begin with none. ``archive``: every file to come lies in it as it is."""
+        self._folder, self._archive = folder, archive
         self._packs: list[PackWriter] = []
         self._firsts: list[int] = []  # number of the first file of each pack
         self._offsets, self._sizes = array("Q"), array("Q")
+        self._waiting: list[int] = []  # offsets of files that no parcel holds yet, where they will be read
 
-    def parcels(self, files: Iterable[bytes]) -> Iterator[Parcel]:
+    def parcels(self, files: Iterable[Content]) -> Iterator[Parcel]:
         """Keep files, numbered as they come, and hand them on, several at a time; each can be read at once."""
-        begun = 0
-        for data in files:
+        for data, offset in files:
             if not self._packs or self._packs[-1].size >= packs.LARGEST:
-                if begun < len(self._sizes):
-                    yield self._parcel(begun)
-                    begun = len(self._sizes)
+                yield from self._parcel()
                 self._begin()
-            self._offsets.append(self._packs[-1].add(data))
+            kept_at = self._packs[-1].add(data)
+            read_at = kept_at if self._archive is None or offset is None else offset
+            if not self._fits(read_at, len(data)):
+                yield from self._parcel()
+            self._offsets.append(kept_at)
             self._sizes.append(len(data))
-            count = len(self._sizes) - begun
-            if count == _PARCEL_FILES or self._offsets[-1] + len(data) - self._offsets[begun] >= _PARCEL_BYTES:
-                yield self._parcel(begun)
-                begun = len(self._sizes)
-        if begun < len(self._sizes):
-            yield self._parcel(begun)
+            self._waiting.append(read_at)
+        yield from self._parcel()
         self._end()
 
     def store(self, staying: Sequence[int], blobs: BlobStore) -> tuple[tuple[Pack, ...], dict[int, tuple[str, int]]]:
@@ -65,16 +68,27 @@ class Originals:
     def _begin(self) -> None:
         self._end()
         self._firsts.append(len(self._sizes))
-        self._packs.append(PackWriter(self._folder / f"pack-{len(self._packs)}"))
+        path = self._folder / f"pack-{len(self._packs)}"
+        self._packs.append(PackWriter(path, read_soon=self._archive is None))
 
     def _end(self) -> None:
         if self._packs:
             self._packs[-1].close()
 
-    def _parcel(self, begun: int) -> Parcel:
-        writer = self._packs[-1]
-        writer.flush()
-        return Parcel(writer.path, offset=self._offsets[begun], sizes=tuple(self._sizes[begun:]), first=begun)
+    def _fits(self, offset: int, size: int) -> bool:
+        """Whether a file belongs into the parcel of those that wait: near them and behind them, and not too many."""
+        if not self._waiting:
+            return True
+        behind = offset >= self._waiting[-1] + self._sizes[-1]  # an archive may list its members in any order
+        return behind and len(self._waiting) < _PARCEL_FILES and offset + size - self._waiting[0] <= _PARCEL_BYTES
+
+    def _parcel(self) -> Iterator[Parcel]:
+        """The files that wait, if any do; written, so that they can be read."""
+        if self._waiting:
+            self._packs[-1].flush()
+            path, first = self._archive or self._packs[-1].path, len(self._sizes) - len(self._waiting)
+            yield Parcel(path, offsets=tuple(self._waiting), sizes=tuple(self._sizes[first:]), first=first)
+            self._waiting.clear()
 
     def _again(self, writer: PackWriter, numbers: Sequence[int]) -> tuple[PackWriter, list[int]]:
         again = PackWriter(writer.path.with_suffix(".again"))

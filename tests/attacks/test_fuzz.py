@@ -112,7 +112,7 @@ def test_no_archive_is_too_much(tmp_path: Path) -> None:
         try:
             index = scan(path, limits=LIMITS)
             for member, content in read(path, index):
-                assert len(content) <= LIMITS.image_bytes, member
+                assert len(content.data) <= LIMITS.image_bytes, member
         except AccreteError as refused:
             return type(refused).__name__ if refused.detail else "refused without a reason"
         return "read"

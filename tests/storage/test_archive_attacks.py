@@ -23,7 +23,7 @@ PETS = {"cat/1.jpg": b"miau", "dog/1.jpg": b"wau" * 100}
 
 
 def unpacked(path: Path) -> dict[str, bytes]:
-    return {member.name: data for member, data in read(path, scan(path, limits=LIMITS))}
+    return {member.name: content.data for member, content in read(path, scan(path, limits=LIMITS))}
 
 
 def peak_bytes(call: Callable[[], object]) -> int:

@@ -25,7 +25,7 @@ PETS = {"cat/1.jpg": b"miau", "cat/2.png": b"", "dog/1.jpeg": b"wau" * 50_000, "
 
 
 def unpacked(path: Path) -> dict[str, bytes]:
-    return {member.name: data for member, data in read(path, scan(path, limits=LIMITS))}
+    return {member.name: content.data for member, content in read(path, scan(path, limits=LIMITS))}
 
 
 def places(index: ArchiveIndex) -> dict[str, tuple[str, Split | None]]:
@@ -45,7 +45,7 @@ def test_every_image_comes_back_with_its_bytes_and_class(archive, pack):
     ]
     assert index.classes == (ClassCount("cat", 2, 0), ClassCount("dog", 2, 0))
     assert index.rejects == ()
-    assert [(member, data) for member, data in read(path, index)] == list(
+    assert [(member, content.data) for member, content in read(path, index)] == list(
         zip(index.members, PETS.values(), strict=True)
     )
 
@@ -276,7 +276,7 @@ def test_a_flipped_bit_never_changes_an_image(archive, pack, data):
     except AccreteError:
         return
     if pack not in {PACKERS["tar"], PACKERS["tar gnu"]}:  # a plain tar has no checksum of its contents
-        assert {bytes_ for _, bytes_ in found} <= set(PETS.values())
+        assert {content.data for _, content in found} <= set(PETS.values())
 
 
 def test_random_bytes_after_a_true_start_only_fail_in_our_words(archive):
@@ -290,7 +290,7 @@ def test_random_bytes_after_a_true_start_only_fail_in_our_words(archive):
 def test_reading_may_stop_at_any_member(archive):
     path = archive(PACKERS["tar.gz"](PETS))
     images = read(path, scan(path, limits=LIMITS))
-    member, data = next(images)
-    assert (member.filename, data) == ("1.jpg", b"miau")
+    member, content = next(images)
+    assert (member.filename, content.data, content.offset) == ("1.jpg", b"miau", None)
     assert isinstance(member, Member)
     images.close()  # type: ignore[attr-defined]

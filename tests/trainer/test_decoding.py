@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures.process import BrokenProcessPool
+from itertools import accumulate
 from pathlib import Path
 
 import psutil
@@ -27,8 +28,9 @@ def parcels(folder: Path, files: list[bytes], *, each: int = 3) -> list[Parcel]:
     path = folder / "files"
     path.write_bytes(b"before" + b"".join(files))
     sizes = [len(data) for data in files]
+    offsets = [6, *(6 + end for end in accumulate(sizes))]
     return [
-        Parcel(path, offset=6 + sum(sizes[:first]), sizes=tuple(sizes[first : first + each]), first=first)
+        Parcel(path, tuple(offsets[first : min(first + each, len(files))]), tuple(sizes[first : first + each]), first)
         for first in range(0, len(files), each)
     ]
 
@@ -97,7 +99,7 @@ from trainer.rows import Rows
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     picture = (folder / "picture").read_bytes()
-    parcel = Parcel(folder / "picture", offset=0, sizes=(len(picture),), first=0)
+    parcel = Parcel(folder / "picture", offsets=(0,), sizes=(len(picture),), first=0)
     with Rows(folder, row_bytes=3072) as rows:
         found = decoded(iter(lambda: parcel, None), Desk(rows.path, Form(3, 32), 10_000), processes=2)
         next(found)

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import zipfile
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,7 +17,7 @@ from storage.errors import BatchInvalid
 from storage.packs import SALT
 from storage.settings import Settings
 from tests.patterns import SIZE, picture
-from tests.storage.packing import tarred, zipped
+from tests.storage.packing import Files, tarred, zipped
 from trainer.ingestion import ingest_archive
 from trainer.networks.pictures import Form
 from trainer.sides import Ingested, data_digest, settle
@@ -336,6 +337,11 @@ def ingested(archive: bytes, *, blobs, folder, processes: int = 1, advanced=lamb
     )
 
 
+def stored(files: Files) -> bytes:
+    """A zip archive in which images lie as they are, which is what most make of JPEG files."""
+    return zipped(files, method=zipfile.ZIP_STORED)
+
+
 GOOD = {f"{label}/{number}.png": picture(label, number) for label in ("basil", "chive") for number in range(40)}
 BAD = {
     "basil/empty.png": b"",
@@ -345,8 +351,12 @@ BAD = {
 }
 
 
-def test_an_archive_s_images_are_stored_and_described(blobs, folder, processes):
-    found = ingested(zipped(GOOD), blobs=blobs, folder=folder, processes=processes)
+each_pack = pytest.mark.parametrize("pack", [zipped, stored, tarred], ids=["deflated", "stored", "tar"])
+
+
+@each_pack
+def test_an_archive_s_images_are_stored_and_described(blobs, folder, processes, pack):
+    found = ingested(pack(GOOD), blobs=blobs, folder=folder, processes=processes)
     assert {image.filename: content(blobs, image) for image in found.images} == GOOD
     for image_ in found.images:
         assert image_.digest == hashlib.sha256(GOOD[image_.filename]).hexdigest()
@@ -358,8 +368,9 @@ def test_an_archive_s_images_are_stored_and_described(blobs, folder, processes):
     assert found.rejects == ()
 
 
-def test_files_that_are_no_images_are_named_with_their_fault_and_not_stored(blobs, folder, processes):
-    archive = zipped(GOOD | BAD)
+@each_pack
+def test_files_that_are_no_images_are_named_with_their_fault_and_not_stored(blobs, folder, processes, pack):
+    archive = pack(GOOD | BAD)
     found = ingested(archive, blobs=blobs, folder=folder, processes=processes)
     reasons = {reject.file: reject.reason for reject in found.rejects}
     assert reasons.keys() == BAD.keys()
@@ -375,11 +386,12 @@ def test_files_that_are_no_images_are_named_with_their_fault_and_not_stored(blob
     assert set(blobs.digests()) == shards_ | {pack.digest, hashlib.sha256(archive).hexdigest()}
 
 
-def test_packs_are_bounded_and_one_of_which_nothing_stays_is_not_stored(blobs, folder, processes, monkeypatch):
+@each_pack
+def test_packs_are_bounded_and_one_of_which_nothing_stays_is_not_stored(blobs, folder, processes, monkeypatch, pack):
     monkeypatch.setattr("storage.packs.LARGEST", 10_000)
     largest = max(map(len, GOOD.values()))
     bad = {f"basil/a{number}.png": b"no image" * 2000 for number in range(3)}
-    found = ingested(zipped(bad | GOOD), blobs=blobs, folder=folder, processes=processes)
+    found = ingested(pack(bad | GOOD), blobs=blobs, folder=folder, processes=processes)
     assert {image.filename: content(blobs, image) for image in found.images} == GOOD
     assert 5 < len(found.packs) == len({image.pack for image in found.images})
     assert all(pack.size < 10_000 + largest for pack in found.packs)
@@ -391,6 +403,23 @@ def test_the_same_archive_again_has_packs_of_its_own(blobs, folder):
     one, two = (ingested(zipped(GOOD), blobs=blobs, folder=folder) for _ in range(2))
     assert {image.pack for image in one.images} & {image.pack for image in two.images} == set()
     assert {image.shard for image in one.images} == {image.shard for image in two.images}
+
+
+def test_members_may_be_listed_in_any_order_and_lie_far_apart(blobs, folder, processes):
+    between = {f"between/{number}.txt": bytes(3 << 20) for number in range(3)}  # more than is read at a time
+    lying = [*GOOD.items()]
+    for number, gap in enumerate(between.items()):
+        lying.insert(20 * number + 7, gap)
+    buffer = io.BytesIO(stored(lying))
+    with zipfile.ZipFile(buffer, "a") as archive:
+        Random(3).shuffle(archive.filelist)
+        archive.writestr("chive/last.png", picture("chive", 1000))  # has the directory written anew
+    found = ingested(buffer.getvalue(), blobs=blobs, folder=folder, processes=processes)
+    files = GOOD | {"chive/last.png": picture("chive", 1000)}
+    assert {image.filename: content(blobs, image) for image in found.images} == files
+    assert [FORM.row(files[image.filename], max_pixels=10_000) for image in found.images] == [
+        next(iter(shards.read(blobs, image.shard, [image.row], row_bytes=FORM.row_bytes)))[1] for image in found.images
+    ]
 
 
 def test_each_image_is_packed_as_it_is_stored(blobs, folder):
