@@ -63,7 +63,7 @@ class ForwardStream:
 
     def skip_to(self, position: int) -> None:
         """Pass over bytes up to a position, or up to the end where that comes first."""
-        if self.is_file:
+        if isinstance(self._source, io.BufferedReader):
             self._source.seek(position)
             self.position = position
         while self.position < position and (part := self._source.read(min(position - self.position, CHUNK))):

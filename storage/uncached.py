@@ -15,9 +15,9 @@ _DIRECT = getattr(os, "O_DIRECT", 0)
 class UncachedFile:
     """A new file that is written once, from its beginning to its end.
 
-    The kernel would empty a page of memory for each of the file's, copy there, and write it to the disk when the file is
-    to be safe; so the disk takes the bytes at once, and memory keeps what is of more use. Where a file system cannot do
-    that it is written as any other.
+    The kernel would empty a page of memory for each of the file's, copy there, and write it to the disk when the file
+    is to be safe; so the disk takes the bytes at once, and memory keeps what is of more use. Where a file system cannot
+    do that it is written as any other.
     """
 
     def __init__(self, path: Path) -> None:
@@ -86,7 +86,9 @@ class UncachedFile:
             flags = fcntl.fcntl(self._descriptor, fcntl.F_GETFL)
             if error.errno != errno.EINVAL or not flags & _DIRECT:
                 raise
-            fcntl.fcntl(self._descriptor, fcntl.F_SETFL, flags & ~_DIRECT)  # it wants what we do not know: no more of it
+            fcntl.fcntl(
+                self._descriptor, fcntl.F_SETFL, flags & ~_DIRECT
+            )  # it wants what we do not know: no more of it
             return 0
 
     def _release(self) -> None:

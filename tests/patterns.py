@@ -5,6 +5,7 @@ import math
 import random
 import zipfile
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 from PIL import Image
@@ -27,6 +28,7 @@ LABELS = (
 )
 
 
+@cache
 def picture(label: str, number: int) -> bytes:
     """A PNG of a class; the number makes it one of its own."""
     position = LABELS.index(label)

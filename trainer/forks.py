@@ -7,13 +7,14 @@ more, so that its pid may go to another. The end of the socket is the end of the
 
 import ctypes
 import gc
+import logging
 import os
 import signal
 import socket
 import struct
 import sys
-import traceback
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 
 from trainer.allowance import yield_processor
@@ -22,6 +23,8 @@ FORK, REAPED = b"f", b"r"
 NUMBER = struct.Struct("=i")  # a pid, or an exit status as `subprocess` gives it: negative for a signal
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _NAME_BYTES = 15  # of what Linux calls a process
+
+log = logging.getLogger(__name__)
 
 
 def serve(*, control: int, niceness: int) -> int:
@@ -56,11 +59,8 @@ def _load() -> None:
 
     Nothing may be computed here: the threads that torch computes with, and a GPU's state, do not survive a fork.
     """
-    import sqlalchemy.dialects.postgresql
-    import sqlalchemy.dialects.sqlite
-
-    import trainer.childrun  # noqa: F401
-
+    for module in ("trainer.childrun", "sqlalchemy.dialects.postgresql", "sqlalchemy.dialects.sqlite"):
+        import_module(module)
     gc.collect()
     gc.freeze()  # a collection in a child would write to, and so copy, every page that holds an object
 
@@ -76,8 +76,8 @@ def _train(channel: int, errors: int, server: int) -> None:
         from trainer import childrun
 
         status = childrun.main(socket.socket(fileno=channel))
-    except BaseException:
-        traceback.print_exc()  # as the interpreter would, for the worker to read
+    except Exception:
+        log.exception("the training process cannot go on")  # on its error output, for the worker to read
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -30,9 +30,7 @@ def accrete(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def said(predictions: list[list[Ranked]]) -> dict[tuple[int, str], float]:
     """Probability of each label of each picture."""
     return {
-        (number, ranked["label"]): ranked["probability"]
-        for number, one in enumerate(predictions)
-        for ranked in one
+        (number, ranked["label"]): ranked["probability"] for number, one in enumerate(predictions) for ranked in one
     }
 
 

@@ -20,7 +20,7 @@ from tests.flow.test_worker import TRAINING, processes, wait_for
 from tests.patterns import QUICK, SIZE, unseen, write_zip
 
 pytestmark = pytest.mark.flow
-EPOCHS = 40
+EPOCHS = 24
 RECIPE = QUICK | {"epochs": EPOCHS, "augmentation": "crop-flip", "schedule": "plateau", "patience": 4}
 
 

@@ -46,7 +46,7 @@ def processes(service: Service, word: str) -> list[psutil.Process]:
 
 
 def test_progress_reaches_the_increment_and_its_stream_within_a_second(client: Client, grower: Grower) -> None:
-    increment = grower.push("anise", "basil", recipe=QUICK | {"epochs": 40})["id"]
+    increment = grower.push("anise", "basil", recipe=QUICK | {"epochs": 24})["id"]
     wait_for(lambda: training(client, increment))
     seen = [
         (time.monotonic(), event.data)
@@ -60,7 +60,7 @@ def test_progress_reaches_the_increment_and_its_stream_within_a_second(client: C
     # is busy with something else may hold up one of them.
     assert median(gaps) < 1.0
     kinds = [event.kind for event in client.events(increment)]
-    assert kinds.count("epoch") == 40
+    assert kinds.count("epoch") == 24
     assert [event.data["stage"] for event in client.events(increment) if event.kind == "stage"] == [
         "starting", "ingesting", "loading", "training", "evaluating", "selecting", "writing", "publishing",
     ]  # fmt: skip
@@ -103,7 +103,7 @@ def test_a_queued_increment_is_cancelled_at_once(client: Client, grower: Grower)
 def test_a_killed_training_process_is_a_failed_attempt_with_its_reason_and_the_next_one_succeeds(
     client: Client, service: Service, grower: Grower
 ) -> None:
-    increment = grower.push("anise", "basil", recipe=QUICK | {"epochs": 60})["id"]
+    increment = grower.push("anise", "basil", recipe=QUICK | {"epochs": 30})["id"]
     wait_for(lambda: training(client, increment))
     processes(service, TRAINING)[0].kill()
     done = client.wait(increment)
@@ -161,7 +161,7 @@ def test_stopping_while_training_leaves_no_process_and_the_next_start_goes_on(
     own_service: Service, tmp_path: Path
 ) -> None:
     with Client(own_service.url) as client:
-        client.create_model("m", image_size=SIZE, recipe=QUICK | {"epochs": 60})
+        client.create_model("m", image_size=SIZE, recipe=QUICK | {"epochs": 30})
         increment = client.start_increment("m", write_zip(tmp_path / "1.zip", ["anise", "basil"]))["id"]
         wait_for(lambda: training(client, increment))
     everything = psutil.Process(own_service.process.pid).children(recursive=True)

@@ -86,9 +86,13 @@ def test_a_disk_that_takes_no_more_is_an_error_and_the_file_is_closed(tmp_path: 
 
 
 def test_after_an_error_nothing_more_is_written(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="interrupted"), UncachedFile(tmp_path / "file") as file:
-        file.write(b"some")
-        raise OSError(errno.EIO, "interrupted")
+    def interrupted() -> None:
+        with UncachedFile(tmp_path / "file") as file:
+            file.write(b"some")
+            raise OSError(errno.EIO, "interrupted")
+
+    with pytest.raises(OSError, match="interrupted"):
+        interrupted()
     assert (tmp_path / "file").read_bytes() == b""
 
 

@@ -75,7 +75,7 @@ def test_one_server_forks_one_attempt_after_another(server: ForkServer, tmp_path
     servers = []
     for number in range(3):
         with attempt(server, tmp_path / str(number), migrated_sqlite) as child:
-            wait_for(lambda: child.poll() is not None)  # noqa: B023
+            wait_for(lambda: child.poll() is not None)
             assert child.poll() == 3, child.last_words()
             assert child.messages.empty()
         assert "no increment" in json.loads((tmp_path / str(number) / "failure.json").read_text())["reason"]
@@ -196,4 +196,3 @@ def test_loading_starts_no_thread_that_a_fork_would_lose() -> None:
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", count], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "1\n"
-
