@@ -5,12 +5,38 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from storage.blobs import BlobStore, open_blobs
 from tests.postgresql import PostgreSQL
+
+SERVICES = ("tests/flow/", "tests/faults/")
+
+
+class Shares(LoadScopeScheduling):  # type: ignore[misc]
+    """What the two processes of `make test` take: one the tests of whole services, the other file by file.
+
+    Services wait a lot, so that both are done sooner; two services at once would be late for their clients.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "services" if nodeid.startswith(SERVICES) else nodeid.partition("::")[0]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Shares:
+    """Have xdist share the tests out so."""
+    return Shares(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let what takes longest begin first; who runs tests in one process has the quick ones first."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: not item.nodeid.startswith(SERVICES))
 
 
 @pytest.fixture(scope="session")
