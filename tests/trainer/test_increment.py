@@ -175,7 +175,7 @@ def test_joint_training_starts_anew_and_does_not_ask_what_the_parent_knew(first)
 
 @pytest.mark.parametrize("strategy", [name for name in names() if name != "joint"])
 def test_every_strategy_learns_task_after_task_with_exemplars_and_stays_finite(strategy):
-    tasks = 10  # LUCIR's published program fails from the third on (LOSSES)
+    tasks = 5  # LUCIR's published program fails from the third on (LOSSES)
     learned, seen = None, images_of(0, each=0)
     for task in range(tasks):
         images = images_of(2 * task, 2 * task + 1)
@@ -185,7 +185,7 @@ def test_every_strategy_learns_task_after_task_with_exemplars_and_stays_finite(s
         learned = taught(learned, images, strategy=strategy, exemplars=exemplars, epochs=epochs)
         seen = seen + images.select(torch.tensor([0, 1, 2, 10, 11, 12]))
     assert learned is not None
-    unseen = images_of(18, 19, *range(4), seed=7)
+    unseen = images_of(2 * tasks - 2, 2 * tasks - 1, *range(4), seed=7)
     outputs = logits(learned, unseen)  # raises if one is not finite
     within = [
         outputs[start : start + 20, 2 * task : 2 * task + 2] for start, task in ((0, tasks - 1), (20, 0), (40, 1))
