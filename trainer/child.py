@@ -1,5 +1,6 @@
-"""The program of training processes, `python -m trainer.child SOCKET NICENESS`; see `trainer.forkserver`.
+"""The program of training processes and of the one they are forked from; see `trainer.forkserver`.
 
+Their arguments are `serve SOCKET NICENESS loaded|fresh`, and where what is forked may not train, `train SOCKET`.
 Nothing is imported at the top: the processes that decode images for a training process import its program again (what
 multiprocessing does with every new interpreter), and would wait for torch.
 """
@@ -7,6 +8,6 @@ multiprocessing does with every new interpreter), and would wait for torch.
 if __name__ == "__main__":
     import sys
 
-    from trainer.forks import serve
+    from trainer import forks
 
-    sys.exit(serve(control=int(sys.argv[1]), niceness=int(sys.argv[2])))
+    sys.exit(forks.main(sys.argv[1:]))

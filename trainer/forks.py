@@ -1,5 +1,8 @@
 """Inside the fork server: one process that has loaded torch once, and forks a training process for each attempt.
 
+Where there may be a GPU it has loaded nothing, and what it forks goes on as a fresh interpreter: CUDA must not be used
+in a fork of a process that has used it, and what libraries do when they are loaded is not ours to say.
+
 Between the two ends of the control socket: a byte `FORK` with the attempt's two descriptors asks for a process; its
 pid comes back at once, and its exit status when it has ended; a byte `REAPED` says that nobody sends it signals any
 more, so that its pid may go to another. The end of the socket is the end of the worker, and of this process.
@@ -27,10 +30,24 @@ _NAME_BYTES = 15  # of what Linux calls a process
 log = logging.getLogger(__name__)
 
 
-def serve(*, control: int, niceness: int) -> int:
-    """Fork training processes until the worker at the other end of a socket is gone; its exit status."""
+def main(arguments: list[str]) -> int:
+    """What `trainer.child` was asked for; its exit status."""
+    match arguments:
+        case ["serve", control, niceness, loaded]:
+            return serve(control=int(control), niceness=int(niceness), loaded=loaded == "loaded")
+        case ["train", channel]:
+            return _train(int(channel))
+    raise ValueError(f"nothing that the worker asks for: {arguments}")
+
+
+def serve(*, control: int, niceness: int, loaded: bool) -> int:
+    """Fork training processes until the worker at the other end of a socket is gone; its exit status.
+
+    ``loaded``: they have torch from the beginning; else each is a fresh interpreter.
+    """
     yield_processor(niceness)  # which the processes to come inherit
-    _load()
+    if loaded:
+        _load()
     server = os.getpid()
     with socket.socket(fileno=control) as worker, suppress(ConnectionError):
         while True:
@@ -41,7 +58,7 @@ def serve(*, control: int, niceness: int) -> int:
             pid = os.fork()
             if pid == 0:
                 worker.close()
-                _train(channel, errors, server)
+                _become_training(channel, errors, server, loaded=loaded)
             os.close(channel)
             os.close(errors)
             os.setpgid(pid, pid)  # as it does itself; whoever is first
@@ -65,7 +82,7 @@ def _load() -> None:
     gc.freeze()  # a collection in a child would write to, and so copy, every page that holds an object
 
 
-def _train(channel: int, errors: int, server: int) -> None:
+def _become_training(channel: int, errors: int, server: int, *, loaded: bool) -> None:
     """What the new process does instead of going on as this one; never returns."""
     status = 1
     try:
@@ -73,15 +90,23 @@ def _train(channel: int, errors: int, server: int) -> None:
         os.setpgid(0, 0)  # a group to signal, of it and whatever it will start
         for stream in (sys.stdout, sys.stderr):
             os.dup2(errors, stream.fileno())
-        from trainer import childrun
-
-        status = childrun.main(socket.socket(fileno=channel))
+        if not loaded:
+            os.set_inheritable(channel, True)
+            os.execv(sys.executable, [sys.executable, "-m", "trainer.child", "train", str(channel)])
+        status = _train(channel)
     except Exception:
         log.exception("the training process cannot go on")  # on its error output, for the worker to read
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
+
+
+def _train(channel: int) -> int:
+    os.set_inheritable(channel, False)
+    from trainer import childrun
+
+    return childrun.main(socket.socket(fileno=channel))
 
 
 def _end_with(server: int) -> None:

@@ -7,9 +7,11 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
+from pathlib import Path
 
 from trainer.forks import FORK, NUMBER, REAPED
 
+_GPUS = tuple(map(Path, ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")))  # CUDA, ROCm, either under WSL
 SPINS = "10000"  # looks of a thread of GNU OpenMP at what it waits for, some 0.1 ms
 
 
@@ -19,9 +21,13 @@ class ForkServer:
     It ends with this process, however that ends, and the process of an attempt ends with it.
     """
 
-    def __init__(self, niceness: int) -> None:
-        """Start nothing yet; training processes will have this niceness."""
-        self._niceness = niceness
+    def __init__(self, niceness: int, *, loaded: bool) -> None:
+        """Start nothing yet; training processes will have this niceness.
+
+        ``loaded``: they are forked with torch in memory, so they may not use a GPU; else each begins as a fresh
+        interpreter and loads it for itself.
+        """
+        self._niceness, self.loaded = niceness, loaded
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._lock = threading.Lock()
@@ -53,7 +59,10 @@ class ForkServer:
         self._control, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "trainer.child", str(theirs.fileno()), str(self._niceness)],
+                [
+                    *(sys.executable, "-m", "trainer.child", "serve", str(theirs.fileno()), str(self._niceness)),
+                    "loaded" if self.loaded else "fresh",
+                ],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
@@ -71,6 +80,11 @@ class ForkServer:
         if self._control is not None:
             self._control.close()
             self._control = None
+
+
+def may_use_gpu(device: str) -> bool:
+    """Whether training on what ``ACCRETE_DEVICE`` says may use a GPU; asking torch would already begin to."""
+    return not device.startswith("cpu") and any(path.exists() for path in _GPUS)
 
 
 class Forked:

@@ -20,7 +20,7 @@ from storage.database import Database
 from storage.disposal import dispose
 from storage.settings import Settings
 from trainer.attempt import run_attempt
-from trainer.forkserver import ForkServer
+from trainer.forkserver import ForkServer, may_use_gpu
 from trainer.safekeeping import discard_obsolete
 
 ATTEMPT_FOLDER = re.compile(r"[0-9a-f]{32}-[0-9]+")
@@ -44,7 +44,7 @@ class Worker:
         self._busy = threading.Lock()
         self._database = Database(settings.database)
         self._blobs = open_blobs(settings.blobs)
-        self._server = ForkServer(settings.niceness)
+        self._server = ForkServer(settings.niceness, loaded=not may_use_gpu(settings.device))
         self._canary_sent: float | None = None  # time.monotonic() of the oldest unanswered one
 
     def start(self) -> None:

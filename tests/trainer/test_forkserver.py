@@ -16,16 +16,17 @@ import pytest
 
 from storage.leases import Claim
 from storage.settings import Settings
+from trainer import forkserver
 from trainer.childprocess import Child
-from trainer.forkserver import Forked, ForkServer
+from trainer.forkserver import Forked, ForkServer, may_use_gpu
 
 NICENESS = 3
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[ForkServer]:
-    """A fork server that has loaded."""
-    started = ForkServer(NICENESS)
+@pytest.fixture(scope="module", params=[True, False], ids=["loaded", "fresh"])
+def server(request: pytest.FixtureRequest) -> Iterator[ForkServer]:
+    """A fork server of either kind."""
+    started = ForkServer(NICENESS, loaded=request.param)
     started.start()
     yield started
     started.close()
@@ -80,7 +81,7 @@ def test_one_server_forks_one_attempt_after_another(server: ForkServer, tmp_path
             assert child.messages.empty()
         assert "no increment" in json.loads((tmp_path / str(number) / "failure.json").read_text())["reason"]
         servers.append([one.pid for one in children()])
-        assert psutil.Process(servers[-1][0]).children() == []  # reaped
+        wait_for(lambda: psutil.Process(servers[-1][0]).children() == [])  # reaped
     assert servers[0] == servers[1] == servers[2]
     assert len(servers[0]) == 1
 
@@ -147,18 +148,36 @@ def test_a_killed_server_takes_it_along_and_another_one_forks_the_next(server: F
 def test_an_attempt_that_ends_before_the_server_has_loaded_waits_for_nothing(
     tmp_path: Path, migrated_sqlite: Path
 ) -> None:
-    own = ForkServer(NICENESS)
+    own = ForkServer(NICENESS, loaded=True)
     with attempt(own, tmp_path / "attempt", migrated_sqlite) as child:
         assert child.poll() is None
     assert child.poll() == -signal.SIGKILL
     own.close()
 
 
+def test_what_may_use_a_gpu_is_a_fresh_interpreter(server: ForkServer, tmp_path: Path) -> None:
+    forked, channel, process = waiting(server, tmp_path / "output")
+    wait_for(lambda: server.loaded or "train" in process.cmdline())
+    assert ("train" in process.cmdline()) is not server.loaded
+    channel.close()
+    assert forked.ended() == 1
+    forked.let_go()
+
+
+def test_where_a_gpu_may_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forkserver, "_GPUS", (tmp_path / "none", tmp_path / "device"))
+    assert not may_use_gpu("auto")
+    (tmp_path / "device").touch()
+    assert may_use_gpu("auto")
+    assert may_use_gpu("cuda:1")
+    assert not may_use_gpu("cpu")
+
+
 PROGRAM = """
 import sys, time
 from trainer.forkserver import ForkServer
 import socket
-server = ForkServer(0)
+server = ForkServer(0, loaded=True)
 ours, theirs = socket.socketpair()
 forked = server.fork(theirs, 2)
 forked.begun()
@@ -183,7 +202,7 @@ def test_a_server_that_cannot_load_is_an_attempt_that_failed(
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['trainer.stages'] = None\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    broken = ForkServer(NICENESS)
+    broken = ForkServer(NICENESS, loaded=True)
     with attempt(broken, tmp_path / "attempt", migrated_sqlite) as child:
         wait_for(lambda: child.poll() is not None)
         assert child.poll() == 1
