@@ -240,8 +240,8 @@ def test_too_many_classes(archive):
         bytes(10_240),
         zipped({}),
         tarred({}),
-        gzip.compress(b""),
-        gzip.compress(b"not a tar" * 1000),
+        gzip.compress(b"", mtime=0),  # the time would be in the name of the test
+        gzip.compress(b"not a tar" * 1000, mtime=0),
         b"\x1f\x8b" + bytes(100),
         b"BZh9" + bytes(100),
         b"\xfd7zXZ\0" + bytes(100),
