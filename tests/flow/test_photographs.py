@@ -1,4 +1,4 @@
-"""Real photographs, each archive POSTed as it is; skipped where they are not at hand, as none may be kept here."""
+"""Real photographs, each archive POSTed as it is and learned at half its size; skipped where they are not at hand, as none may be kept here."""
 
 import os
 import zipfile
@@ -16,7 +16,7 @@ ARCHIVES = [DATASETS / "tiny-imagenet-100-32px" / f"task-{task:02d}.zip" for tas
 
 @pytest.mark.skipif(not ARCHIVES[0].exists(), reason=f"no photographs in {DATASETS} (set ACCRETE_TEST_DATASETS)")
 def test_three_archives_of_photographs_become_three_versions_that_predict_well_above_chance(client: Client) -> None:
-    client.create_model("photographs", recipe={"epochs": 2, "minibatch": 32})
+    client.create_model("photographs", image_size=16, recipe={"epochs": 3, "minibatch": 32})
     for task, archive in enumerate(ARCHIVES, start=1):
         done = client.wait(client.start_increment("photographs", archive)["id"])
         assert (done["version"], done["promoted"]) == (task, True)
@@ -32,7 +32,7 @@ def test_three_archives_of_photographs_become_three_versions_that_predict_well_a
         measured = client.version_metrics("photographs", number)
         assert all(count is not None and 495 <= count <= 500 for count in measured["test_images"])
         assert len(measured["tag"]["per_class"]) == 10 * number
-        assert measured["tag"]["average_accuracy"] > 2 / (10 * number)  # twice chance, after two epochs
+        assert measured["tag"]["average_accuracy"] > 2 / (10 * number)  # twice chance, after three epochs
         assert min(measured["taw"]["accuracy"]) > 0.15  # chance is 0.1
 
     hits, asked = 0, 0
