@@ -1,4 +1,7 @@
-"""Real photographs, each archive POSTed as it is and learned at half its size; skipped where they are not at hand, as none may be kept here."""
+"""Real photographs, each archive POSTed as it is and learned at half its size.
+
+Skipped where they are not at hand, as none may be kept here.
+"""
 
 import os
 import zipfile
