@@ -49,9 +49,8 @@ def main() -> None:
             sys.exit(f"error: {error}")
         if settings.api_workers > 1:
             sys.exit(Workers(settings).run())
-    from api.app import (
-        create_app,
-    )  # it loads torch, half a gigabyte and seconds that the parent of workers need not have
+    # Here, not above: it loads torch, half a gigabyte and some seconds that the parent of workers has no use for.
+    from api.app import create_app
 
     sys.setswitchinterval(SWITCH_SECONDS)
     app = create_app(settings, worker=arguments.worker or 0)

@@ -12,7 +12,7 @@ _BLUE, _ORANGE = "#2a6fbb", "#d9822b"
 
 def history(metrics: ModelMetricsOut) -> bytes:
     """A PNG: curves of average accuracy and forgetting over the versions, and the task-agnostic accuracy matrix."""
-    from matplotlib.figure import Figure  # a tenth of the time until the API is ready, and few ask for a picture
+    from matplotlib.figure import Figure  # a sixth of what the API imports, and few ask for a picture
     from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(11, 4.2), layout="constrained")

@@ -4,7 +4,7 @@ Where there may be a GPU it has loaded nothing, and what it forks goes on as a f
 in a fork of a process that has used it, and what libraries do when they are loaded is not ours to say.
 
 Between the two ends of the control socket: a byte `FORK` with the attempt's two descriptors asks for a process; its
-pid comes back at once, and its exit status when it has ended; a byte `REAPED` says that nobody sends it signals any
+pid comes back at once, and its exit status when it has ended; a byte `LET_GO` says that nobody sends it signals any
 more, so that its pid may go to another. The end of the socket is the end of the worker, and of this process.
 """
 
@@ -22,7 +22,7 @@ from pathlib import Path
 
 from trainer.allowance import yield_processor
 
-FORK, REAPED = b"f", b"r"
+FORK, LET_GO = b"f", b"g"
 NUMBER = struct.Struct("=i")  # a pid, or an exit status as `subprocess` gives it: negative for a signal
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _NAME_BYTES = 15  # of what Linux calls a process

@@ -9,7 +9,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-from trainer.forks import FORK, NUMBER, REAPED
+from trainer.forks import FORK, LET_GO, NUMBER
 
 _GPUS = tuple(map(Path, ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")))  # CUDA, ROCm, either under WSL
 SPINS = "10000"  # looks of a thread of GNU OpenMP at what it waits for, some 0.1 ms
@@ -115,7 +115,7 @@ class Forked:
     def let_go(self) -> None:
         """Have it reaped: its pid may be another's from now on."""
         with suppress(ConnectionError):  # of a server that has ended, init has it
-            self._control.sendall(REAPED)
+            self._control.sendall(LET_GO)
 
     def _number(self) -> int | None:
         """What the server says next; None when it has ended."""

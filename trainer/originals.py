@@ -37,8 +37,10 @@ class Originals:
             if not self._packs or self._packs[-1].size >= packs.LARGEST:
                 yield from self._parcel()
                 self._begin()
-            kept_at = self._packs[-1].add(data)
-            read_at = kept_at if self._archive is None or offset is None else offset
+            read_at = kept_at = self._packs[-1].add(data)
+            if self._archive is not None:
+                assert offset is not None  # the index has said that every image is stored
+                read_at = offset
             if not self._fits(read_at, len(data)):
                 yield from self._parcel()
             self._offsets.append(kept_at)

@@ -26,7 +26,7 @@ from tests.patterns import LABELS, QUICK, SIZE, unseen, write_zip
 
 SETTINGS = HASTY | {"ACCRETE_MAX_CRASHES": "100"}  # killed so often, none is to be given up
 COMPILING = {"ACCRETE_COMPILE_AFTER_SECONDS": "0"}  # so that an API may be killed while it compiles
-# A training process, this or what it is forked from, …
+# The first finds training processes only, the second what they are forked from, too.
 VICTIMS = ("train ", "trainer.child", "celery", "python -m api", "redis-server", "spawn_main")
 RECIPE = QUICK | {"epochs": 4}
 STOPPED_SECONDS = 6.0  # longer than a lease

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ import pytest
 
 from storage.leases import Claim
 from storage.settings import Settings
+from tests.flow.test_worker import wait_for
 from trainer import forkserver
 from trainer.childprocess import Child
 from trainer.forkserver import Forked, ForkServer, may_use_gpu
@@ -55,13 +56,6 @@ def waiting(server: ForkServer, output: Path) -> Waiting:
     (parent,) = children()
     (process,) = parent.children()
     return Waiting(forked, channel, process)
-
-
-def wait_for(found: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
-    while not found():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def attempt(server: ForkServer, folder: Path, migrated: Path, **settings: object) -> Child:
