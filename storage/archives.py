@@ -7,7 +7,7 @@ ever written under a name that an archive chose. Sizes an archive declares are l
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, tee
 from pathlib import Path
 from typing import Literal
 
@@ -96,8 +96,8 @@ def read(path: Path, index: ArchiveIndex) -> Iterator[tuple[Member, Content]]:
     ArchiveUnreadable where fewer do or the checksum is wrong.
     """
     reader = zips.contents if index.kind == "zip" else tars.contents
-    wanted = ((member.name, member.position, member.size) for member in index.members)
-    yield from zip(index.members, reader(path, wanted), strict=True)
+    members, again = tee(index.members)
+    yield from zip(members, reader(path, ((one.name, one.position, one.size) for one in again)), strict=True)
 
 
 def _kind(path: Path) -> Literal["zip", "tar"]:

@@ -27,6 +27,7 @@ ENCRYPTED = 1 << 0 | 1 << 6 | 1 << 13  # flags: traditional, strong, masked head
 STORED, DEFLATED = 0, 8
 FULL_16, FULL_32 = 0xFFFF, 0xFFFFFFFF  # "look into the zip64 record"
 CHUNK = 1 << 16
+FEW = 64  # bytes of an extra field before the data; what writes one at all writes times and owners, or 64-bit sizes
 
 
 class Directory(NamedTuple):
@@ -85,10 +86,10 @@ def entries(path: Path, limit: int) -> Iterator[Entry]:
 
 def contents(path: Path, wanted: Iterable[tuple[str, int, int]]) -> Iterator[Content]:
     """The bytes of members given as (name, position, size), checked against size and CRC-32."""
-    with path.open("rb") as file:
-        directory = _directory(file)
+    with path.open("rb") as listing, path.open("rb", buffering=0) as file:  # one for each place that is read from
+        directory = _directory(listing)
         for name, position, size in wanted:
-            yield _content(file, _record(file, position, directory), name, size)
+            yield _content(file, _record(listing, position, directory), name, size)
 
 
 def _directory(file: BinaryIO) -> Directory:
@@ -136,19 +137,19 @@ def _zip64(
 
 def _record(file: BinaryIO, position: int, directory: Directory) -> Record:
     """The directory entry at a position."""
-    if file.tell() != position:
-        file.seek(position)
+    file.seek(position)
     fixed = file.read(CENTRAL.size)
     if len(fixed) < CENTRAL.size or fixed[:4] != b"PK\1\2":
         raise ArchiveUnreadable("the zip archive is damaged: its directory breaks off")
-    (_, _, _, flags, method, _, _, crc, compressed, size) = CENTRAL.unpack(fixed)[:10]
-    name_length, extra_length, comment_length, _, _, external, header = CENTRAL.unpack(fixed)[10:]
+    fields = CENTRAL.unpack(fixed)
+    (_, _, _, flags, method, _, _, crc, compressed, size) = fields[:10]
+    name_length, extra_length, comment_length, _, _, external, header = fields[10:]
     end = position + CENTRAL.size + name_length + extra_length + comment_length
     if end > directory.start + directory.size:
         raise ArchiveUnreadable("the zip archive is damaged: its directory is longer than it says")
-    name, extra, _ = file.read(name_length), file.read(extra_length), file.read(comment_length)
+    name = file.read(name_length)
     if FULL_32 in (size, compressed, header):
-        size, compressed, header = _wide(extra, (size, compressed, header))
+        size, compressed, header = _wide(file.read(extra_length), (size, compressed, header))
     return Record(name, flags, method, crc, compressed, size, external >> 16, header, position, end)
 
 
@@ -209,19 +210,25 @@ class _Spans:
 
 def _content(file: BinaryIO, record: Record, name: str, size: int) -> Content:
     """Unpack one member, stopping one byte past its declared size."""
+    is_stored = record.method == STORED
+    ahead = record.compressed + FEW if is_stored else 0  # all of it at once, as a rule
     file.seek(record.header)
-    fixed = file.read(LOCAL.size)
-    if len(fixed) < LOCAL.size or fixed[:4] != b"PK\3\4":
+    head = file.read(LOCAL.size + len(record.name) + ahead)
+    if len(head) < LOCAL.size or head[:4] != b"PK\3\4":
         raise ArchiveUnreadable(f"the zip archive is damaged: member {shown(name)} is not where it should be")
-    name_length, extra_length = LOCAL.unpack(fixed)[9:]
-    if file.read(name_length) != record.name:
+    name_length, extra_length = LOCAL.unpack_from(head)[9:]
+    if head[LOCAL.size : LOCAL.size + name_length] != record.name:
         raise unsafe(name, "has another name in the archive than in its directory")
-    file.seek(extra_length, 1)
-    offset = file.tell() if record.method == STORED else None
-    data = _inflate(file, record, name) if offset is None else file.read(record.compressed)
+    start = LOCAL.size + name_length + extra_length
+    offset = record.header + start
+    if is_stored and extra_length <= FEW:
+        data = head[start : start + size]
+    else:
+        file.seek(offset)
+        data = file.read(size) if is_stored else _inflate(file, record, name)
     if len(data) != size or size != record.size or zlib.crc32(data) != record.crc:
         raise ArchiveUnreadable(f"the zip archive is damaged: member {shown(name)} has a wrong checksum or length")
-    return Content(data, offset)
+    return Content(data, offset if is_stored else None)
 
 
 def _inflate(file: BinaryIO, record: Record, name: str) -> bytes:

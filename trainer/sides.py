@@ -76,14 +76,18 @@ def _split(images: Sequence[Image]) -> tuple[Image, ...]:
     settled: list[Image] = []
     for members in _by_label(images).values():
         if any(image.split is Split.TEST for image in members):
-            settled.extend(replace(image, split=image.split or Split.TRAIN) for image in members)
+            settled.extend(_on_side(image, image.split or Split.TRAIN) for image in members)
             continue
         undecided = [image for image in members if image.split is None] or members
         ranked = sorted(undecided, key=lambda image: image.digest)
         under = sum(int(image.digest, 16) < TEST_SHARE * _HASH_RANGE for image in ranked)
         tested = {image.id for image in ranked[: min(max(under, 1), len(members) - 1)]}
-        settled.extend(replace(image, split=Split.TEST if image.id in tested else Split.TRAIN) for image in members)
+        settled.extend(_on_side(image, Split.TEST if image.id in tested else Split.TRAIN) for image in members)
     return tuple(settled)
+
+
+def _on_side(image: Image, side: Split) -> Image:
+    return image if image.split is side else replace(image, split=side)
 
 
 def _by_label(images: Iterable[Image]) -> dict[str, list[Image]]:

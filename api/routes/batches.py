@@ -19,7 +19,7 @@ from storage import archives, batches, erasure, models, references
 from storage.answers import Asked
 from storage.archive_names import FORBIDDEN, label_fault
 from storage.archives import ArchiveLimits
-from storage.domain import BatchStatus, Image, Split, new_id
+from storage.domain import BatchStatus, Image, Model, Split, new_id
 from storage.errors import (
     ArchiveUnreadable,
     ArchiveUnsafe,
@@ -34,7 +34,7 @@ from storage.errors import (
     ModelNotFound,
     TooLarge,
 )
-from trainer.networks import ImageRejected, decode
+from trainer.networks.pictures import Form, ImageRejected
 
 router = APIRouter(prefix="/v1", tags=["batches"])
 
@@ -150,7 +150,7 @@ def _add(
     if batch.status is not BatchStatus.OPEN:  # seen before anything is stored, and once more when it counts
         raise BatchClosed(f"Batch {batch_id} is {batch.status}: start a new one with POST /v1/models/…/batches.")
     for filename, data in named:
-        _check_image(service, filename, data)
+        _check_image(service, model, filename, data)
     images = [_stored(service, batch_id, label, split, filename, data) for filename, data in named]
     service.blobs.sync()
     contents = {image.digest: data for image, (_, data) in zip(images, named, strict=True)}
@@ -172,12 +172,13 @@ def _filename(sent: str) -> str:
     return FORBIDDEN.sub("", PurePosixPath(sent).name)[:MAX_FILENAME] or "image"
 
 
-def _check_image(service: Service, filename: str, data: bytes) -> None:
+def _check_image(service: Service, model: Model, filename: str, data: bytes) -> None:
+    """Decode it as ingestion will."""
     limit = service.settings.max_image_bytes
     if len(data) > limit:
         raise TooLarge(f"{filename}: {len(data):,} bytes, {limit:,} at most are allowed.", limit=limit)
     try:
-        decode(data, channels=3, max_pixels=service.settings.max_image_pixels)
+        Form(model.channels, model.image_size).row(data, max_pixels=service.settings.max_image_pixels)
     except ImageRejected as rejected:
         detail = f"{filename}: {rejected}. Send JPEG, PNG, WebP, BMP or GIF."
         raise ImageUnreadable(detail, file=filename) from rejected

@@ -4,6 +4,7 @@ import gzip
 import io
 import lzma
 import random
+import struct
 import tarfile
 import unicodedata
 import zipfile
@@ -164,6 +165,24 @@ def test_a_zip_may_be_larger_than_its_32_bit_fields_and_stream(archive):
             with zipper.open(zipfile.ZipInfo(name), "w", force_zip64=True) as member:
                 member.write(data)
     assert unpacked(archive(bytes(sink.data))) == PETS
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+@pytest.mark.parametrize("length", [4, 60, 61, 64, 65, 3000, 65_531])
+def test_a_member_may_have_a_long_extra_field_before_its_data(archive, method, length):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as opened:
+        for name, data in PETS.items():
+            entry = zipfile.ZipInfo(name)
+            entry.extra = struct.pack("<2H", 0xCAFE, length - 4) + bytes(length - 4)
+            opened.writestr(entry, data, method)
+    path = archive(buffer.getvalue())
+    found = {member.name: content for member, content in read(path, scan(path, limits=LIMITS))}
+    assert {name: content.data for name, content in found.items()} == PETS
+    for content in found.values():
+        if content.offset is not None:
+            assert path.read_bytes()[content.offset :].startswith(content.data)
+    assert {content.offset is None for content in found.values()} == {method == zipfile.ZIP_DEFLATED}
 
 
 def test_a_zip_may_have_more_than_65535_members(archive):

@@ -68,6 +68,12 @@ SIDES = {
 }
 
 
+def exif(orientation: int) -> Image.Exif:
+    block = Image.Exif()
+    block[0x0112] = orientation
+    return block
+
+
 def stored_as(upright: Image.Image, orientation: int) -> Image.Image:
     """The rows and columns a camera writes for a picture that is to be seen as ``upright``, straight from the table."""
     row_side, column_side = SIDES[orientation]
@@ -88,9 +94,7 @@ def stored_as(upright: Image.Image, orientation: int) -> Image.Image:
 @pytest.mark.parametrize("orientation", sorted(SIDES))
 def test_photographs_are_turned_upright(orientation):
     upright = noise((5, 3))
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    data = encoded(stored_as(upright, orientation), "PNG", exif=exif)
+    data = encoded(stored_as(upright, orientation), "PNG", exif=exif(orientation))
     assert decode(data, channels=3).tobytes() == upright.tobytes()
 
 
@@ -276,6 +280,65 @@ def test_shrinking_averages_over_all_pixels():
     board = Image.new("L", (64, 64))
     board.putdata([255 * ((x + y) % 2) for y in range(64) for x in range(64)])
     assert pixels(board, 8).float().sub(127.5).abs().max() < 6
+
+
+def landscape(width: int, height: int) -> Image.Image:
+    """As smooth as photographs are: most of it in waves of many pixels, a little of each pixel's own."""
+    ys, xs = torch.meshgrid(torch.arange(height) / height, torch.arange(width) / width, indexing="ij")
+    generator = torch.Generator().manual_seed(4)
+    waves = [120 + 60 * torch.sin(6 * (k + 1) * xs + k) + 50 * torch.cos((7 - 2 * k) * ys * 3 + xs) for k in range(3)]
+    values = torch.stack(waves, dim=2) + 8 * torch.randn(height, width, 3, generator=generator)
+    return Image.frombytes("RGB", (width, height), values.clamp(0, 255).byte().numpy().tobytes())
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(("width", "height"), [(500, 375), (375, 501), (1023, 517)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_large_jpeg_is_decoded_in_part_and_looks_the_same(channels, width, height, orientation):
+    data = encoded(landscape(width, height), "JPEG", quality=92, exif=exif(orientation))
+    found = pixels(decode(data, channels=channels, image_size=40), 40).float()
+    whole = pixels(decode(data, channels=channels), 40).float()
+    assert found.shape == (channels, 40, 40)
+    assert (found - whole).square().mean().sqrt() < 1  # of 255
+    assert (found - whole).abs().max() < 8  # at the edges as well, where the last pixels are there in part
+
+
+def test_what_a_large_jpeg_leaves_out_is_not_decoded(monkeypatch):
+    """Seen in what is resized: at least twice, and less than four times the size asked for."""
+    sizes = []
+    resize = Image.Image.resize
+
+    def watched(image, *args, **options):
+        sizes.append(image.size)
+        return resize(image, *args, **options)
+
+    monkeypatch.setattr(Image.Image, "resize", watched)
+    for width, height in ((500, 375), (81, 80), (79, 300), (4000, 320)):
+        decode(encoded(landscape(width, height), "JPEG"), channels=3, image_size=20)
+    assert sizes == [(63, 47), (41, 40), (79, 300), (500, 40)]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "BMP", "GIF", "JPEG"])
+def test_other_formats_and_small_pictures_are_decoded_in_full(kind):
+    data = encoded(noise((39, 200)) if kind == "JPEG" else noise((90, 77)), kind)
+    whole = pixels(decode(data, channels=3), 20)
+    assert torch.equal(pixels(decode(data, channels=3, image_size=20), 20), whole)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.98])
+def test_a_large_jpeg_that_breaks_off_is_refused_though_less_of_it_is_decoded(share, progressive):
+    data = encoded(landscape(500, 375), "JPEG", progressive=progressive)
+    with pytest.raises(ImageRejected, match="truncated"):
+        decode(data[: int(len(data) * share)], channels=3, image_size=20)
+
+
+def test_a_picture_is_turned_as_well_after_it_was_resized():
+    picture = landscape(90, 61)
+    for orientation in range(1, 9):
+        data = encoded(picture, "PNG", exif=exif(orientation))
+        found = pixels(decode(data, channels=3, image_size=20), 20).int()
+        assert (found - pixels(decode(data, channels=3), 20).int()).abs().max() <= 1  # both ways round to bytes
 
 
 def test_any_shape_becomes_square():

@@ -112,7 +112,7 @@ def decoded(files: Sequence[File], *, image_size: int, threads: int) -> Tensor:
 
     def one(file: File) -> Tensor:
         try:
-            return pixels(decode(file.read(), channels=COLOURS), image_size)
+            return pixels(decode(file.read(), channels=COLOURS, image_size=image_size), image_size)
         except ImageRejected as rejected:
             raise Invalid(f"{file.id}: {rejected.reason}; take it out of the data") from rejected
 

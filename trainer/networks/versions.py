@@ -39,7 +39,7 @@ class LoadedVersion:
     def probabilities(self, images: Sequence[bytes]) -> Tensor:
         """[n, classes] for n image files; raises ImageRejected for what is no image."""
         size, channels = self.transform.image_size, self.transform.channels
-        decoded = [pixels(decode(data, channels=channels), size) for data in images]
+        decoded = [pixels(decode(data, channels=channels, image_size=size), size) for data in images]
         return self.probabilities_of(torch.stack(decoded) if decoded else torch.empty(0, channels, size, size).byte())
 
     @torch.inference_mode()
