@@ -107,8 +107,10 @@ def _refuse(image: Image.Image, *, max_pixels: int) -> None:
 def _drafted(image: Image.Image, least: int) -> Box | None:
     """Have a JPEG file decoded to a half, a quarter or an eighth that is at least so high and wide, if there is one.
 
-    Returns where the picture then is: its last row and column may be there in part only. None of other formats.
+    Returns where the picture then is: its last row and column may be there in part only. None: all will be decoded.
     """
+    if min(image.size) < 2 * least:
+        return None
     drafted = image.draft(None, (least, least))
     return drafted[1] if drafted else None
 
