@@ -61,7 +61,8 @@ def serve(*, control: int, niceness: int, loaded: bool) -> int:
                 _become_training(channel, errors, server, loaded=loaded)
             os.close(channel)
             os.close(errors)
-            os.setpgid(pid, pid)  # as it does itself; whoever is first
+            with suppress(PermissionError):  # it is another program by now, and has done so before
+                os.setpgid(pid, pid)  # as it does itself; whoever is first
             worker.sendall(NUMBER.pack(pid))
             ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
             assert ended is not None  # without WNOHANG there is an answer

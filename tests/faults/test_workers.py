@@ -15,7 +15,7 @@ import redis
 from api.client import Client
 from storage.broker import celery_app
 from storage.settings import Settings
-from tests.flow.conftest import HASTY, Service
+from tests.flow.conftest import HASTY, MODEST, Service
 from tests.flow.test_worker import processes, wait_for
 from tests.patterns import QUICK, SIZE, unseen, write_zip
 
@@ -46,7 +46,7 @@ def second_worker(service: Service) -> Iterator[subprocess.Popen[bytes]]:
     places = {"ACCRETE_HOME": str(service.home), "ACCRETE_REDIS_URL": redis_url(service)}
     command = [sys.executable, "-m", "celery", "-A", "trainer.app", "worker", "--hostname", "second@localhost"]
     process = subprocess.Popen(
-        [*command, "--pool", "threads", "--concurrency", "2", "-l", "warning"], env=inherited | HASTY | places
+        [*command, "--pool", "threads", "--concurrency", "2", "-l", "warning"], env=inherited | MODEST | HASTY | places
     )
     yield process
     process.send_signal(signal.SIGCONT)  # a test may have failed while it was stopped
@@ -67,7 +67,7 @@ def test_a_worker_that_was_stopped_past_its_lease_publishes_nothing_when_it_goes
 ) -> None:
     assert second_worker.poll() is None
     with Client(service.url) as client:
-        client.create_model("stopped", image_size=SIZE, recipe=QUICK | {"epochs": 40})
+        client.create_model("stopped", image_size=SIZE, recipe=QUICK | {"epochs": 25})
         increment = client.start_increment("stopped", write_zip(tmp_path / "1.zip", ["anise", "basil"]))["id"]
         stopped = wait_for(lambda: holder(increment))
         assert isinstance(stopped, psutil.Process)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,24 +15,24 @@ import pytest
 import torch
 
 from api.serving import executions
-from api.serving.compiled import Compiler, Source
+from api.serving.compiled import COMPILE_SECONDS, Compiler, Library
 from api.serving.compiling import weights
 from api.serving.executions import COMPILED, SIZES, Plan, Planner
 from storage.settings import Settings
+from tests.api.conftest import SOURCE
 from tests.api.test_serving import CPU, loaded, some_pixels
 from tests.api.test_serving import SIZE as SIDE
 from tests.api.worlds import eventually, picture, running
-
-SOURCE = Source("resnet32", 3, SIDE, "linear")
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(compilation: tuple[Path, Future[Library | None] | None]) -> Path:
     """A folder with the library of `SOURCE`, compiled for these tests."""
-    folder = tmp_path_factory.mktemp("libraries")
-    assert Compiler(folder, callers=2).compile(SOURCE) is not None
+    folder, compiling = compilation
+    assert compiling is not None
+    assert compiling.result(COMPILE_SECONDS) is not None
     return folder
 
 
