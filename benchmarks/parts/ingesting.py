@@ -1,5 +1,6 @@
 """Ingestion and its rivals, which only decode."""
 
+import gc
 import io
 import tempfile
 import zipfile
@@ -64,6 +65,7 @@ def measured(files: Sequence[bytes], folder: Path, rounds: int) -> Rates:
             "threads, in full": lambda: list(threads.map(decoded_in_full, chunks)),
             "processes, in full": lambda: list(processes.map(decoded_in_full, chunks)),
         }
+        gc.freeze()  # as a training process begins (trainer.forks): its collections do not look through torch
         turns = Turns(rivals, torch.device("cpu"))
         for _ in range(rounds + 1):
             turns.round()
