@@ -50,13 +50,14 @@ class UncachedFile:
     def write(self, data: bytes) -> None:
         """Append bytes; they are in the file, all of them, when it is closed."""
         start = 0
-        while start < len(data):
-            part = data[start : start + BUFFER - self._filled]
-            self._buffer[self._filled : self._filled + len(part)] = part
-            self._filled += len(part)
-            start += len(part)
-            if self._filled == BUFFER:
-                self._drain()
+        with memoryview(data) as view:
+            while start < len(data):
+                part = view[start : start + BUFFER - self._filled]
+                self._buffer[self._filled : self._filled + len(part)] = part
+                self._filled += len(part)
+                start += len(part)
+                if self._filled == BUFFER:
+                    self._drain()
 
     def close(self) -> None:
         """Write the rest and close it; raises OSError where that could not be done, and closes it all the same."""

@@ -211,7 +211,7 @@ class _Spans:
 def _content(file: BinaryIO, record: Record, name: str, size: int) -> Content:
     """Unpack one member, stopping one byte past its declared size."""
     is_stored = record.method == STORED
-    ahead = record.compressed + FEW if is_stored else 0  # all of it at once, as a rule
+    ahead = record.compressed + FEW if is_stored and record.compressed <= CHUNK else 0  # a small one in one go
     file.seek(record.header)
     head = file.read(LOCAL.size + len(record.name) + ahead)
     if len(head) < LOCAL.size or head[:4] != b"PK\3\4":
@@ -221,7 +221,7 @@ def _content(file: BinaryIO, record: Record, name: str, size: int) -> Content:
         raise unsafe(name, "has another name in the archive than in its directory")
     start = LOCAL.size + name_length + extra_length
     offset = record.header + start
-    if is_stored and extra_length <= FEW:
+    if len(head) >= start + size and is_stored:
         data = head[start : start + size]
     else:
         file.seek(offset)

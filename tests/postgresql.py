@@ -90,7 +90,7 @@ class PostgreSQL:
         return f"postgresql+psycopg://postgres@/{database}?host={self.data}"
 
     def create(self, *, template: str = "template0") -> str:
-        """Name of a new database, a copy of the template, by way of the log: copying files would mean two checkpoints."""
+        """Name of a new database, a copy of the template; by way of the log, as copying files means two checkpoints."""
         name = f"test_{uuid4().hex}"
         self.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY WAL_LOG")
         return name
