@@ -125,14 +125,16 @@ def test_no_archive_is_too_much(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(3600)
 @pytest.mark.filterwarnings("ignore")
-def test_no_picture_is_too_much() -> None:
+@pytest.mark.parametrize("image_size", [None, 4])
+def test_no_picture_is_too_much(image_size: int | None) -> None:
     def attempt(data: bytes) -> str:
         try:
-            image = decode(data, channels=3, max_pixels=1_000_000)
+            image = decode(data, channels=3, image_size=image_size, max_pixels=1_000_000)
         except ImageRejected as refused:
             return "refused" if refused.reason else "refused without a reason"
         assert image.mode == "RGB"
         assert image.width * image.height <= 1_000_000
+        assert image_size is None or image.size == (image_size, image_size)
         return "read"
 
     endings = fuzzed(PICTURES, attempt)
