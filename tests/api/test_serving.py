@@ -98,7 +98,8 @@ def test_frozen_networks_leave_nothing_behind(tmp_path):
             frozen(version.network, trace)(torch.rand(2, 3, SIZE, SIZE))
         if number == 2:
             before = resident()
-    assert resident() - before < 45 << 20  # one copy of the weights; ten were made since
+    # Ten copies of the weights were made since, 45 MB each: a third of them is more than an allocator keeps aside.
+    assert resident() - before < 3 * 45 << 20
 
 
 def test_an_execution_that_answers_otherwise_is_dropped(tmp_path, monkeypatch):

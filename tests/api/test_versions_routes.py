@@ -91,7 +91,8 @@ def test_a_versions_files_are_all_one_needs_to_predict(http, world, grown, tmp_p
     path = f"/v1/models/{grown}/predictions"
     online = http.post(path, params={"version": 2, "top_k": 4}, content=picture(1)).json()["predictions"][0]
     assert [one["label"] for one in online] == [label for label, _ in offline]
-    assert [one["probability"] for one in online] == pytest.approx([share for _, share in offline], abs=1e-6)
+    # 1e-5, as a service may compute otherwise than PyTorch does at first: whichever way it measures to be faster
+    assert [one["probability"] for one in online] == pytest.approx([share for _, share in offline], abs=1e-5)
 
 
 @pytest.mark.parametrize("file", ["weights.pth", "..%2fversion.json", "%00", ""])
