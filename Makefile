@@ -27,7 +27,7 @@ INSTALL = $(BIN)/python -m pip --disable-pip-version-check install
 help:
 	@echo 'make demo    grow a classifier of handwritten digits; DATA=folder [CLASSES_PER_STEP=2] takes your own images'
 	@echo 'make serve   the service with its embedded parts, until Ctrl-C (ACCRETE_PORT, ACCRETE_HOME)'
-	@echo 'make test    every test, in two processes; ARGS="-k blobs" picks some, ARGS="-n 0" runs them in one'
+	@echo 'make test    every test, in three processes; ARGS="-k blobs" picks some, ARGS="-n 0" runs them in one'
 	@echo 'make faults  half an hour of mixed load while processes are killed; FAULTS_SECONDS=n FAULTS_PARTS=separate'
 	@echo 'make fuzz    damaged archives and images, a hundred thousand of each; FUZZ_INPUTS=n, FUZZ_SEED=n'
 	@echo 'make check   format, lint, types, import contracts, loading rules, Dockerfile, compose file'
@@ -42,7 +42,7 @@ serve: $(VENV)/runtime.stamp
 	@exec $(BIN)/accrete up
 
 test: $(VENV)/dev.stamp
-	@exec $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder $(ARGS)
+	@exec $(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 faults: $(VENV)/dev.stamp
 	@FAULTS_SECONDS=$(FAULTS_SECONDS) FAULTS_SEED=$(FAULTS_SEED) FAULTS_PARTS=$(FAULTS_PARTS) exec $(BIN)/python -m pytest -q -o faulthandler_timeout=0 tests/faults/test_mixed_load.py

@@ -18,9 +18,10 @@ SERVICES = ("tests/flow/", "tests/faults/")
 
 
 class Shares(LoadScopeScheduling):  # type: ignore[misc]
-    """What the two processes of `make test` take: one the tests of whole services, the other file by file.
+    """What the processes of `make test` take: one the tests of whole services, the others the rest, file by file.
 
-    Services wait a lot, so that both are done sooner; two services at once would be late for their clients.
+    Services wait a lot, which leaves two processors something for two more; two services at once would be late for
+    their clients.
     """
 
     def _split_scope(self, nodeid: str) -> str:
