@@ -35,6 +35,16 @@ class Execution:
         return cls(device=str(record["device"]), precision=record["precision"], threads=int(record["threads"]))
 
 
+def occupy(device: torch.device) -> None:
+    """Have this process compute on it and on no other.
+
+    Without it torch would begin on the first GPU as well, for hundreds of MB, whenever a call names none: page-locked
+    memory, events, and the generator that dropout draws from would be that one's.
+    """
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
+
+
 def choose(device: torch.device, precision: Precision) -> Execution:
     """The execution on a device with as many threads as torch has now, in the precision that a recipe asks for.
 

@@ -17,6 +17,7 @@ from trainer.allowance import bound_memory
 from trainer.attempt import ClaimLost
 from trainer.continuation import Continuation, find, training_of
 from trainer.evaluation import evaluate
+from trainer.execution import occupy
 from trainer.increment import Architecture, Learned, features_of, learn
 from trainer.ingestion import ingest_archive
 from trainer.job import Job
@@ -33,6 +34,7 @@ def run(job: Job, tools: Tools) -> dict[str, Any]:
     report = tools.report
     recipe = Recipe.model_validate(job.increment.recipe)
     device = _device(tools.settings.device)
+    occupy(device)
     earlier = find(job, tools, device)
     torch.set_num_threads(earlier.threads if earlier is not None else tools.threads)
     bound_memory(tools.settings, device=device)

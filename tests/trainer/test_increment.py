@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from losses import names
 from storage.errors import RecipeInvalid, StrategyUnfit
 from trainer.data import ImageSet, channel_statistics
+from trainer.execution import occupy
 from trainer.increment import Architecture, Learned, features_of, head_rows, learn, logits_of
 from trainer.networks import EvaluationTransform, IncrementalNetwork, build
 from trainer.pace import LossNotFinite
@@ -226,6 +227,21 @@ def test_a_gpu_learns_the_same_classes(strategy):
     second = taught(first, images_of(2, 3), strategy=strategy, exemplars=exemplars, device="cuda", align_weights=False)
     unseen = images_of(0, 1, 2, 3, seed=7)
     assert float((logits(second, unseen).argmax(1) == unseen.targets).double().mean()) > 0.7
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="no second GPU")
+def test_a_second_gpu_learns_without_a_byte_of_the_first():
+    device = torch.device("cuda:1")
+    occupy(device)
+    try:
+        before = torch.cuda.memory_reserved(0)
+        learned = taught(None, images_of(0, 1), strategy="lwf-bsr", device="cuda:1")
+        assert {parameter.device for parameter in learned.network.parameters()} == {device}
+        assert torch.cuda.current_device() == 1
+        assert torch.cuda.memory_reserved(0) == before
+    finally:
+        torch.cuda.set_device(0)
 
 
 def test_lucir_s_old_rows_stay_with_rehearsal_too_while_scale_and_backbone_move():

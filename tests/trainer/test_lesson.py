@@ -2,17 +2,21 @@
 
 import copy
 from collections.abc import Iterator
+from contextlib import nullcontext
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from losses import objective
 from losses.objectives import Objective
 from losses.strategies import HeadKind, Weights, get
 from trainer.gradcam import attention_maps
 from trainer.lesson import Lesson
-from trainer.networks import IncrementalNetwork, build
+from trainer.networks import EvaluationTransform, IncrementalNetwork, build
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -41,6 +45,52 @@ def lesson(strategy: str | Objective, *, rehearsal: bool = True) -> Lesson:
 def minibatch() -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(3)
     return torch.randn(6, 3, 16, 16, generator=generator), torch.tensor([0, 1, 2, 4, 5, 6])
+
+
+class HostWatch(TorchFunctionMode):
+    """Notes what makes a device wait for the host; what reads a number back fails by itself on the meta device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        found = function(*args, **(kwargs or {}))
+        devices = {tensor.device.type for tensor in tree_leaves((args, found)) if isinstance(tensor, Tensor)}
+        if devices - {"meta"} or function in {torch.tensor, torch.as_tensor}:
+            self.seen.append(torch.overrides.resolve_name(function) or repr(function))
+        return found
+
+
+@pytest.mark.parametrize(
+    "strategy", ["finetune", "joint", "lwf-s", "lwf-bsr", "lwm-br2", "lwm-bsr", "lucir", "lucir-bsr"]
+)
+@pytest.mark.parametrize("rehearsal", [True, False])
+def test_a_step_neither_reads_from_its_device_nor_sends_anything_there(strategy, rehearsal, monkeypatch):
+    """On torch's meta device, which holds no values that could be read."""
+    # The losses leave the precision of their surroundings, and this device has none.
+    monkeypatch.setattr(torch, "autocast", lambda *_arguments, **_options: nullcontext())
+    taught = lesson(strategy, rehearsal=rehearsal)
+    taught.student.to("meta")
+    if taught.teacher is not None:
+        taught.teacher.to("meta")
+    optimiser = torch.optim.SGD(taught.student.parameters(), lr=0.1, momentum=0.9, foreach=True)
+    transform = EvaluationTransform(16, 3, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
+    pixels = torch.empty(6, 3, 16, 16, dtype=torch.uint8, device="meta")
+    targets = torch.empty(6, dtype=torch.int64, device="meta")
+
+    def step() -> None:
+        taught.loss(transform.normalise(pixels), targets).total.backward()
+        nn.utils.clip_grad_norm_(taught.student.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad()
+
+    step()  # what is needed throughout is sent there once
+    with HostWatch() as watch:
+        step()
+    assert watch.seen == []
 
 
 @pytest.mark.parametrize("strategy", ["finetune", "lwf-bsr", "lwm", "lwm-br2", "lucir", "lucir-bsr"])

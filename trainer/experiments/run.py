@@ -11,6 +11,7 @@ import torch
 from trainer import exemplars
 from trainer.data import ImageSet
 from trainer.evaluation import evaluate
+from trainer.execution import occupy
 from trainer.experiments import results
 from trainer.experiments.plan import Run, code_version
 from trainer.experiments.runfolder import RunFolder
@@ -61,6 +62,7 @@ def perform(order: Order, tasks: Sequence[Task], say: Say) -> None:
     Raises `RunElsewhere` if another process is at it, `Invalid` for a version that is damaged, and what `learn` raises.
     """
     torch.set_num_threads(order.threads)
+    occupy(torch.device(order.device))
     code_version()  # as it is now, should somebody edit it while we train
     with order.folder.alone():
         order.folder.prune(len(tasks))

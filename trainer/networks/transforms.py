@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -44,8 +45,7 @@ class EvaluationTransform:
                 f"expected uint8 or float32 pixels [batch, {self.channels}, h, w], got {pixels.dtype} "
                 f"{list(pixels.shape)}"
             )
-        mean = torch.tensor(self.mean, device=pixels.device).view(1, -1, 1, 1)
-        std = torch.tensor(self.std, device=pixels.device).view(1, -1, 1, 1)
+        mean, std = _of_channels(self.mean, pixels.device), _of_channels(self.std, pixels.device)
         values = pixels.to(torch.float32) / 255 if pixels.dtype == torch.uint8 else pixels
         return (values - mean) / std
 
@@ -70,3 +70,10 @@ class EvaluationTransform:
             mean=tuple(map(float, record["mean"])),
             std=tuple(map(float, record["std"])),
         )
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(mode=False)  # tensors first needed in inference mode would be of no use to training
+def _of_channels(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Float32 [1, channels, 1, 1] on a device; kept, so that a GPU is not made to wait for them at every minibatch."""
+    return torch.tensor(values, device=device).view(1, -1, 1, 1)
