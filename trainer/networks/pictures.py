@@ -53,7 +53,7 @@ def decode(data: bytes, *, channels: int, image_size: int | None = None, max_pix
             _refuse(image, max_pixels=max_pixels)
             box = None if image_size is None else _drafted(image, SPARE * image_size)
             image.load()
-            picture = _on_white(image).convert(MODES[channels])
+            picture = _in_mode(_on_white(image), MODES[channels])
             if image_size is not None:  # before it is turned, which a small square is sooner
                 picture = resized(picture, image_size, box=box)
             return _upright(picture, _orientation(image))
@@ -126,6 +126,11 @@ def _orientation(image: Image.Image) -> int | None:
 
 def _upright(image: Image.Image, orientation: int | None) -> Image.Image:
     return image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image
+
+
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+    """Pillow itself would copy what is in the mode already."""
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _on_white(image: Image.Image) -> Image.Image:
