@@ -40,7 +40,8 @@ def test_memory_that_runs_out_ends_the_increment_at_once_and_says_what_to_do(bou
             "or send fewer images at a time, or raise ACCRETE_TRAINING_MEMORY_BYTES"
         )
         assert [attempt["outcome"] for attempt in failed["attempts"]] == ["failed"]
-        client.wait(client.start_increment("large", archive, recipe={"minibatch": 4})["id"])
+        few = write_zip(tmp_path / "few.zip", ["anise", "basil"], images=6)
+        client.wait(client.start_increment("large", few, recipe={"minibatch": 4})["id"])
 
 
 def test_every_thread_of_training_gives_way(bounded: Service, tmp_path: Path) -> None:
