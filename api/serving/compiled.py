@@ -79,9 +79,12 @@ class Library:
 class Compiler:
     """The libraries of this machine: those that lie in the folder, and those that are made when they are asked for."""
 
-    def __init__(self, folder: Path, *, callers: int) -> None:
-        """Keep them in ``folder``, which other processes may use at the same time."""
-        self._folder, self._callers = folder, callers
+    def __init__(self, folder: Path, *, callers: int, yields: bool = True) -> None:
+        """Keep them in ``folder``, which other processes may use at the same time.
+
+        ``yields``: a compilation takes only what processors have left.
+        """
+        self._folder, self._callers, self._yields = folder, callers, yields
         self._stopped = threading.Event()
 
     def stop(self) -> None:
@@ -160,7 +163,8 @@ class Compiler:
         assert process.stdin is not None
         end = time.monotonic() + COMPILE_SECONDS
         try:
-            process.stdin.write(json.dumps({**asdict(source), "target": str(target)}).encode() + b"\n")
+            asked = {**asdict(source), "target": str(target), "yields": self._yields}
+            process.stdin.write(json.dumps(asked).encode() + b"\n")
             process.stdin.flush()
             while process.poll() is None:
                 if self._stopped.wait(0.2):

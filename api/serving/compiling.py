@@ -71,7 +71,7 @@ def main() -> None:
     """Compile what standard input describes."""
     asked = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    if sys.platform == "linux":
+    if asked["yields"] and sys.platform == "linux":
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # what nobody else wants: nobody waits for it
     compile_backbone(
         asked["network"],

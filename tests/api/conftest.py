@@ -31,10 +31,11 @@ def compilation(
 ) -> Iterator[tuple[Path, Future[Library | None] | None]]:
     """A folder, and the library of `SOURCE` on its way there if a test to come asks for it with `made`.
 
-    It takes a minute of a processor that nobody else wants, so it begins with the first test of the API.
+    It takes a minute of a processor, so it begins with the first test of the API. Beside other tests nothing may be
+    left of a processor, so it does not yield.
     """
     folder = tmp_path_factory.mktemp("libraries")
-    compiler = Compiler(folder, callers=2)
+    compiler = Compiler(folder, callers=2, yields=False)
     wanted = any("made" in item.fixturenames for item in request.session.items if isinstance(item, pytest.Function))
     with ThreadPoolExecutor(1) as pool:
         yield folder, pool.submit(compiler.compile, SOURCE) if wanted else None

@@ -1,5 +1,6 @@
 """Networks that Inductor compiled: what they answer, how they come into use, and what is left of them."""
 
+import os
 import shutil
 import signal
 import subprocess
@@ -195,7 +196,8 @@ def test_stopping_ends_a_compilation(tmp_path):
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(compiler.compile, SOURCE)
         assert eventually(lambda: compilers(folder), seconds=10)
-        time.sleep(1)
+        process = compilers(folder)[0]
+        assert eventually(lambda: os.sched_getscheduler(process.pid) == os.SCHED_IDLE, seconds=60)
         compiler.stop()
         assert waiting.result(5) is None
     assert compilers(folder) == []
