@@ -81,9 +81,7 @@ def over_models(api: Api, network: str, count: int) -> float:
     before = 0.0
     for number in range(FIRST + count):
         name = f"{network}-{number}"
-        body = {"name": name, "network": network, "image_size": MODELS[network], "recipe": {"epochs": 1}}
-        api.http.post("/v1/models", json=body).raise_for_status()
-        api.publish(name, seed=number)
+        api.teach(name, network=network, seed=number)
         api.http.post(f"/v1/models/{name}/predictions", content=jpeg(0)).raise_for_status()
         if number == FIRST - 1:
             before = api.resident_mebibytes()

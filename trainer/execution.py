@@ -38,8 +38,8 @@ class Execution:
 def occupy(device: torch.device) -> None:
     """Have this process compute on it and on no other.
 
-    Without it torch would begin on the first GPU as well, for hundreds of MB, whenever a call names none: page-locked
-    memory, events, and the generator that dropout draws from would be that one's.
+    Where a call names none, torch takes the first GPU, and hundreds of MB of it: page-locked memory, the events that
+    `trainer.pace` waits for, and the generator whose state a checkpoint keeps would be that one's.
     """
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)

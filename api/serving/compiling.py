@@ -1,8 +1,9 @@
 """`python -m api.serving.compiling`: compile the backbone of a make of network to a library, by Inductor.
 
 It takes half a minute of a processor and would hold the interpreter for seconds at a time, so it is done in a process
-of its own, of the lowest priority, which `api.serving.compiled` starts. What to compile comes as a line of JSON on
-standard input, whose end is taken for the parent's: then this process and the compilers it started end, too.
+of its own, which `api.serving.compiled` starts, of the lowest priority where it is to yield. What to compile comes as a
+line of JSON on standard input, whose end is taken for the parent's: then this process and the compilers it started end,
+too.
 
 The weights are inputs of what is compiled and no part of it. One library does for all versions of a make, which pass
 their own, and the process that compiles needs none.

@@ -62,6 +62,12 @@ class Api:
         """Memory that is its own, anonymous, of all its processes."""
         return sum(one.memory_full_info().uss for one in family(self.process.pid)) / 2**20
 
+    def teach(self, name: str, *, network: str, seed: int = 0) -> None:
+        """A new model of one version."""
+        body = {"name": name, "network": network, "image_size": MODELS[network], "recipe": {"epochs": 1}}
+        self.http.post("/v1/models", json=body).raise_for_status()
+        self.publish(name, seed=seed)
+
     def publish(self, name: str, *, promote: str = "auto", seed: int = 0) -> int:
         """Another version of a model, of the same classes by other weights; its number."""
         return publish(self.settings, self.http, name, promote=promote, seed=seed)
@@ -100,9 +106,7 @@ def serving(
                 time.sleep(0.05)
             with started(chosen) as api:
                 for name in names:
-                    body = {"name": name, "network": name, "image_size": MODELS[name], "recipe": {"epochs": 1}}
-                    api.http.post("/v1/models", json=body).raise_for_status()
-                    api.publish(name)
+                    api.teach(name, network=name)
                 yield api
         finally:
             broker.terminate()

@@ -19,8 +19,8 @@ from api.documents import Increment
 from tests.patterns import QUICK, SIZE, write_zip
 
 START_SECONDS = 90.0
-# Networks this small are no faster on two threads, and several times slower where another process wants a processor, as
-# other tests do, to which training would yield.
+# Networks this small are no faster on two threads, and several times slower where another process wants a processor.
+# Other tests do, and training would yield to them.
 MODEST = {"ACCRETE_THREADS": "1", "ACCRETE_NICENESS": "0"}
 HASTY = {  # so that a fault is noticed, and gone on from, within seconds
     "ACCRETE_LEASE_SECONDS": "3",

@@ -17,6 +17,8 @@ from losses.strategies import HeadKind, Weights, get
 from trainer.gradcam import attention_maps
 from trainer.lesson import Lesson
 from trainer.networks import EvaluationTransform, IncrementalNetwork, build
+from trainer.optimisers import sgd
+from trainer.recipes import resolve
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -58,7 +60,7 @@ class HostWatch(TorchFunctionMode):
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         found = function(*args, **(kwargs or {}))
-        devices = {tensor.device.type for tensor in tree_leaves((args, found)) if isinstance(tensor, Tensor)}
+        devices = {tensor.device.type for tensor in tree_leaves((args, kwargs, found)) if isinstance(tensor, Tensor)}
         if devices - {"meta"} or function in {torch.tensor, torch.as_tensor}:
             self.seen.append(torch.overrides.resolve_name(function) or repr(function))
         return found
@@ -76,7 +78,7 @@ def test_a_step_neither_reads_from_its_device_nor_sends_anything_there(strategy,
     taught.student.to("meta")
     if taught.teacher is not None:
         taught.teacher.to("meta")
-    optimiser = torch.optim.SGD(taught.student.parameters(), lr=0.1, momentum=0.9, foreach=True)
+    optimiser = sgd(resolve(strategy), taught.student.parameters(), torch.device("meta"))
     transform = EvaluationTransform(16, 3, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
     pixels = torch.empty(6, 3, 16, 16, dtype=torch.uint8, device="meta")
     targets = torch.empty(6, dtype=torch.int64, device="meta")
