@@ -34,19 +34,27 @@ class Observer:
         brought = Headers(scope=scope).get(HEADER, "")
         own = brought if _ACCEPTED.fullmatch(brought) else uuid4().hex
         request_id.set(own)  # for the task of this request alone; what logs an unexpected error does so after us
-        status, began = 500, time.perf_counter()
+        status, noted, began = 500, False, time.perf_counter()
+
+        def note() -> None:
+            nonlocal noted
+            if not noted:
+                noted = True
+                self._note(scope, status, time.perf_counter() - began)
 
         async def answered(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 MutableHeaders(scope=message)[HEADER] = own
+            elif message["type"] == "http.response.body" and not message.get("more_body", False):
+                note()  # before the last of it goes out: who has an answer finds it counted and in the log
             await send(message)
 
         try:
             await self._app(scope, receive, answered)
         finally:
-            self._note(scope, status, time.perf_counter() - began)
+            note()  # what failed, or was left by its client, before it was whole
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", NO_ROUTE)

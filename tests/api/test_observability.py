@@ -6,16 +6,21 @@ import logging
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
+from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
+from starlette.types import Message, Receive, Scope, Send
 
+from api.observing import Observer
+from api.serving.measures import Measures
 from storage.logs import JsonLines, TextLines, configure, request_id
 from storage.settings import Settings
-from tests.api.worlds import SIZE, World, eventually, picture, running
+from tests.api.worlds import SIZE, eventually, picture, running
 
 
 def samples(http: httpx.Client) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -263,14 +268,18 @@ def test_a_line_of_text_stays_one_line_and_names_its_request():
     assert "\n" not in JsonLines().format(record)
 
 
-def test_what_fails_and_what_changes_is_logged_under_its_id(world: World, root_logger, capsys, tmp_path):
-    configure(Settings(home=tmp_path, log_format="json"))
-    world.http.get("/v1/models/nobody", headers={"X-Request-ID": "failing"})
-    world.http.post(
-        "/v1/models", json={"name": "told", "image_size": SIZE}, headers={"X-Request-ID": "changing"}
-    ).raise_for_status()
-    world.http.get("/v1/models/told", headers={"X-Request-ID": "reading"})
-    world.http.delete("/v1/models/told")
+def test_what_fails_and_what_changes_is_logged_under_its_id(
+    settings_for: Callable[..., Settings], root_logger, capsys, tmp_path
+):
+    with running(settings_for(tmp_path)) as world:
+        configure(Settings(home=tmp_path, log_format="json"))
+        world.http.get("/v1/models/nobody", headers={"X-Request-ID": "failing"})
+        world.http.post(
+            "/v1/models", json={"name": "told", "image_size": SIZE}, headers={"X-Request-ID": "changing"}
+        ).raise_for_status()
+        world.http.get("/v1/models/told", headers={"X-Request-ID": "reading"})
+        world.http.delete("/v1/models/told")
+    # not before its threads have ended: capsys loses what is written while it is read
     lines = {line["request_id"]: line for line in logged(capsys) if line["logger"] == "api.requests"}
     assert "reading" not in lines
     assert (lines["failing"]["route"], lines["failing"]["status"]) == ("/v1/models/{name}", 404)
@@ -289,9 +298,69 @@ def test_an_unexpected_error_is_logged_under_the_id_that_is_answered(
         answer = world.http.get(f"/v1/models/{name}/predictions", headers={"X-Request-ID": "unlucky"})
         assert answer.status_code == 500
         assert answer.headers["X-Request-ID"] == "unlucky"
-        lines = [line for line in logged(capsys) if line["logger"] == "api.problems"]
-        assert [line["request_id"] for line in lines] == ["unlucky"]
-        assert "no such table" in lines[0]["exception"]
         with httpx.Client(base_url=world.http.base_url) as another:  # that connection is closed
             route = "/v1/models/{name}/predictions"
             assert value(another, "accrete_requests_total", method="GET", route=route, status="500") == 1
+    lines = [line for line in logged(capsys) if line["logger"] == "api.problems"]
+    assert [line["request_id"] for line in lines] == ["unlucky"]
+    assert "no such table" in lines[0]["exception"]
+
+
+def test_an_answer_is_counted_before_its_last_part_goes_out():
+    measures = Measures(CollectorRegistry())
+    counted = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 201, "headers": []})
+        await send({"type": "http.response.body", "body": b"a", "more_body": True})
+        await send({"type": "http.response.body", "body": b"b"})
+        await asyncio.sleep(0)  # what an answer leaves to do, such as its record in the audit log
+
+    async def send(message: Message) -> None:
+        counted.append(count(measures, status=201))
+
+    asyncio.run(Observer(app)(scope(measures), receive, send))
+    assert counted == [0, 0, 1]
+    assert count(measures, status=201) == 1
+
+
+@pytest.mark.parametrize(("sent", "status"), [(0, 500), (1, 200), (2, 200)])
+def test_an_answer_that_breaks_off_is_counted_once(sent: int, status: int):
+    measures = Measures(CollectorRegistry())
+    messages = [
+        {"type": "http.response.start", "status": 200, "headers": []},
+        {"type": "http.response.body", "body": b"a", "more_body": sent == 1},
+    ]
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        for message in messages[:sent]:
+            await send(message)
+        raise ConnectionResetError
+
+    async def send(message: Message) -> None:
+        assert message in messages
+
+    with pytest.raises(ConnectionResetError):
+        asyncio.run(Observer(app)(scope(measures), receive, send))
+    assert count(measures, status=status) == 1
+
+
+def scope(measures: Measures) -> Scope:
+    """A request that no route takes, to an application with these measures."""
+    application = SimpleNamespace(state=SimpleNamespace(service=SimpleNamespace(measures=measures)))
+    return {"type": "http", "method": "POST", "path": "/x", "headers": [], "app": application}
+
+
+def count(measures: Measures, *, status: int) -> float:
+    """Requests that were answered so."""
+    return (
+        measures.registry.get_sample_value(
+            "accrete_requests_total", {"method": "POST", "route": "none", "status": str(status)}
+        )
+        or 0.0
+    )
+
+
+async def receive() -> Message:
+    """Nothing comes: these applications do not ask."""
+    raise AssertionError("an application asked for the body")
