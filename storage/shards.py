@@ -16,6 +16,7 @@ from storage.errors import BlobDamaged
 
 LARGEST = 64 << 20  # bytes of rows; bounds what is written, sent and dropped at a time
 READ = 4 << 20  # bytes read at a time, about
+WRITTEN = 1 << 20  # bytes written at a time, about: a row of a small image alone would cost a system call each
 _HEADER = struct.Struct("<8sII")
 _MAGIC = b"ACSHARD1"
 
@@ -28,7 +29,7 @@ def rows_per_shard(row_bytes: int) -> int:
 def write(path: Path, rows: Iterable[bytes], *, count: int, row_bytes: int) -> None:
     """Write so many rows, one after another, into a new file; raises ValueError for a row of another length."""
     checksums = []
-    with path.open("xb") as file:
+    with path.open("xb", buffering=WRITTEN) as file:
         file.seek(_HEADER.size + 4 * count)
         for row in rows:
             if len(row) != row_bytes:

@@ -1,11 +1,12 @@
 """From an uploaded archive to stored images: decoded once, settled, and packed."""
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
-from storage.archive_members import Member
+from storage.archive_members import Content, Member
 from storage.archives import ArchiveLimits, read, scan
 from storage.blobs import BlobStore
 from storage.domain import Batch, Image, Reject, new_id
@@ -42,11 +43,19 @@ def ingest_archive(
     rejects = list(index.rejects)
     numbers: dict[str, int] = {}
     originals = Originals(folder, archive=path if index.is_stored else None)
+    underway = deque[Member]()  # that were read, and whose findings have not come
+
+    def contents() -> Iterator[Content]:
+        for member, content in read(path, index):
+            underway.append(member)
+            yield content
+
     with Rows(folder, row_bytes=form.row_bytes) as rows:
-        parcels = originals.parcels(content for _, content in read(path, index))
         desk = Desk(rows.path, form, settings.max_image_pixels)
+        parcels = originals.parcels(contents())
         found = decoded(parcels, desk, processes=processes if path.stat().st_size > _SMALL else 1)
-        for number, (member, finding) in enumerate(zip(index.members, chain.from_iterable(found), strict=True)):
+        for number, finding in enumerate(chain.from_iterable(found)):
+            member = underway.popleft()
             if finding.fault is not None:
                 rejects.append(Reject(member.name, finding.fault))
             else:
@@ -54,16 +63,19 @@ def ingest_archive(
                 stored.append(image)
                 numbers[image.id] = number
             advanced(number + 1, len(index.members))
+        assert not underway
         path.unlink()
         labels = {count.label for count in index.classes}
         settled = settle(stored, rejects, labels=labels, max_bad_share=settings.max_bad_share)
-        packed = store(settled.images, lambda image: rows.get(numbers[image.id]), form=form, folder=folder, blobs=blobs)
-    packs, places = originals.store([numbers[image.id] for image in packed], blobs)
-    placed = []
-    for image in packed:
-        pack, offset = places[numbers[image.id]]
-        placed.append(replace(image, pack=pack, offset=offset))
-    return replace(settled, images=tuple(placed), packs=packs)
+        rows_at = store(
+            settled.images, lambda image: rows.get(numbers[image.id]), form=form, folder=folder, blobs=blobs
+        )
+    packs, files_at = originals.store([numbers[image.id] for image in settled.images], blobs)
+    images = []
+    for image in settled.images:
+        (shard, row), (pack, offset) = rows_at[image.id], files_at[numbers[image.id]]
+        images.append(replace(image, shard=shard, row=row, pack=pack, offset=offset))
+    return replace(settled, images=tuple(images), packs=packs)
 
 
 def _image(batch: Batch, member: Member, finding: Finding) -> Image:

@@ -25,12 +25,13 @@ from trainer.tools import Tools
 
 def store(
     images: Iterable[Image], row: Callable[[Image], bytes], *, form: Form, folder: Path, blobs: BlobStore
-) -> tuple[Image, ...]:
-    """Write the images' rows into shards and return them with their places; the order depends on nothing but them.
+) -> dict[str, tuple[str, int]]:
+    """Write the images' rows into shards, and say where each is: digest and row, by the image's id.
 
-    Each side has shards of its own, since retention may want to keep one of them only.
+    The order depends on nothing but the images. Each side has shards of its own, since retention may want to keep one
+    of them only.
     """
-    placed: list[Image] = []
+    places: dict[str, tuple[str, int]] = {}
     ordered = sorted(images, key=lambda image: (str(image.split), image.label, image.digest, image.filename))
     for _side, side in groupby(ordered, key=lambda image: image.split):
         members = list(side)
@@ -39,8 +40,8 @@ def store(
             path = folder / "shard"
             shards.write(path, map(row, part), count=len(part), row_bytes=form.row_bytes)
             digest = blobs.put_file(path)
-            placed.extend(replace(image, shard=digest, row=number) for number, image in enumerate(part))
-    return tuple(placed)
+            places.update({image.id: (digest, number) for number, image in enumerate(part)})
+    return places
 
 
 def pool(images: Sequence[Image], *, form: Form, claim: Claim, tools: Tools) -> Tensor:
@@ -99,9 +100,10 @@ def _packed_anew(images: Sequence[Image], *, form: Form, claim: Claim, tools: To
         for done, _ in enumerate(workers.map(decoded, enumerate(images)), start=1):
             tools.report.progress(step=done, steps=len(images))
         number = {image.id: number for number, image in enumerate(images)}
-        placed = store(
+        places = store(
             images, lambda image: rows.get(number[image.id]), form=form, folder=tools.folder, blobs=tools.blobs
         )
+    placed = tuple(_at(image, *places[image.id]) for image in images)
     tools.blobs.sync()
     with tools.database.write() as connection:
         if not leases.holds(connection, claim):
@@ -109,5 +111,8 @@ def _packed_anew(images: Sequence[Image], *, form: Form, claim: Claim, tools: To
         stored_images.place(connection, placed)
         references.release(connection, {image.shard for image in images if image.shard is not None})
     dispose(database=tools.database, blobs=tools.blobs, scratch=tools.folder)
-    places = {image.id: image for image in placed}
-    return tuple(places[image.id] for image in images)
+    return placed
+
+
+def _at(image: Image, shard: str, row: int) -> Image:
+    return replace(image, shard=shard, row=row)

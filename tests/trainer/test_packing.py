@@ -254,7 +254,7 @@ def test_two_batches_of_equal_images_share_a_shard_that_stays_while_one_needs_it
         folder=bench.folder,
         blobs=bench.blobs,
     )
-    assert {image.shard for image in copies} == {shard}
+    assert {digest for digest, _ in copies.values()} == {shard}
     with bench.world.database.read() as connection:
         count = connection.scalar(select(images_table.c.id).where(images_table.c.shard == shard).limit(1))
         assert count is not None
