@@ -22,12 +22,13 @@ COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pip compile --quiet --univ
 	--generate-hashes $(UPGRADE) --group build
 INSTALL = $(BIN)/python -m pip --disable-pip-version-check install
 
-.PHONY: help demo serve test faults fuzz check bench lock clean
+.PHONY: help demo serve test jitter faults fuzz check bench lock clean
 
 help:
 	@echo 'make demo    grow a classifier of handwritten digits; DATA=folder [CLASSES_PER_STEP=2] takes your own images'
 	@echo 'make serve   the service with its embedded parts, until Ctrl-C (ACCRETE_PORT, ACCRETE_HOME)'
 	@echo 'make test    every test, in three processes; ARGS="-k blobs" picks some, ARGS="-n 0" runs them in one'
+	@echo 'make jitter  every test while threads come late, which shows races; ARGS as above'
 	@echo 'make faults  half an hour of mixed load while processes are killed; FAULTS_SECONDS=n FAULTS_PARTS=separate'
 	@echo 'make fuzz    damaged archives and images, a hundred thousand of each; FUZZ_INPUTS=n, FUZZ_SEED=n'
 	@echo 'make check   format, lint, types, import contracts, loading rules, Dockerfile, compose file'
@@ -43,6 +44,9 @@ serve: $(VENV)/runtime.stamp
 
 test: $(VENV)/dev.stamp
 	@exec $(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder $(ARGS)
+
+jitter: $(VENV)/dev.stamp
+	@PYTHONPATH="$$PWD/tests/jitter" $(MAKE) --no-print-directory test
 
 faults: $(VENV)/dev.stamp
 	@FAULTS_SECONDS=$(FAULTS_SECONDS) FAULTS_SEED=$(FAULTS_SEED) FAULTS_PARTS=$(FAULTS_PARTS) exec $(BIN)/python -m pytest -q -o faulthandler_timeout=0 tests/faults/test_mixed_load.py
