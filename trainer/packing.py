@@ -87,7 +87,7 @@ def _copied(descriptor: int, images: dict[int, Image], *, form: Form, tools: Too
     return unread
 
 
-def _packed_anew(images: Sequence[Image], *, form: Form, claim: Claim, tools: Tools) -> tuple[Image, ...]:
+def _packed_anew(images: Sequence[Image], *, form: Form, claim: Claim, tools: Tools) -> list[Image]:
     """The images with new places, in their order."""
     limit = tools.settings.max_image_pixels
 
@@ -103,7 +103,10 @@ def _packed_anew(images: Sequence[Image], *, form: Form, claim: Claim, tools: To
         places = store(
             images, lambda image: rows.get(number[image.id]), form=form, folder=tools.folder, blobs=tools.blobs
         )
-    placed = tuple(_at(image, *places[image.id]) for image in images)
+    placed = []
+    for image in images:
+        shard, row = places[image.id]
+        placed.append(replace(image, shard=shard, row=row))
     tools.blobs.sync()
     with tools.database.write() as connection:
         if not leases.holds(connection, claim):
@@ -112,7 +115,3 @@ def _packed_anew(images: Sequence[Image], *, form: Form, claim: Claim, tools: To
         references.release(connection, {image.shard for image in images if image.shard is not None})
     dispose(database=tools.database, blobs=tools.blobs, scratch=tools.folder)
     return placed
-
-
-def _at(image: Image, shard: str, row: int) -> Image:
-    return replace(image, shard=shard, row=row)

@@ -9,8 +9,8 @@ import random
 import sys
 import threading
 import time
-from asyncio import base_events
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import wraps
 from typing import Any
 
@@ -22,7 +22,7 @@ _INTERVALS = (1e-5, 1e-4, 5e-3, 2e-2)  # seconds until a thread has to let anoth
 
 _chance = random.Random()  # of the system: no two processes wait alike
 _run_sync = to_thread.run_sync
-_run_in_executor = base_events.BaseEventLoop.run_in_executor
+_submit = ThreadPoolExecutor.submit
 _run = threading.Thread.run
 
 
@@ -33,10 +33,10 @@ def _wait(share: float, seconds: float) -> None:
 
 def _late(work: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(work)
-    def waited(*args: Any) -> Any:
+    def waited(*args: Any, **options: Any) -> Any:
         _wait(_SHARE, _SECONDS)
         try:
-            return work(*args)
+            return work(*args, **options)
         finally:
             _wait(_SHARE, _SECONDS)
 
@@ -47,8 +47,8 @@ async def _late_sync(work: Callable[..., Any], *args: Any, **options: Any) -> An
     return await _run_sync(_late(work), *args, **options)
 
 
-def _late_in_executor(self: base_events.BaseEventLoop, executor: Any, work: Callable[..., Any], *args: Any) -> Any:
-    return _run_in_executor(self, executor, _late(work), *args)
+def _late_submit(self: ThreadPoolExecutor, work: Callable[..., Any], /, *args: Any, **options: Any) -> Future[Any]:
+    return _submit(self, _late(work), *args, **options)
 
 
 def _begin_late(self: threading.Thread) -> None:
@@ -58,5 +58,5 @@ def _begin_late(self: threading.Thread) -> None:
 
 sys.setswitchinterval(_chance.choice(_INTERVALS))
 to_thread.run_sync = _late_sync  # type: ignore[assignment]
-base_events.BaseEventLoop.run_in_executor = _late_in_executor  # type: ignore[assignment,method-assign]
+ThreadPoolExecutor.submit = _late_submit  # type: ignore[assignment,method-assign]
 threading.Thread.run = _begin_late  # type: ignore[method-assign]

@@ -247,14 +247,14 @@ def test_two_batches_of_equal_images_share_a_shard_that_stays_while_one_needs_it
     bench.pool(bench.images())
     shard = next(image.shard for image in bench.images() if image.split is Split.TEST)
     other = [image for image in bench.images() if image.shard == shard]
-    copies = store(
+    places = store(
         other,
         lambda image: COLOUR.row(bench.blobs.get(image.digest), max_pixels=10_000),
         form=COLOUR,
         folder=bench.folder,
         blobs=bench.blobs,
     )
-    assert {digest for digest, _ in copies.values()} == {shard}
+    assert {digest for digest, _ in places.values()} == {shard}
     with bench.world.database.read() as connection:
         count = connection.scalar(select(images_table.c.id).where(images_table.c.shard == shard).limit(1))
         assert count is not None
