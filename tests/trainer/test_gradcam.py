@@ -271,6 +271,21 @@ def test_maps_are_made_in_single_precision_under_autocast(head_kind):
     assert gradient_of(network.backbone, "conv1.weight").abs().sum() > 0
 
 
+@pytest.mark.parametrize("head_kind", ["linear", "cosine"])
+def test_under_autocast_a_map_is_summed_in_single_precision(head_kind):
+    network = network_of(head_kind=head_kind).float().eval()
+    with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
+        seen, stage = observed(network, images_of().float())
+        found = attention_maps(seen, classes=CLASSES)
+    assert stage.dtype == torch.bfloat16
+    # The head works in float32; its gradient reaches the nine positions of the stage in the stage's own precision.
+    features = seen.features.float().requires_grad_()
+    (gradient,) = torch.autograd.grad(network.logits(features).gather(1, CLASSES[:, None]).sum(), features)
+    weights = (gradient.bfloat16() / 9).float()
+    expected = (weights[:, :, None, None] * stage.float()).sum(1).clamp_min(0)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_a_stage_that_was_not_observed_is_asked_for():
     seen: Observed = network_of().observe(images_of())
     with pytest.raises(ValueError, match=r"observe\(images, stage=True\)"):

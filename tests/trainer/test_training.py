@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from losses import objective
+from trainer.checkpoint import Checkpoint, Checkpoints
 from trainer.data import ImageSet, channel_statistics
 from trainer.execution import choose
 from trainer.lesson import Lesson
 from trainer.networks import EvaluationTransform, IncrementalNetwork, build
 from trainer.pace import LossNotFinite
-from trainer.recipes import Recipe, resolve
+from trainer.recipes import Precision, Recipe, resolve
 from trainer.reporting import LineReport, Report, SilentReport
 from trainer.training import train
 from trainer.validation import split_by_hash
@@ -83,6 +84,8 @@ def trained(
     report: Report | None = None,
     rehearsal: bool = False,
     fixed: Collection[nn.Module] = (),
+    precision: Precision = "float32",
+    checkpoints: Checkpoints | None = None,
     **recipe: Any,
 ) -> IncrementalNetwork:
     student = student or network(size=images.pixels.shape[-1])
@@ -92,8 +95,9 @@ def trained(
         transform=transform_of(images),
         fixed=fixed,
         recipe=resolve("finetune", PLAIN, recipe),
-        execution=choose(torch.device("cpu"), "float32"),
+        execution=choose(torch.device("cpu"), precision),
         report=report or SilentReport(),
+        checkpoints=checkpoints,
     )
     return student
 
@@ -302,6 +306,73 @@ def test_a_plateau_ends_training_early_on_images_it_never_trained_on():
     ]
     assert {images.ids[place] for place in shown[0]} == set(training.ids)
     assert [images.ids[place] for place in shown[1]] == list(held.ids)
+
+
+class Kept:
+    """Checkpoints in memory, each with the weights as they were when it was made."""
+
+    def __init__(self) -> None:
+        self.made: list[Checkpoint] = []
+
+    def load(self) -> Checkpoint | None:
+        return None
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        self.made.append(copy.deepcopy(checkpoint))
+
+
+def classification_loss(student: IncrementalNetwork, images: ImageSet, transform: EvaluationTransform) -> float:
+    with torch.inference_mode():
+        logits = student.eval()(transform.normalise(images.pixels))
+    return float(nn.functional.cross_entropy(logits, images.targets))
+
+
+def unlearnable(count: int) -> ImageSet:
+    """Noise whose classes were drawn: what is learned of it helps with nothing else."""
+    generator = torch.Generator().manual_seed(count)
+    pixels = torch.randint(0, 256, (count, 3, SIZE, SIZE), generator=generator, dtype=torch.uint8)
+    targets = torch.randint(0, 2, (count,), generator=generator)
+    return ImageSet(pixels, targets, tuple(f"image {number}" for number in range(count)))
+
+
+def test_a_plateau_that_runs_out_of_epochs_ends_with_the_best_weights():
+    images, kept, student = unlearnable(60), Kept(), network()
+    recipe: dict[str, Any] = {"schedule": "plateau", "patience": 100, "validation_share": 0.5, "epochs": 6}
+    trained(images, student=student, checkpoints=kept, learning_rate=0.1, **recipe)
+    _, held = split_by_hash(images, share=0.5)
+    transform = transform_of(images)
+    losses = []
+    for checkpoint in kept.made:
+        at_epoch = copy.deepcopy(student)
+        at_epoch.load_state_dict(
+            {name[8:]: tensor for name, tensor in checkpoint.tensors.items() if name.startswith("student.")}
+        )
+        losses.append(classification_loss(at_epoch, held, transform))
+    assert len(losses) == 6
+    assert min(losses) < losses[-1] * 0.99  # so that the last weights are not the best
+    assert classification_loss(student, held, transform) == pytest.approx(min(losses), rel=1e-4)
+
+
+def test_a_validation_loss_is_the_mean_over_images_however_they_fall_into_minibatches():
+    images, kept, student = unlearnable(540), Kept(), network()  # some 270 are held back: 256 and a few
+    recipe: dict[str, Any] = {"schedule": "plateau", "validation_share": 0.5, "epochs": 1, "minibatch": 64}
+    trained(images, student=student, checkpoints=kept, **recipe)
+    _, held = split_by_hash(images, share=0.5)
+    assert 256 < len(held) < 384
+    expected = classification_loss(student, held, transform_of(images))
+    (checkpoint,) = kept.made
+    assert checkpoint.state["schedule"]["lowest_loss"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)])
+def test_every_convolution_of_a_training_computes_in_the_precision_of_the_recipe(precision, dtype):
+    student, seen = network(), set[torch.dtype]()
+    for module in student.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(lambda _module, _inputs, output: seen.add(output.dtype))
+    trained(images_of(8), student=student, precision=precision, epochs=1)
+    assert seen == {dtype}
+    assert {parameter.dtype for parameter in student.parameters()} == {torch.float32}
 
 
 def test_every_step_and_epoch_is_reported_and_the_loss_falls():
