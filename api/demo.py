@@ -34,6 +34,7 @@ from api.demoimages import (
     write_digits,
 )
 from api.documents import Memory, Ranked
+from api.processes import SAFE_PATH
 from api.progress import display, follow
 from api.tables import labels, share, table
 
@@ -156,7 +157,7 @@ def service(home: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "api.commandline", "up", "--port", "0", "--home", str(home), "--json"]
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("ACCRETE_") or name in _KEPT_SETTINGS
-    }
+    } | SAFE_PATH
     messages = home / "messages.log"
     with (
         messages.open("w") as log,

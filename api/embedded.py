@@ -73,11 +73,9 @@ def start_redis(supervisor: Supervisor, home: Path) -> str:
 
 def worker_part(settings: Settings, node: str, ping: WorkerPing) -> Part:
     """The Celery worker; threads, for training runs in processes of its own."""
-    command = [sys.executable, "-m", "celery", "-A", "trainer.app", "worker", "--hostname", node]
-    command += ["--pool", "threads", "--concurrency", "2", "--without-gossip", "--without-mingle", "-l", "info"]
     return Part(
         name="worker",
-        command=command,
+        command=[sys.executable, "-m", "trainer.celeryworker", "--hostname", node],
         environment=environment(settings),
         ready=ping.answered,
         started=ping.restarted,

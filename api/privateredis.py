@@ -1,15 +1,19 @@
 """A Redis of one's own: on a unix socket only this user can reach, in memory only (the truth is in the database)."""
 
+import os
+import secrets
 import shutil
+import socket
 import sys
 import tempfile
 from pathlib import Path
+from urllib.parse import quote
 
 import redis
 
 from api.processes import Part
 
-_SOCKET_BYTES = 100  # sun_path of sockaddr_un holds 104 on macOS, 108 on Linux
+_NAME_LENGTH = len("accrete-12345678/redis.sock!")  # at most, of what is made in a folder
 
 
 class RedisMissing(Exception):
@@ -35,18 +39,19 @@ class PrivateRedis:
     """Where the private server listens, and the process that serves it."""
 
     def __init__(self, run_folder: Path) -> None:
-        """Use the folder (made if need be, 0700), or a temporary one where the path is too long for a socket."""
+        """Use the folder (made if need be, 0700), or a temporary one where no socket can be made in it."""
         run_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         run_folder.chmod(0o700)
         self._temporary: Path | None = None
-        if len(str(run_folder / "redis.sock").encode()) > _SOCKET_BYTES:
-            run_folder = self._temporary = Path(tempfile.mkdtemp(prefix="accrete-"))  # mkdtemp makes it 0700
+        if not takes_sockets(run_folder):
+            folder = None if takes_sockets(Path(tempfile.gettempdir())) else "/tmp"  # noqa: S108 - mkdtemp makes it 0700
+            run_folder = self._temporary = Path(tempfile.mkdtemp(prefix="accrete-", dir=folder))
         self.socket = run_folder / "redis.sock"
 
     @property
     def url(self) -> str:
         """What ACCRETE_REDIS_URL is set to for the children."""
-        return f"unix://{self.socket}"
+        return f"unix://{quote(os.fsencode(self.socket))}"
 
     def part(self) -> Part:
         """The server as a process to supervise; `--port 0`: no TCP, `--save ""`: nothing on disk."""
@@ -69,6 +74,22 @@ class PrivateRedis:
         self.socket.unlink(missing_ok=True)
         if self._temporary is not None:
             shutil.rmtree(self._temporary)
+
+
+def takes_sockets(folder: Path) -> bool:
+    """Whether a socket can be made there: not where the path is too long, nor on a disk that knows none.
+
+    Nor under a name that is no UTF-8, which no URL can tell a client.
+    """
+    probe = folder / secrets.token_hex(_NAME_LENGTH // 2)
+    try:
+        str(probe).encode()
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(probe))
+    except (OSError, UnicodeEncodeError):
+        return False
+    probe.unlink()
+    return True
 
 
 def answers(url: str, *, seconds: float = 2.0) -> bool:

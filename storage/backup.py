@@ -21,7 +21,7 @@ from typing import IO, Any
 
 from alembic.migration import MigrationContext
 from alembic.util import CommandError
-from sqlalchemy import JSON, Connection, Integer, MetaData, Table, func, insert, select, text
+from sqlalchemy import JSON, URL, Connection, Integer, MetaData, Table, func, insert, select, text
 
 from storage import references
 from storage.blobs import DIGEST, BlobStore, arriving, file_digest
@@ -91,7 +91,7 @@ def _copy_all(
     raise BackupUnfit("Blobs are deleted faster than they can be copied: try again.")
 
 
-def restore(source: Path, *, database_url: str, blobs: BlobStore) -> Contents:
+def restore(source: Path, *, database_url: str | URL, blobs: BlobStore) -> Contents:
     """Bring a backup into an empty database and its blobs into a store; all rows appear at once, or none.
 
     The database gets the tables of the backup's time first, then those of today. Raises `BackupUnfit` for a file that

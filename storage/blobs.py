@@ -77,9 +77,9 @@ class BlobStore(Protocol):
 
 def open_blobs(url: str) -> BlobStore:
     """The store at a folder path or at ``s3://bucket/prefix[?endpoint_url=…&region=…]``."""
-    parts = urlsplit(url)
     if "://" not in url:
         return DirectoryBlobs(Path(url))
+    parts = urlsplit(url)
     if parts.scheme != "s3" or not parts.netloc:
         raise ValueError(f"blob store {url!r} is neither a folder nor s3://bucket/prefix")
     from storage.s3 import S3Blobs  # boto3 takes a third of a second to import, and few need it

@@ -3,17 +3,36 @@
 A message is only a wake-up; what there is to do stands in the database (DESIGN, Life of an increment).
 """
 
+import importlib
+import os
+from types import ModuleType
+from typing import Any
+
 from celery import Celery
+from celery.loaders.app import AppLoader
 
 from storage.settings import Settings
 
 RUN_INCREMENT = "increment.run"
 WAKE_UP_SECONDS = 60  # an older wake-up says nothing new: the sweep has sent others since
+# Celery prefers these to what it is told, and they may be another project's.
+_OTHERS_VARIABLES = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL", "CELERY_RESULT_BACKEND")
+
+
+class Loader(AppLoader):
+    """Imports as Python does; Celery's own loader looks into the working directory first."""
+
+    def import_from_cwd(self, module: str, imp: Any = None, package: str | None = None) -> ModuleType:
+        """Import a module, from wherever else it is found."""
+        return importlib.import_module(module, package)
 
 
 def celery_app(settings: Settings) -> Celery:
     """JSON only, no results, acknowledged on receipt, one message at a time, reconnecting for ever."""
-    app = Celery("accrete", broker=settings.broker)
+    for name in _OTHERS_VARIABLES:
+        os.environ.pop(name, None)
+    # No fixups: what Celery does for Django when DJANGO_SETTINGS_MODULE is set is no business of ours.
+    app = Celery("accrete", broker=settings.broker, loader="storage.broker:Loader", fixups=[])
     app.conf.update(
         accept_content=["json"],
         task_serializer="json",

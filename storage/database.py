@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, create_engine, event, make_url
+from sqlalchemy import URL, Connection, create_engine, event, make_url
 
 BUSY_TIMEOUT_SECONDS = 30
 
@@ -18,7 +18,7 @@ class Database:
     fails at once however long the busy timeout is. So a writer says that it will write, and queues at its beginning.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str | URL) -> None:
         """Prepare an engine; no connection is made yet."""
         self.url = url
         if make_url(url).get_backend_name() == "sqlite":

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import URL, make_url
 
 
 class Settings(BaseSettings):
@@ -101,13 +102,16 @@ class Settings(BaseSettings):
     watch_seconds: float = Field(0.25, gt=0, description="How often the API looks for promotions.")
 
     @cached_property
-    def database(self) -> str:
-        """SQLAlchemy URL of the database, with the driver this project ships (psycopg 3)."""
+    def database(self) -> URL:
+        """Where the database is, with the driver this project ships (psycopg 3).
+
+        No string: the path of a home may hold any of the signs that mean something in a URL.
+        """
         if self.database_url is None:
-            return f"sqlite:///{self.home.resolve() / 'accrete.db'}"
+            return URL.create("sqlite", database=str(self.home.resolve() / "accrete.db"))
         if urlsplit(self.database_url).scheme in {"postgres", "postgresql"}:
-            return "postgresql+psycopg://" + self.database_url.split("://", 1)[1]
-        return self.database_url
+            return make_url("postgresql+psycopg://" + self.database_url.split("://", 1)[1])
+        return make_url(self.database_url)
 
     @cached_property
     def blobs(self) -> str:

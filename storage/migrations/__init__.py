@@ -4,14 +4,14 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import text
+from sqlalchemy import URL, text
 
 from storage.database import Database
 
 _ADVISORY_LOCK = 0x616363726574
 
 
-def configuration(url: str) -> Config:
+def configuration(url: str | URL) -> Config:
     """Alembic's configuration for a database, without an ini file."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
@@ -19,7 +19,7 @@ def configuration(url: str) -> Config:
     return config
 
 
-def upgrade(url: str, revision: str = "head") -> None:
+def upgrade(url: str | URL, revision: str = "head") -> None:
     """Run what is missing; several processes may ask at once, one does it while the others wait."""
     database = Database(url)
     try:

@@ -44,7 +44,7 @@ if "trainer.child" in sys.orig_argv:  # the server that training processes are f
         blow(name)
         return stage(self, name, *arguments, **options)
     reporting.LineReport.stage = mined
-elif "celery" in sys.orig_argv:
+elif "trainer.celeryworker" in sys.orig_argv:
     import trainer.attempt
     before(trainer.attempt, "_store", "before the files are stored")
     before(trainer.attempt, "_publish_kept", "before the version is committed")

@@ -37,13 +37,15 @@ class Service:
     home: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     url: str = ""
+    directory: Path | None = None  # the working directory
 
     def start(self) -> None:
         """Start it and wait until it says where it is."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("ACCRETE_")}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "api.commandline", "up", "--home", str(self.home), "--port", "0"],
+            [Path(sys.executable).with_name("accrete"), "up", "--home", self.home, "--port", "0"],
             env=inherited | MODEST | dict(self.environment),
+            cwd=self.directory,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

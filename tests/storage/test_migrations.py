@@ -99,7 +99,7 @@ def test_everything_can_be_taken_back_and_brought_again(empty: Database):
 
 def test_several_processes_may_ask_at_once(empty: Database, tmp_path: Path):
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("ACCRETE_")}
-    settings = {"ACCRETE_DATABASE_URL": empty.url, "ACCRETE_HOME": str(tmp_path / "home")}
+    settings = {"ACCRETE_DATABASE_URL": str(empty.url), "ACCRETE_HOME": str(tmp_path / "home")}
     asked = [
         subprocess.Popen([sys.executable, "-m", "storage.migrations"], env=inherited | settings, stderr=subprocess.PIPE)
         for _ in range(3)

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
 from storage.settings import Settings
 
@@ -25,14 +26,14 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setenv("ACCRETE_MAX_BAD_SHARE", "0.25")
     settings = Settings()
     assert settings.max_bad_share == 0.25
-    assert settings.database == f"sqlite:///{tmp_path}/accrete.db"
+    assert settings.database == make_url(f"sqlite:///{tmp_path}/accrete.db")
     assert settings.blobs == str(tmp_path / "blobs")
     assert settings.scratch == tmp_path / "scratch"
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql"])
 def test_a_postgresql_url_gets_the_driver_that_is_installed(scheme: str) -> None:
-    assert Settings(database_url=f"{scheme}://me@there/db").database == "postgresql+psycopg://me@there/db"
+    assert Settings(database_url=f"{scheme}://me@there/db").database == make_url("postgresql+psycopg://me@there/db")
 
 
 def test_a_worker_without_a_broker_says_how_to_get_one() -> None:
