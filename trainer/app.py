@@ -1,4 +1,4 @@
-"""The Celery application of the worker: `python -m trainer.celeryworker`, or `celery -A trainer.app worker -P threads -c 2`.
+"""The Celery application of the worker: `trainer.celeryworker`, or `celery -A trainer.app worker -P threads -c 2`.
 
 Two threads: one increment at a time takes one of them for as long as it runs, the other always answers the canary.
 """
