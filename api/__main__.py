@@ -54,17 +54,22 @@ def main() -> None:
 
     sys.setswitchinterval(SWITCH_SECONDS)
     app = create_app(settings, worker=arguments.worker or 0)
-    config = uvicorn.Config(
+    inherited = None if arguments.descriptor is None else [socket.socket(fileno=arguments.descriptor)]
+    Server(app, configuration(app, settings)).run(inherited)
+
+
+def configuration(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """How uvicorn serves it."""
+    return uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
         log_config=None,  # `configure` has said how
         access_log=False,
+        timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=GRACE_SECONDS,
         server_header=False,
     )
-    inherited = None if arguments.descriptor is None else [socket.socket(fileno=arguments.descriptor)]
-    Server(app, config).run(inherited)
 
 
 def _arguments() -> argparse.Namespace:

@@ -5,12 +5,14 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import Depends, FastAPI
+from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry
 
-from api import openapi, problems
+from api import browsers, openapi, problems
 from api.access import allowed, check_routes, on_record
 from api.keyring import KeyRing
 from api.observing import Observer
+from api.representations import Representations
 from api.routes import (
     audit,
     batches,
@@ -80,13 +82,18 @@ def create_app(settings: Settings, *, worker: int = 0) -> FastAPI:
         service.engine.stop()
         service.database.close()
 
-    app = FastAPI(
+    app = FastAPIOffline(
+        redoc_url=None,  # it brings a picture from elsewhere
+        swagger_ui_parameters={"validatorUrl": None},
         title="Accrete",
         summary="Serves an image classifier and keeps teaching it new classes.",
         version=version("accrete"),
         lifespan=lifespan,
     )
     app.add_middleware(BodyLimit, settings=settings)
+    app.add_middleware(Representations)
+    if settings.origins:
+        browsers.install(app, settings.origins)
     app.add_middleware(Observer)
     problems.install(app)
     openapi.install(app, keys_needed=settings.keys_needed)

@@ -129,6 +129,11 @@ def _problem(
     return ProblemResponse(body | extra, status_code=status, headers=headers)
 
 
+async def answer(request: Request, error: AccreteError) -> JSONResponse:
+    """The answer that a domain error gets, for who cannot raise it any more."""
+    return await _domain(request, error)
+
+
 async def _domain(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, AccreteError)
     status = status_of(type(error))
@@ -179,7 +184,8 @@ def _methods(request: Request) -> list[str]:
     """Every method that some route takes at the path of a request (RFC 9110 §10.2.1), not those of one route alone."""
     described = request.app.openapi()["paths"].items()
     taken = [methods for template, methods in described if compile_path(template)[0].match(request.scope["path"])]
-    return sorted({method.upper() for methods in taken for method in methods})
+    methods = {method.upper() for methods in taken for method in methods}
+    return sorted(methods | {"HEAD"} if "GET" in methods else methods)
 
 
 def _is_full(error: BaseException | None) -> bool:

@@ -1,14 +1,17 @@
 """Every setting of the service, read from ``ACCRETE_*`` environment variables."""
 
+import re
 from functools import cached_property
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import URL, make_url
+
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9._~-]+(:\d+)?|https?://\[[0-9A-Fa-f:.]+\](:\d+)?")
 
 
 class Settings(BaseSettings):
@@ -24,6 +27,12 @@ class Settings(BaseSettings):
     )
     admin_key_file: Path | None = Field(
         None, description="File with a key that is made an admin's when the service starts: openssl rand -hex 32."
+    )
+    keep_alive_seconds: int = Field(
+        75, ge=1, description="How long an idle connection is kept; longer than the proxy before it does (nginx: 60 s)."
+    )
+    cors_origins: str | None = Field(
+        None, description="Whose web pages may call the API, such as https://tool.example.org, by commas; *: anybody's."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What the logs hold.")
     log_format: Literal["text", "json"] = Field("text", description="How the logs are written, one line an entry.")
@@ -117,6 +126,18 @@ class Settings(BaseSettings):
     def blobs(self) -> str:
         """Location of the blob store: a folder or an ``s3://`` URL."""
         return self.blob_url or str(self.home.resolve() / "blobs")
+
+    @cached_property
+    def origins(self) -> tuple[str, ...]:
+        """The web pages that may call the API, as browsers name them."""
+        named = (self.cors_origins or "").split(",")
+        return tuple(origin.strip().rstrip("/") for origin in named if origin.strip())
+
+    @model_validator(mode="after")
+    def _origins_are_origins(self) -> "Settings":
+        if unfit := [origin for origin in self.origins if origin != "*" and not _ORIGIN.fullmatch(origin)]:
+            raise ValueError(f"ACCRETE_CORS_ORIGINS: {unfit[0]!r} is no origin, such as https://tool.example.org")
+        return self
 
     @cached_property
     def keys_needed(self) -> bool:

@@ -18,7 +18,10 @@ from api.schemas.inference import (
     IndexIn,
     InferOut,
     MetadataOut,
+    ModelReadyOut,
+    ServerLiveOut,
     ServerOut,
+    ServerReadyOut,
     TensorOut,
 )
 from api.service import Service, ServiceDep
@@ -47,16 +50,17 @@ Number = Annotated[int, Path(ge=1, le=HIGHEST_INTEGER, description="Version.")]
 
 
 @probes.get("/health/live")
-async def server_live() -> Response:
+async def server_live() -> ServerLiveOut:
     """Tell that the process answers."""
-    return Response()
+    return ServerLiveOut(live=True)
 
 
-@probes.get("/health/ready", responses={503: {"description": "Not ready."}})
-async def server_ready(service: ServiceDep) -> Response:
+@probes.get("/health/ready", responses={503: {"model": ServerReadyOut, "description": "Not ready."}})
+async def server_ready(response: Response, service: ServiceDep) -> ServerReadyOut:
     """Tell whether requests can be served; /readyz says why not."""
     is_ready, _ = await readiness(service)
-    return Response(status_code=200 if is_ready else 503)
+    response.status_code = 200 if is_ready else 503
+    return ServerReadyOut(ready=is_ready)
 
 
 @router.get("", responses=protocol_errors())
@@ -92,17 +96,17 @@ def version_metadata(name: str, number: Number, service: ServiceDep) -> Metadata
 
 
 @router.get("/models/{name}/ready", responses=FAILURES)
-def model_ready(name: str, service: ServiceDep) -> Response:
+def model_ready(name: str, service: ServiceDep) -> ModelReadyOut:
     """Tell whether a model has a version in service."""
     _metadata(service, name, None)
-    return Response()
+    return ModelReadyOut(name=name, ready=True)
 
 
 @router.get("/models/{name}/versions/{number}/ready", responses=FAILURES)
-def version_ready(name: str, number: Number, service: ServiceDep) -> Response:
+def version_ready(name: str, number: Number, service: ServiceDep) -> ModelReadyOut:
     """Tell whether a version can be asked."""
     _metadata(service, name, number)
-    return Response()
+    return ModelReadyOut(name=name, ready=True)
 
 
 @router.post("/models/{name}/infer", openapi_extra=BODY, response_model=InferOut, responses=FAILURES)

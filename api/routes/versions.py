@@ -1,13 +1,15 @@
 """Versions, their metrics and files, and which one is in service."""
 
+import hashlib
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response
 
 from api import pictures, views
 from api.idempotency import IdempotencyKey, once
 from api.problems import problems
+from api.representations import is_current
 from api.routes.models import Cursor, Limit
 from api.schemas.base import PageOut
 from api.schemas.metrics import ModelMetricsOut, VersionMetricsOut
@@ -97,9 +99,13 @@ def get_model_metrics(name: str, service: ServiceDep, version: OfVersion = None)
 
 
 @router.get("/metrics.png", response_class=Response, responses=problems(ModelNotFound, VersionNotFound, NoVersionYet))
-def get_model_metrics_picture(name: str, service: ServiceDep, version: OfVersion = None) -> Response:
+def get_model_metrics_picture(name: str, request: Request, service: ServiceDep, version: OfVersion = None) -> Response:
     """Get the same as a picture."""
-    return Response(pictures.history(_history(service, name, version)), media_type="image/png")
+    shown = _history(service, name, version)
+    etag = f'"{hashlib.sha256(shown.model_dump_json().encode()).hexdigest()}"'
+    if is_current(request.headers, etag):
+        return Response(status_code=304, headers={"ETag": etag})  # before it is drawn for nothing
+    return Response(pictures.history(shown), media_type="image/png", headers={"ETag": etag})
 
 
 @router.get("/current", responses=problems(ModelNotFound))

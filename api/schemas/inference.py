@@ -22,6 +22,25 @@ class ServerOut(BaseModel):
     extensions: list[str]
 
 
+class ServerLiveOut(BaseModel):
+    """Whether the process answers."""
+
+    live: bool
+
+
+class ServerReadyOut(BaseModel):
+    """Whether requests can be served."""
+
+    ready: bool
+
+
+class ModelReadyOut(BaseModel):
+    """Whether a model, or a version of it, can be asked."""
+
+    name: str
+    ready: bool
+
+
 class TensorOut(BaseModel):
     """A tensor's metadata; -1 is a dimension of any size."""
 

@@ -17,7 +17,7 @@ from PIL import Image
 from tritonclient.utils import InferenceServerException
 
 from tests.api.conftest import MAX_REQUEST_BYTES
-from tests.api.worlds import SIZE, picture
+from tests.api.worlds import SIZE, picture, redis_server, running
 
 LABELS = ("cat", "dog", "emu", "fox", "gnu")
 
@@ -64,6 +64,48 @@ def by_v1(http, model, *seeds, version=None):
     answer = http.post(f"/v1/models/{model}/predictions", params=query, json=body).json()
     rows = [{one["label"]: one["probability"] for one in ranked} for ranked in answer["predictions"]]
     return np.array([[row[label] for label in LABELS if label in row] for row in rows])
+
+
+# KServe's client (kserve 0.21, `InferenceRESTClient`), whose psutil contradicts ours: what it asks and reads, by hand
+
+
+def test_health_is_answered_with_the_bodies_that_the_protocol_has(http, model):
+    for path, body in (
+        ("/v2/health/live", {"live": True}),
+        ("/v2/health/ready", {"ready": True}),
+        (f"/v2/models/{model}/ready", {"name": model, "ready": True}),
+        (f"/v2/models/{model}/versions/1/ready", {"name": model, "ready": True}),
+    ):
+        answer = http.get(path)
+        assert (answer.status_code, answer.json()) == (200, body), path
+        assert answer.headers["content-type"] == "application/json"
+
+
+def test_what_is_not_ready_says_so_in_the_same_form(settings_for, tmp_path):
+    with redis_server(tmp_path / "redis") as url:
+        settings = settings_for(tmp_path, redis_url=url)
+    with running(settings) as world:  # whose Redis is gone
+        answer = world.http.get("/v2/health/ready")
+        assert (answer.status_code, answer.json()) == (503, {"ready": False})
+        assert world.http.get("/v2/health/live").json() == {"live": True}
+        refused = world.http.get("/v2/models/nobody/ready")
+        assert refused.status_code == 404  # which its `is_model_ready` takes for no
+        assert refused.headers["content-type"] == "application/json"  # else it reads no reason
+        assert refused.json()["error"]
+
+
+def test_kserve_s_inference_request_is_answered(http, model):
+    """`InferRequest.to_rest` writes JSON first and tensors after it, with the JSON's length in a header."""
+    image = pixels(7)
+    data = image.astype("<f4").tobytes()
+    wanted = {"name": "image", "shape": list(image.shape), "datatype": "FP32"}
+    body = {"id": "1", "inputs": [wanted | {"parameters": {"binary_data_size": len(data)}}]}
+    head = json.dumps(body).encode()
+    headers = {"inference-header-content-length": str(len(head)), "content-type": "application/octet-stream"}
+    answer = http.post(f"/v2/models/{model}/infer", content=head + data, headers=headers)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["id"] == "1"
+    np.testing.assert_allclose(answer.json()["outputs"][0]["data"], by_v1(http, model, 7)[0], atol=1e-4)
 
 
 # Triton's synchronous client

@@ -128,12 +128,12 @@ def test_errors_of_the_service_have_the_described_members(document, shared_world
 @pytest.mark.parametrize(
     ("path", "methods"),
     [
-        ("/v1/models", "GET, POST"),
-        ("/v1/models/nobody", "DELETE, GET, PATCH"),
-        ("/v1/models/nobody/current", "GET, PUT"),
-        ("/v1/models/nobody/predictions", "GET, POST"),
+        ("/v1/models", "GET, HEAD, POST"),
+        ("/v1/models/nobody", "DELETE, GET, HEAD, PATCH"),
+        ("/v1/models/nobody/current", "GET, HEAD, PUT"),
+        ("/v1/models/nobody/predictions", "GET, HEAD, POST"),
         ("/v2/models/nobody/infer", "POST"),
-        ("/livez", "GET"),
+        ("/livez", "GET, HEAD"),
     ],
 )
 def test_a_method_that_is_not_taken_is_answered_with_those_that_are(http, path, methods):

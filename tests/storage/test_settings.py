@@ -36,6 +36,20 @@ def test_a_postgresql_url_gets_the_driver_that_is_installed(scheme: str) -> None
     assert Settings(database_url=f"{scheme}://me@there/db").database == make_url("postgresql+psycopg://me@there/db")
 
 
+@pytest.mark.parametrize(
+    "origin", ["tool.example.org", "https://tool.example.org/page", "https://*.org", "null", "a b"]
+)
+def test_what_is_no_origin_is_refused_at_the_start(origin: str) -> None:
+    with pytest.raises(ValueError, match="ACCRETE_CORS_ORIGINS"):
+        Settings(cors_origins=f"https://other.example, {origin}")
+
+
+def test_origins_are_listed_by_commas() -> None:
+    named = Settings(cors_origins="https://a.example:8443/, http://[::1]:5173 ,*,")
+    assert named.origins == ("https://a.example:8443", "http://[::1]:5173", "*")
+    assert Settings(cors_origins="").origins == Settings().origins == ()
+
+
 def test_a_worker_without_a_broker_says_how_to_get_one() -> None:
     with pytest.raises(ValueError, match="accrete up"):
         _ = Settings(redis_url=None).broker
