@@ -1,6 +1,9 @@
 """Which errors are want of memory, and in whose words."""
 
 import errno
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +12,7 @@ from storage.errors import BatchInvalid
 from storage.settings import Settings
 from trainer.allowance import shortage
 
+ROOT = str(Path(__file__).resolve().parents[2])
 FREE, BOUND = Settings(), Settings(training_memory_bytes=1 << 30, training_gpu_share=0.5)
 
 
@@ -63,3 +67,43 @@ def test_the_reason_of_a_reason_counts() -> None:
 )
 def test_other_errors_are_none_of_it(other: Exception) -> None:
     assert shortage(other, BOUND) is None
+
+
+# A process of its own, whose stacks and memory are no other test's: bounded to MARGIN more than it has filled.
+BOUNDED = """
+import sys, threading
+import torch
+from storage.settings import Settings
+from trainer import allowance
+
+threads, margin, fill, beside = (int(word) for word in sys.argv[1:])
+torch.set_num_threads(threads)
+torch.ones(threads * allowance._GRAIN).add_(1)
+_, filled = allowance._private_bytes()
+allowance.bound_memory(Settings(training_memory_bytes=filled + (margin << 20)), device=torch.device("cpu"))
+end = threading.Event()
+for _ in range(beside):
+    threading.Thread(target=end.wait, daemon=True).start()
+try:
+    held = bytearray(fill << 20)
+except MemoryError:
+    print("too much")
+else:
+    print("filled", len(held) >> 20)
+end.set()
+"""
+
+
+@pytest.mark.parametrize(
+    ("threads", "fill", "beside", "said"),
+    [
+        (1, 250, 0, "filled 250"),  # what is reserved and empty does not count
+        (1, 350, 0, "too much"),  # what was filled before does
+        (16, 250, 16, "filled 250"),  # the stacks of the threads that decode, one for each of torch's, do not
+    ],
+)
+def test_so_much_more_may_be_filled_as_the_bound_leaves(threads: int, fill: int, beside: int, said: str) -> None:
+    command = [sys.executable, "-c", BOUNDED, str(threads), "300", str(fill), str(beside)]
+    shell = ["sh", "-c", 'ulimit -s 8192; exec "$@"', "sh"]
+    ended = subprocess.run([*shell, *command], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert ended.stdout.strip() == said

@@ -15,6 +15,7 @@ from storage.database import Database
 from storage.domain import StoredCheckpoint, StoredFile
 from storage.settings import Settings
 from tests.storage.worlds import World, sha256
+from trainer import checkpoint as checkpoint_file
 from trainer.checkpoint import Checkpoint, read
 from trainer.continuation import Continuation, find, training_of
 from trainer.data import ImageSet
@@ -203,6 +204,25 @@ def test_checkpoints_keep_their_distance_in_time(first: Attempt):
     going_on.save(made(1))
     assert first.told() == []
     assert not (first.tools.folder / FILE).exists()
+
+
+def test_writing_checkpoints_takes_a_twentieth_of_the_time_at_most(first: Attempt, monkeypatch: pytest.MonkeyPatch):
+    clock = [1000.0]
+    monkeypatch.setattr("trainer.continuation.time.monotonic", lambda: clock[0])
+    write = checkpoint_file.write
+
+    def slowly(file: Path, checkpoint: Checkpoint) -> None:
+        write(file, checkpoint)
+        clock[0] += 2.0  # so that the next one is due after forty seconds
+
+    monkeypatch.setattr(checkpoint_file, "write", slowly)
+    first.tools = dataclasses.replace(first.tools, settings=Settings(home=first.tools.settings.home))
+    going_on = first.goes_on("1")
+    going_on.load()
+    for epoch, pause in enumerate((1.5, 10.0, 29.0, 2.0), start=1):
+        clock[0] += pause
+        going_on.save(made(epoch))
+    assert first.told() == [1, 4]
 
 
 def test_one_that_cannot_be_written_ends_nothing(first: Attempt):

@@ -3,11 +3,14 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
+from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
 
 from storage import leases
 from storage.blobs import BlobStore, DirectoryBlobs
@@ -109,6 +112,35 @@ def test_whoever_lost_its_claim_leaves_nothing(attempt: Attempt, blobs: BlobStor
         settled(kept)
     assert attempt.named is None
     assert list(blobs.digests()) == []
+
+
+class AnswerLost(Database):
+    """A database whose answer to the next commit does not arrive."""
+
+    loses = False
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        with super().write() as connection:
+            yield connection
+        if self.loses:
+            self.loses = False
+            raise OperationalError("COMMIT", {}, Exception("the connection was lost"))
+
+
+def test_a_checkpoint_stays_whose_commit_was_done_though_the_answer_was_lost(
+    attempt: Attempt, blobs: BlobStore, database_url: str
+):
+    database = AnswerLost(database_url)
+    with Safekeeping(attempt.claim, attempt.folder, database=database, blobs=blobs) as kept:
+        leave(attempt.folder, 1)
+        database.loses = True
+        kept.take_over()
+        settled(kept)
+    assert not database.loses
+    assert attempt.named is not None
+    assert list(blobs.digests()) == [attempt.named.sha256]
+    database.close()
 
 
 @pytest.mark.parametrize("status", [IncrementStatus.FAILED, IncrementStatus.CANCELLED, IncrementStatus.SUCCEEDED])
