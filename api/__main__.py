@@ -12,7 +12,8 @@ from fastapi import FastAPI
 from api.guard import Unguarded, check
 from api.workers import Workers
 from storage.logs import configure
-from storage.settings import Settings
+from storage.settings import Settings, SettingsInvalid, read_settings
+from storage.surroundings import tell_oddities
 
 GRACE_SECONDS = 10
 # How long a thread that computes in Python may make the others wait. At Python's own 5 ms, one that prepares a version
@@ -40,9 +41,13 @@ class Server(uvicorn.Server):
 def main() -> None:
     """Serve on the configured address, by as many processes as are configured."""
     arguments = _arguments()
-    settings = Settings()
+    try:
+        settings = read_settings()
+    except SettingsInvalid as error:
+        sys.exit(f"error: {error}")
     configure(settings)
     if arguments.worker is None:
+        tell_oddities(settings)
         try:
             check(settings)
         except Unguarded as error:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from api.commands import keys, models
-from api.commands.console import emit, failure
+from api.commands.console import emit, failure, warn
 from api.commands.increments import push, watch
 from api.commands.metrics import metrics
 from api.commands.options import AsJson
@@ -37,13 +37,15 @@ def up(
     as_json: AsJson = False,
 ) -> None:
     """Run the whole service until Ctrl-C: Redis, one worker, the API (settings: ACCRETE_*)."""
-    from pydantic import ValidationError
+    from alembic.util import CommandError
+    from sqlalchemy.exc import SQLAlchemyError
 
     from api.embedded import serve
     from api.homelock import HomeInUse
     from api.privateredis import RedisMissing
     from api.supervisor import StartFailed
-    from storage.settings import Settings
+    from storage.settings import SettingsInvalid, read_settings
+    from storage.surroundings import oddities
 
     def announce(url: str) -> None:
         document = {"event": "ready", "url": url}
@@ -51,12 +53,13 @@ def up(
 
     chosen = {name: value for name, value in {"host": host, "port": port, "home": home}.items() if value is not None}
     try:
-        serve(Settings(**chosen), verbose=verbose, on_ready=announce)  # type: ignore[arg-type]
-    except (HomeInUse, RedisMissing, StartFailed, OSError) as error:
+        settings = read_settings(**chosen)
+        warn(oddities(settings))
+        serve(settings, verbose=verbose, on_ready=announce)
+    except (HomeInUse, RedisMissing, StartFailed, SettingsInvalid, OSError) as error:
         raise failure(str(error)) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise failure(f"ACCRETE_{'_'.join(map(str, first['loc'])).upper()}: {first['msg']}") from error
+    except (SQLAlchemyError, CommandError) as error:
+        raise failure(f"the database: {str(error).splitlines()[0]}") from error
 
 
 @app.command()

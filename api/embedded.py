@@ -40,8 +40,7 @@ def serve(settings: Settings, *, verbose: bool, on_ready: Callable[[str], None])
         try:
             redis_url = settings.redis_url or start_redis(supervisor, home)
             settings = renewed(settings, home=home, port=port, redis_url=redis_url)
-            if not answers(redis_url):
-                raise StartFailed("the Redis that ACCRETE_REDIS_URL names does not answer")  # the URL may hold a secret
+            _check_redis(redis_url)
             upgrade(settings.database)
             _check_keys(settings)
             supervisor.check_stop()
@@ -53,6 +52,16 @@ def serve(settings: Settings, *, verbose: bool, on_ready: Callable[[str], None])
             supervisor.watch()
         except StopRequested:
             return
+
+
+def _check_redis(url: str) -> None:
+    """Raise StartFailed where no Redis answers; the URL is not shown, for it may hold a secret."""
+    try:
+        there = answers(url)
+    except ValueError as error:
+        raise StartFailed("ACCRETE_REDIS_URL is no URL of a Redis: redis://HOST:PORT/0 or unix:///PATH") from error
+    if not there:
+        raise StartFailed("the Redis that ACCRETE_REDIS_URL names does not answer")
 
 
 def _check_keys(settings: Settings) -> None:

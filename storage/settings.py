@@ -4,10 +4,10 @@ import re
 from functools import cached_property
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import URL, make_url
 
@@ -17,7 +17,13 @@ _ORIGIN = re.compile(r"https?://[A-Za-z0-9._~-]+(:\d+)?|https?://\[[0-9A-Fa-f:.]
 class Settings(BaseSettings):
     """One immutable record, built once per process and passed down; nothing reads the environment later."""
 
-    model_config = SettingsConfigDict(env_prefix="ACCRETE_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="ACCRETE_",
+        env_ignore_empty=True,  # `ACCRETE_DATABASE_URL=` in an env file means that there is none
+        frozen=True,
+        extra="ignore",
+        hide_input_in_errors=True,  # which may be a URL with a password
+    )
 
     home: Path = Field(Path("data"), description="Folder that holds everything the service writes.")
     host: str = Field("127.0.0.1", description="Address the API listens on.")
@@ -110,6 +116,12 @@ class Settings(BaseSettings):
     )
     watch_seconds: float = Field(0.25, gt=0, description="How often the API looks for promotions.")
 
+    @field_validator("port", mode="before")
+    @classmethod
+    def _no_service_link(cls, value: object) -> object:
+        """Kubernetes sets ACCRETE_PORT in every container, for a Service that is named accrete: that is no port."""
+        return cls.model_fields["port"].default if is_service_link(value) else value
+
     @cached_property
     def database(self) -> URL:
         """Where the database is, with the driver this project ships (psycopg 3).
@@ -165,6 +177,29 @@ class Settings(BaseSettings):
     def scratch(self) -> Path:
         """Folder for unfinished work: uploads on their way to the blob store, attempts of increments."""
         return self.home.resolve() / "scratch"
+
+
+class SettingsInvalid(ValueError):
+    """What the environment says cannot be meant; the message names the variables."""
+
+
+def read_settings(**chosen: Any) -> Settings:
+    """The settings, of which some were chosen on a command line; raises SettingsInvalid."""
+    try:
+        return Settings(**chosen)
+    except ValidationError as error:
+        raise SettingsInvalid("; ".join(_fault(one["loc"], one["msg"]) for one in error.errors())) from error
+
+
+def _fault(place: tuple[int | str, ...], message: str) -> str:
+    """A finding of pydantic by the name of its variable; one about several settings names them itself."""
+    message = message.removeprefix("Value error, ")
+    return f"ACCRETE_{'_'.join(map(str, place)).upper()}: {message}" if place else message
+
+
+def is_service_link(value: object) -> bool:
+    """Whether a value is an address as Kubernetes and Docker give it to containers for each service they know."""
+    return isinstance(value, str) and value.startswith(("tcp://", "udp://", "sctp://"))
 
 
 def is_this_machine(host: str) -> bool:

@@ -8,6 +8,7 @@ from celery.signals import celeryd_after_setup, setup_logging, worker_ready, wor
 from storage.broker import celery_app
 from storage.logs import configure
 from storage.settings import Settings
+from storage.surroundings import tell_oddities
 from trainer.worker import Worker
 
 settings = Settings()
@@ -19,6 +20,7 @@ worker = Worker(settings, app)
 @setup_logging.connect
 def _log(**_: object) -> None:
     configure(settings)  # instead of Celery's own
+    tell_oddities(settings)
 
 
 @celeryd_after_setup.connect

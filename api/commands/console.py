@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,12 @@ def failure(message: str) -> typer.Exit:
     """Say what went wrong; the exception to raise."""
     typer.echo(f"error: {message}", err=True)
     return typer.Exit(1)
+
+
+def warn(messages: Iterable[str]) -> None:
+    """Say what is probably a mistake, and go on."""
+    for message in messages:
+        typer.echo(f"warning: {message}", err=True)
 
 
 def emit(document: object | None, text: str) -> None:

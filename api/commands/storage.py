@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from api.commands.console import failure
+from api.commands.console import failure, warn
 
 if TYPE_CHECKING:
     from storage.blobs import BlobStore
@@ -16,17 +16,18 @@ if TYPE_CHECKING:
 def opened(*, migrated: bool = True) -> "Iterator[tuple[Settings, Database, BlobStore]]":
     """The settings, the database, brought to its present tables, and the blobs; errors become one line."""
     from botocore.exceptions import BotoCoreError, ClientError
-    from pydantic import ValidationError
     from sqlalchemy.exc import SQLAlchemyError
 
     from storage.blobs import open_blobs
     from storage.database import Database
     from storage.errors import AccreteError
     from storage.migrations import upgrade
-    from storage.settings import Settings
+    from storage.settings import read_settings
+    from storage.surroundings import oddities
 
     try:
-        settings = Settings()
+        settings = read_settings()
+        warn(oddities(settings))
         settings.home.mkdir(parents=True, exist_ok=True)
         if migrated:
             upgrade(settings.database)
@@ -37,5 +38,5 @@ def opened(*, migrated: bool = True) -> "Iterator[tuple[Settings, Database, Blob
             database.close()
     except AccreteError as error:
         raise failure(error.detail) from error
-    except (OSError, SQLAlchemyError, ValidationError, ValueError, BotoCoreError, ClientError) as error:
+    except (OSError, SQLAlchemyError, ValueError, BotoCoreError, ClientError) as error:
         raise failure(str(error).splitlines()[0]) from error

@@ -1,0 +1,65 @@
+"""What is probably a mistake in the environment of a process, though it can start: each in one sentence."""
+
+import logging
+import os
+import re
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+
+from storage.settings import Settings, is_service_link
+
+MOUNTS = Path("/proc/mounts")
+PREFIX = "ACCRETE_"
+SUPERVISED = "ACCRETE_SERVICE"  # set in every process of an embedded service: `api.keeper.MARK`
+OTHERS = frozenset({SUPERVISED, "ACCRETE_URL", "ACCRETE_API_KEY"})  # no settings of the service, and yet read
+# What Kubernetes sets for a Service named accrete, or accrete-…; and Docker for a linked container.
+_SERVICE_LINK = re.compile(r"(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$")
+# SQLite needs locks and shared memory that these do not have, or only seem to have (sqlite.org/howtocorrupt.html, 2).
+_NETWORKS = re.compile(r"(nfs\d?|cifs|smb\w*|afs|ceph|glusterfs|lustre|beegfs|gpfs|9p|fuse(\..+)?|davfs\d?)$")
+
+log = logging.getLogger(__name__)
+
+
+def oddities(
+    settings: Settings, *, environment: Mapping[str, str] = os.environ, mounts: Path = MOUNTS
+) -> Iterator[str]:
+    """What the person who starts the service should hear."""
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | OTHERS
+    for variable, value in environment.items():
+        name = variable.upper()
+        if not name.startswith(PREFIX):
+            continue
+        if is_service_link(value):
+            if name in known:
+                yield f"{variable} is the address of a service, set by Kubernetes or Docker, and is ignored"
+        elif name not in known and not _SERVICE_LINK.search(name):
+            close = get_close_matches(name.removeprefix(PREFIX), [one.removeprefix(PREFIX) for one in known], n=1)
+            yield f"{variable} is no setting and is ignored" + (f": did you mean {PREFIX}{close[0]}?" if close else "")
+    if settings.database_url is None and (kind := network_file_system(settings.home, mounts)) is not None:
+        yield (
+            f"{settings.home.resolve()} is on a network file system ({kind}), where SQLite's locks may fail and the "
+            "database be damaged: choose a local folder with ACCRETE_HOME, or PostgreSQL with ACCRETE_DATABASE_URL"
+        )
+
+
+def tell_oddities(settings: Settings) -> None:
+    """Log them, unless the supervisor of this process has told them before it started it."""
+    if SUPERVISED not in os.environ:
+        for oddity in oddities(settings):
+            log.warning("%s", oddity)
+
+
+def network_file_system(path: Path, mounts: Path = MOUNTS) -> str | None:
+    """The kind of the file system a path is on, if it is one over a network; None where that cannot be known."""
+    try:
+        lines = mounts.read_bytes().splitlines()
+    except OSError:  # no Linux
+        return None
+    place = path.resolve()
+    found, depth = None, -1
+    for _, mounted, kind, *_ in (line.split(b" ") for line in lines):
+        folder = Path(os.fsdecode(re.sub(rb"\\(\d{3})", lambda sign: bytes([int(sign[1], 8)]), mounted)))
+        if place.is_relative_to(folder) and len(folder.parts) >= depth:  # of two at one place the later one is seen
+            found, depth = os.fsdecode(kind), len(folder.parts)
+    return found if found is not None and _NETWORKS.match(found) else None
