@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import boto3
 from boto3.s3.transfer import TransferConfig
@@ -48,19 +48,24 @@ class S3Blobs:
 
     def put(self, data: bytes) -> str:
         """Store bytes; the store compares them with their digest on arrival."""
-        hashed = hashlib.sha256(data)
-        checksum = base64.b64encode(hashed.digest()).decode()
-        self._client.put_object(
-            Bucket=self.bucket, Key=self._key(hashed.hexdigest()), Body=data, ChecksumSHA256=checksum
-        )
-        return hashed.hexdigest()
+        digest = hashlib.sha256(data).hexdigest()
+        self._put(digest, data)
+        return digest
 
     def put_file(self, path: Path, *, sha256: str | None = None) -> str:
-        """Store a file, in parts if it is large, then remove it."""
+        """Store a file, then remove it; only a large one, which goes in parts, is not compared on arrival."""
         digest = checked_digest(sha256) if sha256 is not None else file_digest(path)
-        self._client.upload_file(str(path), self.bucket, self._key(digest), Config=self._transfer)
+        if path.stat().st_size < PART:
+            with path.open("rb") as file:
+                self._put(digest, file)
+        else:
+            self._client.upload_file(str(path), self.bucket, self._key(digest), Config=self._transfer)
         path.unlink()
         return digest
+
+    def _put(self, digest: str, body: bytes | BinaryIO) -> None:
+        checksum = base64.b64encode(bytes.fromhex(digest)).decode()
+        self._client.put_object(Bucket=self.bucket, Key=self._key(digest), Body=body, ChecksumSHA256=checksum)
 
     def get(self, sha256: str) -> bytes:
         """The stored bytes, checked."""

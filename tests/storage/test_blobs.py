@@ -1,5 +1,6 @@
 """One set of tests for every blob store, then what only a directory has to promise."""
 
+import base64
 import hashlib
 import os
 import random
@@ -154,6 +155,17 @@ def test_prefixes_of_one_bucket_are_apart(blob_url, blobs):
 
 
 # A directory alone
+
+
+@pytest.mark.parametrize("blob_url", ["s3"], indirect=True)
+def test_an_s3_store_is_told_the_digest_to_compare_what_arrives_with(blobs, tmp_path):
+    assert isinstance(blobs, S3Blobs)
+    told: list[str] = []
+    blobs._client.meta.events.register(
+        "before-send.s3.PutObject", lambda request, **_: told.append(request.headers["x-amz-checksum-sha256"].decode())
+    )
+    digests = [blobs.put(b"bytes"), blobs.put_file(written(tmp_path / "file", b"a file"))]
+    assert told == [base64.b64encode(bytes.fromhex(digest)).decode() for digest in digests]
 
 
 def test_a_file_from_another_device_is_copied(tmp_path):
