@@ -10,6 +10,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from api.guard import Unguarded, check
+from api.protocol import Protocol
 from api.workers import Workers
 from storage.logs import configure
 from storage.settings import Settings, SettingsInvalid, read_settings
@@ -74,6 +75,8 @@ def configuration(app: FastAPI, settings: Settings) -> uvicorn.Config:
         timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=GRACE_SECONDS,
         server_header=False,
+        http=Protocol,
+        ws="none",
     )
 
 

@@ -87,11 +87,7 @@ bearer = HTTPBearer(
 )
 
 
-async def allowed(
-    request: Request,
-    service: ServiceDep,
-    credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)],
-) -> Key | None:
+async def allowed(request: Request, service: Service, credentials: HTTPAuthorizationCredentials | None) -> Key | None:
     """Let a request pass that may do what it asks for; its key, None where it needs none.
 
     Raises `Unauthenticated`, `Forbidden`, `RateLimited`, and for what a key of another model asks about the same as
@@ -110,10 +106,18 @@ async def allowed(
     return key
 
 
+async def key_of(
+    request: Request, _credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)]
+) -> Key | None:
+    """The key of a request that `api.door` has let pass, as routes depend on it and OpenAPI describes it."""
+    key: Key | None = request.state.key
+    return key
+
+
 async def on_record(
-    request: Request, service: ServiceDep, key: Annotated[Key | None, Depends(allowed)]
+    request: Request, service: ServiceDep, key: Annotated[Key | None, Depends(key_of)]
 ) -> AsyncIterator[None]:
-    """`allowed`, and keep record of what the request changes, and of how that ended."""
+    """Keep record of what a request changes, and of how that ended."""
     if request.method in {"GET", "HEAD"}:
         yield
         return

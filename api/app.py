@@ -9,7 +9,8 @@ from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry
 
 from api import browsers, openapi, problems
-from api.access import allowed, check_routes, on_record
+from api.access import check_routes, key_of, on_record
+from api.bodylimit import BodyLimit
 from api.keyring import KeyRing
 from api.observing import Observer
 from api.representations import Representations
@@ -32,18 +33,26 @@ from api.serving.engine import Engine
 from api.serving.measures import Measures
 from api.serving.records import Recorder
 from api.shortcut import Shortcut
-from api.uploads import BodyLimit, clear_abandoned
+from api.uploads import clear_abandoned
 from api.workers import shared_folder
 from storage.blobs import open_blobs
 from storage.broker import celery_app
 from storage.database import Database
-from storage.errors import Forbidden, RateLimited, Unauthenticated
+from storage.errors import (
+    Forbidden,
+    Invalid,
+    Malformed,
+    MediaTypeUnsupported,
+    RateLimited,
+    TooLarge,
+    Unauthenticated,
+)
 from storage.settings import Settings
 
 # Predictions first: a request is compared with one route after another. Nothing is noted of those that change nothing.
 READING = (predictions, strategies, events, audit, metrics)
 CHANGING = (models, batches, images, increments, versions)
-REFUSALS = (Unauthenticated, Forbidden, RateLimited)
+REFUSALS = (Unauthenticated, Forbidden, RateLimited, Malformed, TooLarge, MediaTypeUnsupported, Invalid)
 
 
 def build_service(settings: Settings, *, worker: int = 0) -> Service:
@@ -104,8 +113,8 @@ def create_app(settings: Settings, *, worker: int = 0) -> FastAPI:
     check_routes(module.router for module in (*READING, *CHANGING, inference))
     refusals, protocol_refusals = problems.problems(*REFUSALS), problems.protocol_errors(*REFUSALS)
     for module in READING:
-        app.include_router(module.router, dependencies=[Depends(allowed)], responses=refusals)
-    app.include_router(inference.router, dependencies=[Depends(allowed)], responses=protocol_refusals)
+        app.include_router(module.router, dependencies=[Depends(key_of)], responses=refusals)
+    app.include_router(inference.router, dependencies=[Depends(key_of)], responses=protocol_refusals)
     for module in CHANGING:
         app.include_router(module.router, dependencies=[Depends(on_record)], responses=refusals)
     app.include_router(inference.probes)

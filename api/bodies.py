@@ -5,16 +5,19 @@ import binascii
 from typing import Any
 
 from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
 from pydantic import ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
+from api.jsonbodies import check_values
 from api.schemas.base import in_openapi
 from api.schemas.predictions import PredictionIn
 from api.uploads import media_type
 from storage.errors import ImageUnreadable, Invalid
 
 MAX_FILES = 1000
+INLINE_BYTES = 1 << 16  # longer JSON is read beside the event loop
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 ARCHIVES = dict.fromkeys(
     ("application/zip", "application/x-tar", "application/gzip", "application/octet-stream"), BINARY
@@ -45,7 +48,8 @@ async def images_of(request: Request) -> list[tuple[str, bytes]]:
     """
     kind = media_type(request.headers)
     if kind == "application/json":
-        files = _from_json(await request.body())
+        body = await request.body()
+        files = _from_json(body) if len(body) <= INLINE_BYTES else await run_in_threadpool(_from_json, body)
     elif kind == "multipart/form-data":
         files = await _from_form(request)
     else:
@@ -71,6 +75,7 @@ async def _from_form(request: Request) -> list[tuple[str, bytes]]:
 
 
 def _from_json(body: bytes) -> list[tuple[str, bytes]]:
+    check_values(body)
     try:
         encoded = PredictionIn.model_validate_json(body).images
     except ValidationError as error:

@@ -15,6 +15,7 @@ from starlette.routing import Match, Route
 from starlette.types import Scope
 
 from api.access import allowed, bearer
+from api.door import check_coding
 from api.routes.predictions import DEADLINE_HEADER
 from api.service import Service
 
@@ -30,6 +31,8 @@ class Shortcut(Route):
         async def answer(request: Request) -> Response:
             service: Service = request.app.state.service
             await allowed(request, service, await bearer(request))
+            if "content-encoding" in request.headers:
+                check_coding(request)
             said = await predict(name=request.path_params["name"], request=request, service=service)
             if isinstance(said, Response):
                 return said

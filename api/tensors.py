@@ -10,8 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from pydantic import ValidationError
+from pydantic_core import from_json
 from torch import Tensor
 
+from api.jsonbodies import check_values
 from api.schemas.inference import INPUT, OUTPUT, InferIn, InferOut, InferTensorOut, InputIn, OutputParameters
 from api.serving.engine import Answer
 from storage.errors import Invalid, TooLarge
@@ -21,6 +23,7 @@ WINDOWS = {"gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}  # zlib's for
 LEAST_COMPRESSED = 1024  # bytes; a shorter answer would not get shorter
 FASTEST = 1  # zlib's level
 RANK = 4  # images, channels, height, width
+MAX_NUMBERS = 1_000_000  # in JSON, which takes forty bytes of memory for each
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,15 +41,11 @@ class Question:
         return None if timeout is None else timeout / 1e6
 
 
-def read(body: bytes, headers: Mapping[str, str], *, max_bytes: int) -> Question:
-    """Read a request; raises `Invalid`, and `TooLarge` where it unpacks to more than ``max_bytes``."""
+def read(body: bytes, headers: Mapping[str, str], *, max_bytes: int, max_json_bytes: int) -> Question:
+    """Read a request; raises `Invalid`, and `TooLarge` where it unpacks to more than the limits, JSON to its own."""
     body = decompressed(body, headers.get("content-encoding", "identity"), max_bytes=max_bytes)
     document, tensors = _parts(body, headers.get(HEADER.lower()))
-    try:
-        asked = InferIn.model_validate_json(document)
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()[:5])
-        raise Invalid(f"The inference request cannot be read: {faults}") from error
+    asked = _asked(document, max_json_bytes)
     if asked.outputs and asked.outputs[0].name != OUTPUT:
         raise Invalid(f"There is no output {asked.outputs[0].name[:100]!r}: ask for {OUTPUT!r}.")
     given = asked.inputs[0]
@@ -111,6 +110,19 @@ def compressed(body: bytes, accepted: str) -> tuple[bytes, str | None]:
             packer = zlib.compressobj(FASTEST, zlib.DEFLATED, window)
             return packer.compress(body) + packer.flush(), name
     return body, None
+
+
+def _asked(document: bytes, max_bytes: int) -> InferIn:
+    if len(document) > max_bytes:
+        raise TooLarge(f"The JSON is larger than {max_bytes:,} bytes: send the tensor in binary.", limit=max_bytes)
+    check_values(document, most=MAX_NUMBERS)
+    try:  # in two steps, which take half the memory of one
+        return InferIn.model_validate(from_json(document))
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()[:5])
+        raise Invalid(f"The inference request cannot be read: {faults}") from error
+    except ValueError as error:
+        raise Invalid(f"The inference request cannot be read as JSON: {error}.") from error
 
 
 def _parts(body: bytes, length: str | None) -> tuple[bytes, memoryview]:

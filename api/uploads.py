@@ -17,8 +17,6 @@ from fastapi import Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
-from starlette.types import Message as AsgiMessage
 
 from api.pids import is_alive
 from storage.errors import ArchiveUnreadable, BatchInvalid, TooLarge
@@ -209,39 +207,3 @@ class _Form:
 
     def _end(self) -> None:
         self.is_complete = True
-
-
-class BodyLimit:
-    """ASGI middleware: no request may send more bytes than its route is meant for."""
-
-    def __init__(self, app: ASGIApp, *, settings: Settings) -> None:
-        """Guard ``app`` by the limits of ``settings``."""
-        self._app = app
-        self._settings = settings
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Count what is received; the byte that crosses the limit ends the request with `TooLarge`."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        headers = Headers(scope=scope)
-        limit = self._limit(scope, headers)
-        declared = headers.get("content-length", "0")
-        count = 0
-
-        async def counted() -> AsgiMessage:
-            nonlocal count
-            if declared.isdecimal() and int(declared) > limit:  # before a client that asks is told to go on
-                raise TooLarge(f"The body is larger than the {limit:,} bytes allowed here.", limit=limit)
-            message = await receive()
-            count += len(message.get("body", b""))
-            if count > limit:
-                raise TooLarge(f"The body is larger than the {limit:,} bytes allowed here.", limit=limit)
-            return message
-
-        await self._app(scope, counted, send)
-
-    def _limit(self, scope: Scope, headers: Headers) -> int:
-        takes_batches = scope["method"] == "POST" and scope["path"].endswith(("/increments", "/batches"))
-        is_archive = takes_batches and media_type(headers) != "application/json"  # that is read into memory
-        return self._settings.max_upload_bytes if is_archive else self._settings.max_request_bytes

@@ -165,6 +165,14 @@ class TooLarge(AccreteError):
     """A body, archive or image crosses a limit."""
 
 
+class Malformed(AccreteError):
+    """The request breaks the rules of HTTP itself."""
+
+
+class MediaTypeUnsupported(AccreteError):
+    """The body comes in a form that the route does not take."""
+
+
 class BackupUnfit(AccreteError):
     """A backup cannot be written, or is none that could be restored here."""
 

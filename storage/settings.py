@@ -76,7 +76,11 @@ class Settings(BaseSettings):
     )
 
     max_upload_bytes: int = Field(8 << 30, gt=0, description="Largest archive. Beyond: 413.")
-    max_request_bytes: int = Field(64 << 20, gt=0, description="Largest body of any other request. Beyond: 413.")
+    max_request_bytes: int = Field(64 << 20, gt=0, description="Largest body that holds images. Beyond: 413.")
+    max_prediction_json_bytes: int = Field(
+        16 << 20, gt=0, description="Largest JSON that holds images or tensors. Beyond: 413."
+    )
+    max_json_bytes: int = Field(1 << 20, gt=0, description="Largest body of any other request. Beyond: 413.")
     max_archive_members: int = Field(500_000, gt=0, description="Entries of an archive. Beyond: 422.")
     max_unpacked_bytes: int = Field(32 << 30, gt=0, description="Size of an archive's files together. Beyond: 422.")
     max_image_bytes: int = Field(32 << 20, gt=0, description="Largest image of an archive. Beyond: 422.")

@@ -2,13 +2,14 @@
 
 from fastapi import APIRouter
 
+from api.door import Guarded
 from api.routes.models import Cursor, Limit
 from api.schemas.audit import AuditEntryOut
 from api.schemas.base import PageOut
 from api.service import ServiceDep
 from storage import audit
 
-router = APIRouter(prefix="/v1", tags=["audit"])
+router = APIRouter(prefix="/v1", tags=["audit"], route_class=Guarded)
 
 
 @router.get("/audit")

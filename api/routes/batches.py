@@ -10,6 +10,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from api import admission, views
 from api.bodies import ARCHIVES, IMAGES, images_of
+from api.door import Guarded, has_body
 from api.idempotency import IdempotencyKey, answered, once
 from api.problems import problems
 from api.schemas.batches import BatchOut, ImageOut, ImagesOut
@@ -36,7 +37,7 @@ from storage.errors import (
 )
 from trainer.networks.pictures import Form, ImageRejected
 
-router = APIRouter(prefix="/v1", tags=["batches"])
+router = APIRouter(prefix="/v1", tags=["batches"], route_class=Guarded)
 
 MAX_FILENAME = 255  # characters
 
@@ -55,6 +56,14 @@ async def create_batch(
     """Start a batch: empty, to be filled image by image, or with the archive that is the body."""
     await run_in_threadpool(require_model, service, name)  # before a gigabyte is taken in for nothing
     async with received(request, service.settings) as upload:
+        if upload.size == 0 and has_body(request):
+            raise ArchiveUnreadable(
+                "The body is empty: send a zip or tar archive, or, to open a batch, no body at all."
+            )
+        if upload.fields:
+            raise Invalid(
+                f"Unknown field {', '.join(sorted(upload.fields))[:200]}: the form of a batch is 'data' alone."
+            )
         batch = await run_in_threadpool(_create, service, name, upload, idempotency_key)
     response.headers["Location"] = f"/v1/batches/{batch.id}"
     return batch

@@ -9,13 +9,14 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from api import views
+from api.door import Guarded
 from api.problems import problems
 from api.service import Service, ServiceDep
 from storage import events, increments
 from storage.domain import Event, Increment
 from storage.errors import IncrementNotFound
 
-router = APIRouter(prefix="/v1", tags=["increments"])
+router = APIRouter(prefix="/v1", tags=["increments"], route_class=Guarded)
 
 POLL_SECONDS = 0.25  # how soon a stream sees what the worker wrote
 

@@ -7,6 +7,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 
 from api import views
+from api.door import Guarded
 from api.problems import problems
 from api.routes.predictions import Deadline
 from api.schemas.batches import ErasedOut
@@ -16,7 +17,7 @@ from storage import erasure, images, models, packs
 from storage.domain import Image
 from storage.errors import BatchInUse, DeadlineExceeded, ImageNotFound, ModelNotFound, NoVersionYet, Overloaded
 
-router = APIRouter(prefix="/v1", tags=["images"])
+router = APIRouter(prefix="/v1", tags=["images"], route_class=Guarded)
 
 # Stored bytes are whatever somebody uploaded: a browser must neither guess their type nor run them.
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; sandbox"}

@@ -7,6 +7,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from api import admission, views, wishes
 from api.bodies import ARCHIVES
+from api.door import Guarded
 from api.fitness import check_of_model, rehearses
 from api.problems import problems
 from api.routes.models import Cursor, Limit
@@ -37,7 +38,7 @@ from storage.errors import (
     UnknownStrategy,
 )
 
-router = APIRouter(prefix="/v1", tags=["increments"])
+router = APIRouter(prefix="/v1", tags=["increments"], route_class=Guarded)
 
 BODY: dict[str, Any] = {
     "requestBody": {

@@ -7,6 +7,8 @@ from fastapi import APIRouter, Path, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from api import tensors
+from api.bodies import INLINE_BYTES
+from api.door import Guarded
 from api.problems import protocol_errors
 from api.routes import predictions
 from api.routes.health import readiness
@@ -30,11 +32,10 @@ from storage.domain import Model
 from storage.errors import Invalid, NoVersionYet
 from storage.tables import HIGHEST_INTEGER
 
-router = APIRouter(prefix="/v2", tags=["open inference protocol"])
+router = APIRouter(prefix="/v2", tags=["open inference protocol"], route_class=Guarded)
 probes = APIRouter(prefix="/v2", tags=["open inference protocol"])
 
 EXTENSIONS = ["binary_tensor_data", "classification", "model_repository"]
-INLINE_BYTES = 1 << 16  # longer bodies are read beside the event loop
 RECORDED_CLASSES = 5
 FAILURES = protocol_errors(*predictions.FAILURES)
 BODY: dict[str, Any] = {
@@ -125,11 +126,12 @@ async def infer_by_version(
 
 async def _infer(name: str, number: int | None, request: Request, service: Service, deadline: float | None) -> Response:
     body = await request.body()
-    limit = service.settings.max_request_bytes
+    settings = service.settings
+    limits = {"max_bytes": settings.max_request_bytes, "max_json_bytes": settings.max_prediction_json_bytes}
     if len(body) <= INLINE_BYTES and "content-encoding" not in request.headers:
-        question = tensors.read(body, request.headers, max_bytes=limit)
+        question = tensors.read(body, request.headers, **limits)
     else:
-        question = await run_in_threadpool(tensors.read, body, request.headers, max_bytes=limit)
+        question = await run_in_threadpool(tensors.read, body, request.headers, **limits)
     given = [seconds for seconds in (deadline, question.seconds) if seconds is not None]
     seconds = min(given, default=None)
     if question.files is not None:

@@ -10,12 +10,13 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
+from api.door import Guarded
 from api.service import Service, ServiceDep
 from api.workers import shared_folder
 from storage import increments
 from storage.domain import IncrementStatus
 
-router = APIRouter(tags=["probes"])
+router = APIRouter(tags=["probes"], route_class=Guarded)
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Response
 from sqlalchemy import Connection
 
 from api import views
+from api.door import Guarded
 from api.fitness import check_of_model, check_strategy
 from api.problems import problems
 from api.schemas.base import PageOut
@@ -25,7 +26,7 @@ from storage.errors import (
 )
 from trainer.networks import check as check_network
 
-router = APIRouter(prefix="/v1/models", tags=["models"])
+router = APIRouter(prefix="/v1/models", tags=["models"], route_class=Guarded)
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Cursor = Annotated[str | None, Query(description="next_cursor of the page before.")]
 

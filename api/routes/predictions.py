@@ -8,6 +8,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from api import views
 from api.bodies import IMAGES, images_of
+from api.door import Guarded
 from api.problems import problems
 from api.routes.models import Cursor, Limit
 from api.schemas.base import PageOut
@@ -28,7 +29,7 @@ from storage.errors import (
     VersionNotFound,
 )
 
-router = APIRouter(prefix="/v1", tags=["predictions"])
+router = APIRouter(prefix="/v1", tags=["predictions"], route_class=Guarded)
 
 FAILURES = (
     ModelNotFound,

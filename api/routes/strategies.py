@@ -2,12 +2,13 @@
 
 from fastapi import APIRouter
 
+from api.door import Guarded
 from api.schemas.base import PageOut
 from api.schemas.strategies import StrategyOut
 from losses import strategies
 from trainer import recipes
 
-router = APIRouter(prefix="/v1/strategies", tags=["strategies"])
+router = APIRouter(prefix="/v1/strategies", tags=["strategies"], route_class=Guarded)
 
 
 @router.get("")

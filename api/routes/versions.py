@@ -7,6 +7,7 @@ from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response
 
 from api import pictures, views
+from api.door import Guarded
 from api.idempotency import IdempotencyKey, once
 from api.problems import problems
 from api.representations import is_current
@@ -28,7 +29,7 @@ from storage.errors import (
     VersionNotFound,
 )
 
-router = APIRouter(prefix="/v1/models/{name}", tags=["versions"])
+router = APIRouter(prefix="/v1/models/{name}", tags=["versions"], route_class=Guarded)
 MAX_REVISION_DIGITS = 18
 OfVersion = Annotated[int | None, Query(ge=1, description="Version whose ancestors to follow; default: the head.")]
 

@@ -24,6 +24,7 @@ from PIL import Image
 from api.__main__ import Server
 from api.app import create_app
 from api.privateredis import PrivateRedis, answers
+from api.protocol import Protocol
 from storage import events, increments, leases, metrics, models, publication, versions
 from storage.blobs import BlobStore, open_blobs
 from storage.database import Database
@@ -200,7 +201,7 @@ def _measured(ancestors: Sequence[Mapping[str, Any]], tasks: Sequence[Sequence[s
 def running(settings: Settings) -> Iterator[World]:
     """A server in a thread of this process, drained and stopped afterwards as on SIGTERM."""
     app = create_app(settings)
-    server = Server(app, uvicorn.Config(app, port=0, log_level="warning", access_log=False))
+    server = Server(app, uvicorn.Config(app, port=0, log_level="warning", access_log=False, http=Protocol, ws="none"))
     thread = threading.Thread(target=server.run, name="api")
     thread.start()
     database, http = Database(settings.database), httpx.Client(timeout=30)

@@ -178,7 +178,7 @@ def test_no_tensor_is_too_much() -> None:
 
     def attempt(data: bytes, headers: dict[str, str]) -> str:
         try:
-            question = tensors.read(data, headers, max_bytes=1 << 20)
+            question = tensors.read(data, headers, max_bytes=1 << 20, max_json_bytes=1 << 20)
         except AccreteError as refused:
             return type(refused).__name__ if refused.detail else "refused without a reason"
         assert question.files is not None or (question.pixels is not None and bool(question.pixels.isfinite().all()))

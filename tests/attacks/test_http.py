@@ -116,7 +116,7 @@ ATTACKS: dict[str, tuple[int, Callable[[Target], int]]] = {
     "pictures without end": (413, lambda t: posted(t, t.pictures, content=chunks(10_000, 65536))),
     "an archive without end": (413, lambda t: posted(t, ARCHIVES, content=chunks(10_000, 65536))),
     "JSON a hundred thousand deep": (
-        422,
+        413,
         lambda t: posted(t, "/v1/models", content=b'{"name":' + b"[" * 100_000, headers=AS_JSON),
     ),
     "a recipe a hundred thousand deep": (
@@ -124,7 +124,7 @@ ATTACKS: dict[str, tuple[int, Callable[[Target], int]]] = {
         lambda t: posted(t, ARCHIVES, data={"recipe": '{"a":' * 100_000}, files={"data": PICKLE}),
     ),
     "a gigabyte of zeros, compressed": (
-        422,
+        415,
         lambda t: posted(t, t.pictures, content=gzip.compress(bytes(1 << 30), 1)[: 4 * MEBIBYTE - 1], headers=PACKED),
     ),
     "a pickle as a picture": (422, lambda t: posted(t, t.pictures, content=PICKLE)),
