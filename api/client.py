@@ -16,8 +16,10 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
+import httpx
+
 from api import following
-from api.connection import DEFAULT_URL, ClientError, Conflict, Connection
+from api.connection import CONNECT_SECONDS, DEFAULT_URL, ClientError, Conflict, Connection
 from api.documents import (
     Batch,
     Current,
@@ -34,12 +36,13 @@ from api.documents import (
     VersionMetrics,
 )
 from api.following import Event
-from api.packing import CHUNK_BYTES, OnUpload, archive_of
+from api.packing import CHUNK_BYTES, OnUpload, Source, source_of
 
 __all__ = ["Client", "Event", "IncrementFailed", "succeeded"]
 
 DEFAULT_MEMORY: Memory = {"per_class": 20}  # iCaRL §4, as DESIGN has it
-_UPLOAD_ANSWER_SECONDS = 600.0  # the service reads the archive's whole directory before it answers
+# The service reads the archive's whole directory before it answers.
+_UPLOAD_PATIENCE = httpx.Timeout(600.0, connect=CONNECT_SECONDS)
 Document = dict[str, Any]
 
 
@@ -136,7 +139,7 @@ class Client:
     def create_batch(
         self,
         model: str,
-        source: Path | None = None,
+        source: Path | Source | None = None,
         *,
         on_upload: OnUpload | None = None,
         idempotency_key: str | None = None,
@@ -182,7 +185,7 @@ class Client:
     def start_increment(
         self,
         model: str,
-        source: Path | None = None,
+        source: Path | Source | None = None,
         *,
         batch_id: str | None = None,
         strategy: str | None = None,
@@ -248,18 +251,26 @@ class Client:
         return succeeded(self.increment(increment_id))
 
     def _upload(
-        self, path: str, source: Path, *, params: Document, headers: Mapping[str, str], on_upload: OnUpload | None
+        self,
+        path: str,
+        source: Path | Source,
+        *,
+        params: Document,
+        headers: Mapping[str, str],
+        on_upload: OnUpload | None,
     ) -> Any:
-        with archive_of(source) as archive:
-            described = {"Content-Type": archive.content_type, "Content-Length": str(archive.size)}
-            return self._connection.json(
-                "POST",
-                path,
-                params=params,
-                headers={**headers, **described},
-                content=archive.chunks(on_upload),
-                timeout=_UPLOAD_ANSWER_SECONDS,
-            )
+        body = source_of(source) if isinstance(source, Path) else source
+        described = {"Content-Type": body.content_type}
+        if body.length is not None:
+            described["Content-Length"] = str(body.length)
+        return self._connection.json(
+            "POST",
+            path,
+            params=params,
+            headers={**headers, **described},
+            content=body.chunks(on_upload),
+            timeout=_UPLOAD_PATIENCE,
+        )
 
     # Versions and metrics
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import httpx
 
 DEFAULT_URL = "http://127.0.0.1:8000"
-_CONNECT_SECONDS = 5.0
+CONNECT_SECONDS = 5.0
 
 
 class ClientError(Exception):
@@ -92,7 +92,7 @@ class Connection:
         self._http = httpx.Client(
             base_url=self.url,
             headers={"Authorization": f"Bearer {key}"} if key else None,
-            timeout=httpx.Timeout(timeout_seconds, connect=_CONNECT_SECONDS),
+            timeout=httpx.Timeout(timeout_seconds, connect=CONNECT_SECONDS),
             trust_env=not _is_loopback(urlsplit(self.url).hostname or ""),
         )
 

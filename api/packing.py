@@ -1,13 +1,14 @@
-"""A batch on its way to the service: a folder is packed into a zip, an archive goes as it is."""
+"""A batch on its way to the service: a folder becomes a zip while it is sent, an archive goes as it is."""
 
-import tempfile
+import os
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO, Protocol
 
 from api.connection import ClientError
+from api.folders import FoundFile, contents_of
 
 OnUpload = Callable[[int, int], None]  # (bytes sent, bytes in all)
 
@@ -21,62 +22,158 @@ _CONTENT_TYPES = {
     ".tar.xz": "application/octet-stream",
 }
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest time a zip can hold
+_ENTRY_BYTES = 140  # what a zip holds of a file beside its bytes and twice its name
+
+
+class Source(Protocol):
+    """What can be sent as a batch, as often as it is asked for."""
+
+    content_type: str
+
+    @property
+    def length(self) -> int | None:
+        """Bytes, where they are known for certain before the last of them is sent."""
+
+    def chunks(self, on_upload: OnUpload | None) -> Iterator[bytes]:
+        """The bytes in pieces; ``on_upload`` hears of each one when the next is asked for, so when it has been sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """A file that can be sent."""
+    """An archive that exists as a file."""
 
     path: Path
     content_type: str
-    size: int  # bytes
+    length: int
 
     def chunks(self, on_upload: OnUpload | None) -> Iterator[bytes]:
-        """The bytes in pieces; ``on_upload`` hears of each one when the next is asked for, so when it has been sent."""
+        """The bytes of the file."""
         sent = 0
         with self.path.open("rb") as file:
             while chunk := file.read(CHUNK_BYTES):
                 yield chunk
                 sent += len(chunk)
                 if on_upload is not None:
-                    on_upload(sent, self.size)
+                    on_upload(sent, self.length)
 
 
-@contextmanager
-def archive_of(source: Path) -> Iterator[Archive]:
-    """The archive of a folder in ImageFolder layout, or an archive itself; raises ClientError for anything else.
+@dataclass(slots=True)
+class Folder:
+    """A folder that is packed while it is sent: nothing is written, and a file at a time is in memory.
 
-    A folder's archive is a temporary file. It holds the images uncompressed (they are compressed already), in the
-    order of their names and without times: the same folder gives the same bytes, so a repeated request can be
-    recognised.
+    It holds the images uncompressed (they are compressed already), in the order of their names and without times: the
+    same folder gives the same bytes, so a repeated request can be recognised.
     """
-    if source.is_dir():
-        with tempfile.TemporaryDirectory(prefix="accrete-") as folder:
-            packed = Path(folder) / "batch.zip"
-            pack(source, packed)
-            yield Archive(packed, "application/zip", packed.stat().st_size)
-        return
-    if not source.is_file():
-        raise ClientError(f"{source} does not exist: give a folder of class folders, or a zip or tar of one")
-    kinds = [kind for suffix, kind in _CONTENT_TYPES.items() if source.name.lower().endswith(suffix)]
+
+    files: Sequence[FoundFile]
+    vanished: list[tuple[str, str]] = field(default_factory=list)  # what could not be read when its turn came, and why
+    content_type: str = "application/zip"
+    length: None = None
+
+    def chunks(self, on_upload: OnUpload | None) -> Iterator[bytes]:
+        """The bytes of a zip."""
+        self.vanished.clear()
+        total = sum(file.size + _ENTRY_BYTES + 2 * len(os.fsencode(file.name)) for file in self.files)
+        sink, sent = _Sink(), 0
+        with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as archive:
+            for file, name in zip(self.files, sendable_names([file.name for file in self.files]), strict=True):
+                for _ in self._member(archive, file, name):
+                    if chunk := sink.taken(CHUNK_BYTES):
+                        yield chunk
+                        sent += len(chunk)
+                        if on_upload is not None:
+                            on_upload(min(sent, total - 1), total)
+        yield (last := sink.taken(0))
+        if on_upload is not None:
+            on_upload(sent + len(last), sent + len(last))
+
+    def _member(self, archive: zipfile.ZipFile, file: FoundFile, name: str) -> Iterator[None]:
+        """Write a file into the archive; pauses after each piece. Raises ClientError when it breaks off."""
+        member = zipfile.ZipInfo(name, _EPOCH)
+        member.external_attr = 0o644 << 16
+        try:
+            source = file.path.open("rb")
+        except OSError as error:
+            self.vanished.append((file.name, f"cannot be read: {error.strerror}"))
+            return
+        left = file.size  # of one that grows meanwhile, no more is sent than was told
+        with source, archive.open(member, "w", force_zip64=True) as target:
+            while left and (chunk := _read(source, min(CHUNK_BYTES, left))):
+                target.write(chunk)
+                left -= len(chunk)
+                yield
+
+
+def source_of(path: Path) -> Archive | Folder:
+    """What to send for a folder in ImageFolder layout, or an archive; raises ClientError for anything else."""
+    if path.is_dir():
+        contents = contents_of(path)
+        if not contents.files:
+            raise ClientError(f"{path} holds no files: expected one folder of images for each class")
+        return Folder(contents.files)
+    if not path.is_file():
+        raise ClientError(f"{path} does not exist: give a folder of class folders, or a zip or tar of one")
+    kinds = [kind for suffix, kind in _CONTENT_TYPES.items() if path.name.lower().endswith(suffix)]
     if not kinds:
-        raise ClientError(f"{source} is neither a folder nor an archive ({', '.join(_CONTENT_TYPES)})")
-    yield Archive(source, kinds[0], source.stat().st_size)
+        raise ClientError(f"{path} is neither a folder nor an archive ({', '.join(_CONTENT_TYPES)})")
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise ClientError(f"{path} cannot be read: {error.strerror}") from error
+    return Archive(path, kinds[0], path.stat().st_size)
 
 
-def pack(folder: Path, target: Path) -> None:
-    """Write the files of a folder into a zip, hidden ones left out; raises ClientError when there are none."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not _is_hidden(path.relative_to(folder)))
-    if not files:
-        raise ClientError(f"{folder} holds no files: expected one folder of images for each class")
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
-        for path in files:
-            member = zipfile.ZipInfo(path.relative_to(folder).as_posix(), _EPOCH)
-            member.external_attr = 0o644 << 16
-            with path.open("rb") as source, archive.open(member, "w", force_zip64=True) as sink:
-                while chunk := source.read(CHUNK_BYTES):
-                    sink.write(chunk)
+def _read(source: BinaryIO, count: int) -> bytes:
+    try:
+        return source.read(count)
+    except OSError as error:
+        raise ClientError(
+            f"{source.name} broke off while it was read: {error.strerror}; nothing was taken in"
+        ) from error
 
 
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+def sendable_names(names: Sequence[str]) -> list[str]:
+    """The names for the archive: those that are no UTF-8 as an old code page has them, and none of them twice."""
+    taken: dict[str, None] = {}
+    for name in names:
+        readable, is_guessed = decoded(os.fsencode(name), legacy="cp1252")
+        stem, dot, suffix = readable.rpartition(".")
+        count = 1
+        while is_guessed and readable in taken:
+            count += 1
+            readable = f"{stem} ({count}){dot}{suffix}"
+        taken[readable] = None
+    return list(taken)
+
+
+def decoded(raw: bytes, *, legacy: str) -> tuple[str, bool]:
+    """PLACEHOLDER."""
+    try:
+        return raw.decode("utf-8"), False
+    except UnicodeDecodeError:
+        return raw.decode(legacy, "replace"), True
+
+
+class _Sink:
+    """What a zip is written into, and taken out of in pieces; it cannot go back, so sizes follow each file's bytes."""
+
+    def __init__(self) -> None:
+        self._gathered = bytearray()
+
+    def write(self, data: bytes) -> int:
+        self._gathered += data
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing waits."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def taken(self, least: int) -> bytes:
+        """What has gathered, if it is so much; else nothing, for now."""
+        if len(self._gathered) < least:
+            return b""
+        chunk = bytes(self._gathered)
+        self._gathered.clear()
+        return chunk

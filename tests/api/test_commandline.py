@@ -128,7 +128,7 @@ def test_pushing_an_increment_that_fails_is_an_error_with_its_reason(scripted: S
     server = scripted(answer(202, increment("queued")), stream(*COURSE, event(4, "status", **failed), complete=True))
     pushed = accrete("push", "m", str(folder), url=server.url)
     assert pushed.exit_code == 1
-    assert pushed.stdout.startswith("uploaded 0.8 kB\ntraining\n")
+    assert pushed.stdout.startswith("uploaded 0.9 kB\ntraining\n")
     assert pushed.stderr == "error: increment 7 failed: the loss is not finite\n"
 
 
