@@ -34,6 +34,7 @@ COPY losses losses
 COPY storage storage
 COPY trainer trainer
 COPY api api
+COPY accrete accrete
 RUN pip install --no-cache-dir --no-deps --no-build-isolation .
 
 USER 10001:10001

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LOADING_RULE = ROOT / ".ci" / "unsafe_loads.py"
-PACKAGES = ("api", "trainer", "losses", "storage")
+PACKAGES = ("accrete", "api", "trainer", "losses", "storage")
 
 
 def banned_imports(source: str) -> subprocess.CompletedProcess[str]:
@@ -115,7 +115,7 @@ def broken_contracts(tree: Path) -> str:
 
 @pytest.fixture
 def small_tree(tmp_path: Path) -> Path:
-    """The four packages with nothing in them but what api may import of trainer and losses."""
+    """The five packages with nothing in them but what api may import of trainer and losses."""
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     modules = [f"{package}/__init__.py" for package in PACKAGES]
     modules += ["trainer/networks/__init__.py", "trainer/recipes.py", "trainer/tasks.py", "losses/strategies.py"]
@@ -126,6 +126,7 @@ def small_tree(tmp_path: Path) -> Path:
     (tmp_path / "api/permitted.py").write_text(
         "import losses\nimport losses.strategies\nimport storage\nimport trainer.networks\nimport trainer.recipes\n"
     )
+    (tmp_path / "accrete/permitted.py").write_text("import api.client\nimport trainer.networks\n")
     (tmp_path / "trainer/recipes.py").write_text("import losses.kernels\nimport pydantic\n")
     (tmp_path / "trainer/networks/resnet.py").write_text("import math\nimport PIL\nimport torch\nimport torchvision\n")
     (tmp_path / "losses/distillation.py").write_text("import torch\n")
@@ -140,6 +141,8 @@ def test_the_permitted_imports_keep_the_contracts(small_tree: Path) -> None:
     ("package", "source"),
     [
         ("trainer", "import api"),
+        ("api", "import accrete"),
+        ("accrete", "import storage"),
         ("storage", "import api"),
         ("storage", "import trainer.recipes"),
         ("storage", "import torch"),
