@@ -68,6 +68,8 @@ def add_batch(service: Service, connection: Connection, model: Model, upload: Up
         archive_kind=index.kind,
         classes=index.classes,
         rejects=index.rejects,
+        ignored=index.ignored,
+        notes=index.notes,
     )
 
 

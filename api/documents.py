@@ -55,6 +55,14 @@ class Reject(TypedDict):
     reason: str
 
 
+class Ignored(TypedDict):
+    """Files that were left out as no images; the first few by name."""
+
+    reason: str
+    count: int
+    files: list[str]
+
+
 class Batch(TypedDict):
     """Uploaded labelled images."""
 
@@ -64,6 +72,8 @@ class Batch(TypedDict):
     classes: list[ClassCount]
     images: int
     rejects: list[Reject]
+    ignored: list[Ignored]
+    notes: list[str]
     digest: str | None
     created_at: str
 

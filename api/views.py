@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from api.schemas.batches import BatchOut, ClassCountOut, RejectOut
+from api.schemas.batches import BatchOut, ClassCountOut, IgnoredOut, RejectOut
 from api.schemas.increments import AttemptOut, IncrementOut, ProgressOut
 from api.schemas.models import ModelOut
 from api.schemas.predictions import PredictionRecordOut, RankedOut
@@ -39,6 +39,8 @@ def batch(connection: Connection, record: Batch) -> BatchOut:
         classes=[ClassCountOut.model_validate(count) for count in record.classes],
         images=sum(count.images for count in record.classes),
         rejects=[RejectOut.model_validate(reject) for reject in record.rejects],
+        ignored=[IgnoredOut.model_validate(group) for group in record.ignored],
+        notes=list(record.notes),
         digest=record.digest,
         created_at=record.created_at,
     )

@@ -1,11 +1,12 @@
 """The images of an archive, half a million of them if need be, without a record for each in memory."""
 
+import unicodedata
 from array import array
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, overload
 
-from storage.archive_names import Layout
 from storage.domain import Split
+from storage.layouts import Layout
 
 
 class Member(NamedTuple):
@@ -78,5 +79,5 @@ class Members(Sequence[Member]):
         place = self._layout.place(name)
         if place is None:
             raise LookupError(f"{name!r} has no place in {self._layout.pattern}")
-        label, split = place
-        return Member(name, label, split if self._has_test else None, size, position)
+        split = place.split if self._has_test else None
+        return Member(unicodedata.normalize("NFC", name), place.label, split, size, position)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from storage import packs, references, rows
-from storage.domain import Batch, BatchStatus, ClassCount, Image, Model, Pack, Reject, Split, new_id, now
+from storage.domain import Batch, BatchStatus, ClassCount, Ignored, Image, Model, Pack, Reject, Split, new_id, now
 from storage.errors import BatchClosed, BatchNotFound
 from storage.tables import batches, images, increments
 
@@ -18,6 +18,8 @@ def create(
     archive_kind: str | None = None,
     classes: Sequence[ClassCount] = (),
     rejects: Sequence[Reject] = (),
+    ignored: Sequence[Ignored] = (),
+    notes: Sequence[str] = (),
 ) -> Batch:
     """Add a batch: closed with its archive, or open and empty to be filled image by image."""
     batch_id = new_id()
@@ -31,6 +33,8 @@ def create(
             fingerprint=archive,
             classes=rows.as_json(classes),
             rejects=rows.as_json(rejects),
+            ignored=rows.as_json(ignored),
+            notes=list(notes),
             created_at=now(),
         )
     )

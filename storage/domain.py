@@ -137,6 +137,15 @@ class Reject:
 
 
 @dataclass(frozen=True, slots=True)
+class Ignored:
+    """Files of a batch that are no images and were not meant as such; a few of them by name."""
+
+    reason: str
+    count: int
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """Uploaded labelled images, the material of one increment."""
 
@@ -150,6 +159,8 @@ class Batch:
     rejects: tuple[Reject, ...]
     digest: str | None  # of labels, sides and contents once ingested
     created_at: datetime
+    ignored: tuple[Ignored, ...] = ()
+    notes: tuple[str, ...] = ()  # how the names in the archive were understood, where that is not plain
 
 
 @dataclass(frozen=True, slots=True)

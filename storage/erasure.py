@@ -12,6 +12,7 @@ from sqlalchemy import Connection, delete, select, update
 from storage import batches, images, references
 from storage.domain import BatchStatus, IncrementStatus, Model
 from storage.errors import BatchInUse, ImageNotFound
+from storage.labels import folded
 from storage.tables import batches as batches_table
 from storage.tables import images as images_table
 from storage.tables import increments
@@ -46,8 +47,8 @@ def erase_batch(connection: Connection, batch_id: str) -> None:
     if not statuses:
         connection.execute(delete(batches_table).where(this))
         return
-    emptied: dict[str, Any] = {"archive": None, "classes": [], "rejects": [], "status": BatchStatus.INGESTED}
-    connection.execute(update(batches_table).where(this).values(**emptied))
+    emptied: dict[str, Any] = {"archive": None, "classes": [], "rejects": [], "ignored": [], "notes": []}
+    connection.execute(update(batches_table).where(this).values(status=BatchStatus.INGESTED, **emptied))
 
 
 def erase_class(connection: Connection, model: Model, label: str) -> int:
@@ -55,21 +56,21 @@ def erase_class(connection: Connection, model: Model, label: str) -> int:
 
     Raises `ImageNotFound` where there is none, and `BatchInUse` where an archive that is still to be read holds some.
     """
+    spellings = {label, folded(label)}  # batches of earlier releases have blanks in their labels
     unread = select(batches_table).where(batches_table.c.model_id == model.id, batches_table.c.archive.is_not(None))
     for batch in connection.execute(unread).mappings():
-        if any(count["label"] == label for count in batch["classes"]):
+        if any(count["label"] in spellings for count in batch["classes"]):
             raise BatchInUse(
                 f"The archive of batch {batch['id']} holds images of {label!r} and was not read yet: wait for its "
                 "increment, or cancel it and delete the batch.",
                 batch=batch["id"],
             )
-    query = select(images_table.c.id, images_table.c.batch_id).join(
-        batches_table, images_table.c.batch_id == batches_table.c.id
+    query = (
+        select(images_table.c.id, images_table.c.batch_id)
+        .join(batches_table, images_table.c.batch_id == batches_table.c.id)
+        .where(batches_table.c.model_id == model.id, images_table.c.label.in_(spellings))
     )
-    found: Sequence[tuple[str, str]] = [
-        (row.id, row.batch_id)
-        for row in connection.execute(query.where(batches_table.c.model_id == model.id, images_table.c.label == label))
-    ]
+    found: Sequence[tuple[str, str]] = [(row.id, row.batch_id) for row in connection.execute(query)]
     if not found:
         raise ImageNotFound(f"Model {model.name!r} has no stored image of class {label!r}.")
     images.forget(connection, [image for image, _ in found])

@@ -15,6 +15,7 @@ from storage.domain import (
     BatchStatus,
     ClassCount,
     Event,
+    Ignored,
     Image,
     Increment,
     IncrementStatus,
@@ -53,6 +54,8 @@ def batch(row: RowMapping) -> Batch:
             "status": BatchStatus(row["status"]),
             "classes": tuple(ClassCount(**count) for count in row["classes"]),
             "rejects": tuple(Reject(**reject) for reject in row["rejects"]),
+            "ignored": tuple(Ignored(**group | {"files": tuple(group["files"])}) for group in row["ignored"] or ()),
+            "notes": tuple(row["notes"] or ()),
         }
     )
 

@@ -98,6 +98,8 @@ batches = Table(
     Column("fingerprint", Digest),
     Column("classes", JSON, nullable=False),
     Column("rejects", JSON, nullable=False),
+    Column("ignored", JSON(none_as_null=True)),  # null in rows of earlier releases, as is the next
+    Column("notes", JSON(none_as_null=True)),
     Column("digest", Digest),
     Column("created_at", Moment, nullable=False),
     Index(None, "model_id", "fingerprint"),

@@ -5,35 +5,31 @@ claims, keeps every header it has seen and searches them in quadratic time; an u
 read here: the ustar format (POSIX.1-2017, pax, "ustar Interchange Format") with the long names of GNU and pax.
 """
 
-import bz2
-import gzip
-import io
-import lzma
-import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Protocol
+from typing import NamedTuple
 
 from storage.archive_members import Content
-from storage.archive_names import Entry, shown, unsafe
+from storage.archive_names import Entry, decoded, shown, unsafe
 from storage.errors import ArchiveUnreadable
+from storage.unpacking import ForwardStream, unpacked
 
 BLOCK = 512
-CHUNK = 1 << 18
 HEADER_BYTES = 1 << 18  # of all headers of one member: long names and attributes fit many times over
-PADDING_BYTES = 1 << 20  # after the end mark; writers fill up to a multiple of their blocking factor
-XZ_MEMORY = 256 << 20  # bytes to unpack with; the strongest preset, xz -9, needs 65 MiB
-FILE, FOLDER, GNU_NAME, GNU_LINK, PAX, PAX_GLOBAL = b"0", b"5", b"L", b"K", b"x", b"g"
+PADDING_BYTES = 256 << 20  # zeros after an end mark; writers fill up to a multiple of their blocking factor
+LEGACY = "cp1252"  # what a name that is not UTF-8 is taken for: a tar says nothing about it
+FILE, FOLDER, GNU_NAME, GNU_LINK, PAX, PAX_GLOBAL, SPARSE, VOLUME = b"0", b"5", b"L", b"K", b"x", b"g", b"S", b"V"
+WITHOUT_DATA = frozenset((b"1", b"2", b"3", b"4", FOLDER, b"6", VOLUME))  # whatever their size says
+_SEND = "send a whole zip, tar, tar.gz, tar.bz2 or tar.xz"
+_OTHER_KINDS = {
+    b"Rar!": "a RAR archive",
+    b"7z\xbc\xaf": "a 7-Zip archive",
+    b"\x28\xb5\x2f\xfd": "compressed by Zstandard",
+    b"\x1f\x9d": "compressed by compress",
+    b"\x89PNG": "a picture",
+    b"\xff\xd8\xff": "a picture",
+}
 REFUSED = {b"1": "is a hard link", b"2": "is a symbolic link", b"3": "is a device", b"4": "is a device"}
-
-
-class Source(Protocol):
-    """Bytes that come in order."""
-
-    def read(self, size: int, /) -> bytes:
-        """At most so many bytes; none at the end."""
-        ...
 
 
 class Header(NamedTuple):
@@ -44,115 +40,44 @@ class Header(NamedTuple):
     kind: bytes  # typeflag
 
 
-class ForwardStream:
-    """Unpacked bytes with a position that only moves forward."""
-
-    def __init__(self, source: Source) -> None:
-        """Begin at the first byte."""
-        self._source = source
-        self.is_file = isinstance(source, io.BufferedReader)  # as it lies on the disk
-        self.position = 0
-
-    def read(self, size: int) -> bytes:
-        """Exactly so many bytes, fewer only at the end."""
-        data = bytearray()
-        while len(data) < size and (part := self._source.read(min(size - len(data), CHUNK))):
-            data += part
-        self.position += len(data)
-        return bytes(data)
-
-    def skip_to(self, position: int) -> None:
-        """Pass over bytes up to a position, or up to the end where that comes first."""
-        if isinstance(self._source, io.BufferedReader):
-            self._source.seek(position)
-            self.position = position
-        while self.position < position and (part := self._source.read(min(position - self.position, CHUNK))):
-            self.position += len(part)
-
-
-class XzSource:
-    """Unpacked bytes of an xz file; the standard library's LZMAFile sets no bound to the memory it takes."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        """Begin with the first of the file's streams."""
-        self._file = file
-        self._decompressor = self._fresh()
-
-    def read(self, size: int, /) -> bytes:
-        """At most so many bytes; none at the end."""
-        while True:
-            fed = b""
-            if self._decompressor.eof:
-                fed = self._decompressor.unused_data.lstrip(b"\0")  # zeros may stand between streams
-                while not fed and (part := self._file.read(CHUNK)):
-                    fed = part.lstrip(b"\0")
-                if not fed:
-                    return b""
-                self._decompressor = self._fresh()
-            elif self._decompressor.needs_input and not (fed := self._file.read(CHUNK)):
-                raise EOFError("the compressed data break off")
-            if data := self._decompressor.decompress(fed, size):
-                return data
-
-    @staticmethod
-    def _fresh() -> lzma.LZMADecompressor:
-        return lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=XZ_MEMORY)
-
-
 def entries(path: Path) -> Iterator[Entry]:
     """Every file and folder in the order of the archive; refuses whatever is neither.
 
     A tar has no directory, so all of it is unpacked once to get from header to header.
     """
-    with _unpacked(path) as stream:
+    with unpacked(path) as stream:
         empty = True
         while (header := _member(stream)) is not None:
-            if header.kind not in {FILE, FOLDER}:
-                raise unsafe(header.name, REFUSED.get(header.kind, "is no plain file") + ": send plain files only")
+            if header.kind == VOLUME:
+                continue
             empty, start = False, stream.position
-            yield Entry(header.name, header.size, start, header.kind == FOLDER, stream.is_file)
-            if header.kind == FILE:
+            yield _entry(header, start, is_stored=stream.is_file)
+            if header.kind not in WITHOUT_DATA:
                 stream.skip_to(start + _blocks(header.size))
         if empty:
             raise ArchiveUnreadable("the tar archive is empty: send one with images in class folders")
-        # Reading on to the end lets gzip, bzip2 and xz compare their checksums.
-        if len(stream.read(PADDING_BYTES)) == PADDING_BYTES:
-            raise ArchiveUnreadable("the tar archive has other data after its end mark")
+
+
+def _entry(header: Header, start: int, *, is_stored: bool) -> Entry:
+    """What a header says, its name decoded."""
+    if header.kind == SPARSE:  # where its data end is known from itself only
+        raise unsafe(header.name, "is a sparse file: send plain files only")
+    fault = None
+    if header.kind not in {FILE, FOLDER}:
+        fault = unsafe(header.name, REFUSED.get(header.kind, "is no plain file") + ": send plain files only")
+    name, is_guessed = decoded(header.name, legacy=LEGACY)
+    return Entry(name, header.size, start, header.kind == FOLDER, is_stored, fault, is_guessed)
 
 
 def contents(path: Path, wanted: Iterable[tuple[str, int, int]]) -> Iterator[Content]:
     """The bytes of members given as (name, position, size) in the order of the archive."""
-    with _unpacked(path) as stream:
+    with unpacked(path) as stream:
         for name, position, size in wanted:
             stream.skip_to(position)
             data = stream.read(size)
             if len(data) != size:
                 raise ArchiveUnreadable(f"the tar archive is truncated in member {shown(name)}")
             yield Content(data, position if stream.is_file else None)
-
-
-@contextmanager
-def _unpacked(path: Path) -> Iterator[ForwardStream]:
-    """The archive's bytes without compression; what goes wrong in unpacking is ArchiveUnreadable."""
-    with path.open("rb") as file:
-        magic = file.peek(6)[:6]
-        source: Source
-        if magic.startswith(b"\x1f\x8b"):
-            source = gzip.GzipFile(fileobj=file)
-        elif magic.startswith(b"BZh"):
-            source = bz2.BZ2File(file)
-        elif magic == b"\xfd7zXZ\0":
-            source = XzSource(file)
-        else:
-            source = file
-        try:
-            yield ForwardStream(source)
-        except (EOFError, zlib.error, lzma.LZMAError) as error:
-            raise ArchiveUnreadable(f"the compressed tar archive is truncated or damaged: {error}") from error
-        except OSError as error:
-            if error.errno is not None:  # the disk's fault, not the upload's
-                raise
-            raise ArchiveUnreadable(f"the compressed tar archive is damaged: {error}") from error
 
 
 def _member(stream: ForwardStream) -> Header | None:
@@ -179,19 +104,55 @@ def _member(stream: ForwardStream) -> Header | None:
 
 
 def _block(stream: ForwardStream) -> Header | None:
-    """One header block, or None for the zeros at the end."""
+    """One header block, or None at the end; another archive may follow the zeros that end one (``tar -A``, ``cat``)."""
     first = stream.position == 0
     block = stream.read(BLOCK)
     if len(block) < BLOCK:
-        what = "the upload is neither a zip nor a tar archive" if first else "the tar archive is truncated"
-        raise ArchiveUnreadable(f"{what}: send a whole zip, tar, tar.gz, tar.bz2 or tar.xz")
-    if not any(block):
-        return None
-    checksum = sum(block[:148]) + sum(b" " * 8) + sum(block[156:])
-    if checksum != _number(block[148:156], base=8):
         if first:
-            raise ArchiveUnreadable("the upload is neither a zip nor a tar archive (tar.gz, tar.bz2, tar.xz)")
-        raise ArchiveUnreadable(f"the tar archive is damaged: no header at byte {stream.position - BLOCK:,}")
+            raise ArchiveUnreadable(f"the upload is {_other_kind(block)}: {_SEND}")
+        raise ArchiveUnreadable(f"the tar archive is truncated: {_SEND}")
+    following = block if any(block) else _after_zeros(stream)
+    if following is None:
+        return None
+    if not _has_its_sum(following):
+        if first and following is block:
+            raise ArchiveUnreadable(f"the upload is {_other_kind(block)}: {_SEND}")
+        at = f"byte {stream.position - len(following):,}"
+        what = f"is damaged: no header at {at}" if following is block else f"has other data after its end mark, at {at}"
+        raise ArchiveUnreadable(f"the tar archive {what}: {_SEND}")
+    return _header(following)
+
+
+def _after_zeros(stream: ForwardStream) -> bytes | None:
+    """What follows the zeros of an end mark, or None where nothing does.
+
+    Reading on to the end lets gzip, bzip2 and xz compare their checksums, too.
+    """
+    for _ in range(PADDING_BYTES // BLOCK):
+        block = stream.read(BLOCK)
+        if any(block):
+            return block
+        if len(block) < BLOCK:
+            return None
+    raise ArchiveUnreadable(f"the tar archive has more than {PADDING_BYTES:,} zeros after its end mark: {_SEND}")
+
+
+def _has_its_sum(block: bytes) -> bool:
+    """Whether a block is a header: its checksum counts bytes from 0, or from −128 where an old Sun wrote it."""
+    if len(block) < BLOCK:
+        return False
+    plain = block[:148] + b" " * 8 + block[156:]
+    return _number(block[148:156], base=8) in {sum(plain), sum(plain) - 256 * sum(byte > 127 for byte in plain)}
+
+
+def _other_kind(start: bytes) -> str:
+    """What an upload is that is neither zip nor tar."""
+    found = [kind for magic, kind in _OTHER_KINDS.items() if start.startswith(magic)]
+    return f"{found[0]}, neither a zip nor a tar archive" if found else "neither a zip nor a tar archive"
+
+
+def _header(block: bytes) -> Header:
+    """What a block with a true checksum says."""
     name, prefix = _text(block[:100]), _text(block[345:500])
     if prefix and block[257:263] == b"ustar\0":  # GNU's older format has other things there
         name = prefix + b"/" + name

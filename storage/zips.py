@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from storage.archive_members import Content
-from storage.archive_names import Entry, shown, unsafe
-from storage.errors import ArchiveUnreadable, ArchiveUnsafe
+from storage.archive_names import NOT_UTF8, Entry, decoded, shown, unsafe
+from storage.errors import AccreteError, ArchiveUnreadable, ArchiveUnsafe
 
 LOCAL = struct.Struct("<4s5H3L2H")  # local file header, 4.3.7
 CENTRAL = struct.Struct("<4s6H3L5H2L")  # central directory header, 4.3.12
@@ -24,7 +24,10 @@ END = struct.Struct("<4s4H2LH")  # end of central directory, 4.3.16
 END64 = struct.Struct("<4sQ2H2L4Q")  # zip64 end of central directory, 4.3.14
 LOCATOR = struct.Struct("<4sLQL")  # zip64 end of central directory locator, 4.3.15
 ENCRYPTED = 1 << 0 | 1 << 6 | 1 << 13  # flags: traditional, strong, masked headers (4.4.4)
+UTF8 = 1 << 11  # flag: the name is UTF-8 (appendix D)
+LEGACY = "cp437"  # what names are in otherwise, says appendix D; writers that put UTF-8 there are believed
 STORED, DEFLATED = 0, 8
+WIDE, UNICODE_PATH = 0x0001, 0x7075  # extra fields: 64-bit sizes (4.5.3), a name in UTF-8 (4.6.9)
 FULL_16, FULL_32 = 0xFFFF, 0xFFFFFFFF  # "look into the zip64 record"
 CHUNK = 1 << 16
 FEW = 64  # bytes of an extra field before the data; what writes one at all writes times and owners, or 64-bit sizes
@@ -51,12 +54,13 @@ class Record(NamedTuple):
     header: int  # position of its local header
     position: int  # of this entry
     end: int  # of this entry
+    unicode_name: bytes | None  # in UTF-8, where a writer put one beside the name in its code page
 
 
 def is_zip(path: Path) -> bool:
-    """Whether a file begins like a zip archive."""
+    """Whether a file begins like a zip archive, or like a program that ends with one."""
     with path.open("rb") as file:
-        return file.read(4) in {b"PK\3\4", b"PK\5\6"}
+        return file.read(4) in {b"PK\3\4", b"PK\5\6"} or (file.seek(0) == 0 and file.read(2) == b"MZ")
 
 
 def entries(path: Path, limit: int) -> Iterator[Entry]:
@@ -75,10 +79,8 @@ def entries(path: Path, limit: int) -> Iterator[Entry]:
         for _ in range(directory.entries):
             record = _record(file, position, directory)
             position = record.end
-            _check(record)
             spans.add(record)
-            is_folder, is_stored = record.name.endswith(b"/"), record.method == STORED
-            yield Entry(record.name, record.size, record.position, is_folder, is_stored)
+            yield _entry(record)
         if position != directory.start + directory.size:
             raise ArchiveUnreadable("the zip archive is damaged: its directory has other entries than it says")
         spans.check()
@@ -104,7 +106,8 @@ def _directory(file: BinaryIO) -> Directory:
             break
         at = buffer.rfind(b"PK\5\6", 0, at)
     if at < 0:
-        raise ArchiveUnreadable("the zip archive is truncated: its directory, the last part of it, is missing")
+        what = "is truncated" if b"PK\5\6" not in buffer else "has other data after its end, or is truncated"
+        raise ArchiveUnreadable(f"the zip archive {what}: its directory is not the last part of it")
     end = length - tail + at
     _, disk, first_disk, here, count, size, start, _ = END.unpack_from(buffer, at)
     if FULL_16 in (here, count) or FULL_32 in (size, start):
@@ -114,7 +117,7 @@ def _directory(file: BinaryIO) -> Directory:
     if disk or first_disk or here != count:
         raise ArchiveUnreadable("the zip archive is one part of several: send it as one file")
     if start + size != end or count * CENTRAL.size > size:
-        raise ArchiveUnreadable("the zip archive is damaged, or other data was put before or into it")
+        raise ArchiveUnreadable("the zip archive is damaged, or other data was put before or into it: send a plain zip")
     return Directory(start, size, count)
 
 
@@ -147,41 +150,74 @@ def _record(file: BinaryIO, position: int, directory: Directory) -> Record:
     end = position + CENTRAL.size + name_length + extra_length + comment_length
     if end > directory.start + directory.size:
         raise ArchiveUnreadable("the zip archive is damaged: its directory is longer than it says")
-    name = file.read(name_length)
+    name, extra = file.read(name_length), b""
+    if FULL_32 in (size, compressed, header) or not (name.isascii() or flags & UTF8):
+        extra = file.read(extra_length)
     if FULL_32 in (size, compressed, header):
-        size, compressed, header = _wide(file.read(extra_length), (size, compressed, header))
-    return Record(name, flags, method, crc, compressed, size, external >> 16, header, position, end)
+        size, compressed, header = _wide(extra, (size, compressed, header))
+    mode, other = external >> 16, _unicode_path(extra, name)
+    return Record(name, flags, method, crc, compressed, size, mode, header, position, end, other)
 
 
 def _wide(extra: bytes, narrow: tuple[int, int, int]) -> tuple[int, int, int]:
     """Sizes and position with 64 bits where the extra field has them (4.5.3): only the full ones, in this order."""
+    missing = narrow.count(FULL_32)
+    found = _extra(extra, WIDE)
+    if found is None or len(found) < 8 * missing:
+        raise ArchiveUnreadable("the zip archive is damaged: a zip64 size is missing")
+    values = iter(struct.unpack_from(f"<{missing}Q", found))
+    size, compressed, header = (next(values) if value == FULL_32 else value for value in narrow)
+    return size, compressed, header
+
+
+def _unicode_path(extra: bytes, name: bytes) -> bytes | None:
+    """The name in UTF-8 of an extra field (4.6.9), unless the entry was renamed by a tool that left the field alone."""
+    field = _extra(extra, UNICODE_PATH)
+    if field is None or len(field) < 6 or field[0] != 1 or int.from_bytes(field[1:5], "little") != zlib.crc32(name):
+        return None
+    return field[5:]
+
+
+def _extra(extra: bytes, wanted: int) -> bytes | None:
+    """The first extra field of a kind, if it is whole."""
     at = 0
     while at + 4 <= len(extra):
         tag, length = struct.unpack_from("<2H", extra, at)
-        if tag == 1:
-            missing = sum(value == FULL_32 for value in narrow)
-            if length >= 8 * missing and at + 4 + 8 * missing <= len(extra):
-                values = iter(struct.unpack_from(f"<{missing}Q", extra, at + 4))
-                size, compressed, header = (next(values) if value == FULL_32 else value for value in narrow)
-                return size, compressed, header
-            break
+        if tag == wanted:
+            return extra[at + 4 : at + 4 + length] if at + 4 + length <= len(extra) else None
         at += 4 + length
-    raise ArchiveUnreadable("the zip archive is damaged: a zip64 size is missing")
+    return None
 
 
-def _check(record: Record) -> None:
-    """Refuse entries that are no plain file or folder."""
+def _entry(record: Record) -> Entry:
+    """What a record says, its name decoded: by its flag, its extra field, as UTF-8 if it is that, else as CP437."""
+    fault, is_guessed = _fault(record), False
+    raw = record.unicode_name if record.unicode_name is not None else record.name
+    if record.flags & UTF8 or record.unicode_name is not None:
+        try:
+            name = raw.decode()
+        except UnicodeDecodeError:
+            name, fault = raw.decode(errors="replace"), unsafe(raw, f"{NOT_UTF8}, although it says so")
+    else:
+        name, is_guessed = decoded(raw, legacy=LEGACY)
+    is_folder = name.endswith(("/", "\\"))
+    return Entry(name, record.size, record.position, is_folder, record.method == STORED, fault, is_guessed)
+
+
+def _fault(record: Record) -> AccreteError | None:
+    """Why an entry cannot be taken: it is no plain file or folder."""
     if record.flags & ENCRYPTED:
-        raise unsafe(record.name, "is encrypted: send it without a password")
+        return unsafe(record.name, "is encrypted: send it without a password")
     if stat.S_ISLNK(record.mode):
-        raise unsafe(record.name, "is a symbolic link: send the file itself")
+        return unsafe(record.name, "is a symbolic link: send the file itself")
     if stat.S_IFMT(record.mode) not in {0, stat.S_IFREG, stat.S_IFDIR}:
-        raise unsafe(record.name, "is no plain file")
+        return unsafe(record.name, "is no plain file")
     if record.method not in {STORED, DEFLATED}:
         detail = f"zip member {shown(record.name)} is compressed by method {record.method}: use deflate or none"
-        raise ArchiveUnreadable(detail)
+        return ArchiveUnreadable(detail)
     if record.method == STORED and record.compressed != record.size:
-        raise unsafe(record.name, "lies about its size")
+        return unsafe(record.name, "lies about its size")
+    return None
 
 
 class _Spans:

@@ -1,7 +1,6 @@
 """Batches: collect labelled images piecemeal, see what is there, then ask for an increment from them."""
 
 import hashlib
-import unicodedata
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
@@ -18,7 +17,6 @@ from api.service import Service, ServiceDep
 from api.uploads import Upload, received
 from storage import archives, batches, erasure, models, references
 from storage.answers import Asked
-from storage.archive_names import FORBIDDEN, label_fault
 from storage.archives import ArchiveLimits
 from storage.domain import BatchStatus, Image, Model, Split, new_id
 from storage.errors import (
@@ -35,6 +33,7 @@ from storage.errors import (
     ModelNotFound,
     TooLarge,
 )
+from storage.labels import FORBIDDEN, folded, label_fault
 from trainer.networks.pictures import Form, ImageRejected
 
 router = APIRouter(prefix="/v1", tags=["batches"], route_class=Guarded)
@@ -94,7 +93,7 @@ async def add_images(
     batch_id: str,
     request: Request,
     service: ServiceDep,
-    label: Annotated[str, Query(min_length=1, max_length=200)],
+    label: Annotated[str, Query(min_length=1, max_length=1000)],
     split: Annotated[Split | None, Query(description="Side of the images; left out, their content decides.")] = None,
     idempotency_key: IdempotencyKey = None,
 ) -> ImagesOut:
@@ -138,7 +137,7 @@ def _add(
     key: str | None,
 ) -> ImagesOut:
     """Store every image or, if one cannot be read, none."""
-    label = unicodedata.normalize("NFC", label)  # as the names in archives
+    label = folded(label)
     if (fault := label_fault(label)) is not None:
         raise Invalid(f"label {label!r} {fault}")
     named = [(_filename(filename), data) for filename, data in files]

@@ -15,6 +15,14 @@ class RejectOut(Answer):
     reason: str
 
 
+class IgnoredOut(Answer):
+    """Files that were left out as no images, and no bad ones: how many, and the first few by name."""
+
+    reason: str
+    count: int
+    files: list[str]
+
+
 class ClassCountOut(Answer):
     """Images of one class; test is 0 until the batch is ingested, unless it brought a split of its own."""
 
@@ -32,6 +40,8 @@ class BatchOut(Answer):
     classes: list[ClassCountOut]
     images: int
     rejects: list[RejectOut]
+    ignored: list[IgnoredOut]
+    notes: list[str]
     digest: str | None
     created_at: datetime
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from storage.archive_members import Member
 from storage.archives import ArchiveIndex, ArchiveLimits, read, scan
-from storage.domain import ClassCount, Split
+from storage.domain import ClassCount, Ignored, Split
 from storage.errors import AccreteError, ArchiveUnreadable, BatchInvalid
 from storage.settings import Settings
 from tests.storage.packing import PACKERS, each_packer, tarred, zipped
@@ -84,7 +84,7 @@ def test_train_and_test_folders_are_the_two_sides(archive, pack, around):
         (["pets/a/1.jpg", "pets/a/2.jpg"], {"pets/a/1.jpg": ("a", None), "pets/a/2.jpg": ("a", None)}),
         (["a/1.jpg", "a/2.jpg"], {"a/1.jpg": ("a", None), "a/2.jpg": ("a", None)}),
         (["train/1.jpg", "bus/1.jpg"], {"train/1.jpg": ("train", None), "bus/1.jpg": ("bus", None)}),
-        (["train/1.jpg", "train/2.jpg"], {"train/1.jpg": ("train", None), "train/2.jpg": ("train", None)}),
+        (["a/b/c/d/1.jpg", "a/b/c/e/1.jpg"], {"a/b/c/d/1.jpg": ("d", None), "a/b/c/e/1.jpg": ("e", None)}),
         (["train/a/1.jpg", "train/b/1.jpg"], {"train/a/1.jpg": ("a", None), "train/b/1.jpg": ("b", None)}),
         (["Train/a/1.jpg", "Test/a/1.jpg"], {"Train/a/1.jpg": ("a", Split.TRAIN), "Test/a/1.jpg": ("a", Split.TEST)}),
     ],
@@ -94,14 +94,12 @@ def test_the_class_is_found_where_it_stands(archive, names, expected):
 
 
 @each_packer
-def test_files_out_of_place_are_rejected_by_name_and_the_rest_is_used(archive, pack):
+def test_bad_files_are_rejected_by_name_and_the_rest_is_used(archive, pack):
     strays = {
         "1.jpg": "not where an image is expected: class/image",
-        "cat/more/1.jpg": "not where an image is expected: class/image",
-        "cat/notes.txt": "no image by its extension",
-        "cat/inner.zip": "no image by its extension",
-        "README": "no image by its extension",
-        "cat/jpg": "no image by its extension",
+        "cat/scan.TIF": "no image that is read",
+        "cat/phone.heic": "no image that is read",
+        "cat/inner.zip": "an archive within the archive",
     }
     index = scan(archive(pack({**PETS, **dict.fromkeys(strays, b"x")})), limits=LIMITS)
     assert {reject.file: reject.reason for reject in index.rejects}.keys() == strays.keys()
@@ -109,18 +107,29 @@ def test_files_out_of_place_are_rejected_by_name_and_the_rest_is_used(archive, p
     assert {member.name for member in index.members} == PETS.keys()
 
 
-def test_a_few_deeper_files_do_not_turn_a_class_into_a_wrapper(archive):
-    index = scan(archive(zipped(dict.fromkeys(["cat/1.jpg", "cat/2.jpg", "cat/more/1.jpg"], b"x"))), limits=LIMITS)
-    assert index.classes == (ClassCount("cat", 2, 0),)
-    assert [reject.file for reject in index.rejects] == ["cat/more/1.jpg"]
+@each_packer
+def test_files_beside_the_images_are_ignored_and_told(archive, pack):
+    beside = ["README.md", "LICENSE", "cat/notes.txt", "labels.csv", "cat/1.json", "dog/1.XML", "data.yaml"]
+    index = scan(archive(pack({**PETS, **dict.fromkeys(beside, b"x")})), limits=LIMITS)
+    assert {member.name for member in index.members} == PETS.keys()
+    assert index.rejects == ()
+    assert index.ignored == (Ignored("no image by its name", 7, tuple(beside[:5])),)
+
+
+def test_a_name_that_says_nothing_is_worth_a_try(archive):
+    names = ["cat/0001", "cat/1.jpg_large", "cat/IMG_2.jpeg.", "dog/photo.image"]
+    assert places(scan(archive(zipped(dict.fromkeys(names, b"x"))), limits=LIMITS)) == {
+        name: (name[:3], None) for name in names
+    }
 
 
 @each_packer
 def test_what_operating_systems_leave_behind_is_ignored(archive, pack):
-    litter = ["__MACOSX/cat/._1.jpg", ".DS_Store", "cat/.hidden.jpg", "cat/Thumbs.db", ".git/a/1.jpg", "desktop.ini"]
+    litter = ["__MACOSX/cat/1.jpg", ".DS_Store", "cat/.hidden.jpg", "cat/Thumbs.db", ".git/a/1.jpg", "desktop.ini"]
     index = scan(archive(pack({**dict.fromkeys(litter, b"x"), **PETS})), limits=LIMITS)
     assert {member.name for member in index.members} == PETS.keys()
     assert index.rejects == ()
+    assert {group.reason.partition(" ")[0]: group.count for group in index.ignored} == {"hidden:": 3, "written": 3}
 
 
 def test_folders_are_no_images(archive, tmp_path):
@@ -216,7 +225,7 @@ def test_limits_are_the_settings():
 # Nothing to learn from
 
 
-@pytest.mark.parametrize("names", [["readme.txt"], ["1.jpg"], ["a/b/c/d/1.jpg"], [".hidden"]])
+@pytest.mark.parametrize("names", [["readme.txt"], ["1.jpg"], ["a/b/c/d/1.tif"], [".hidden"]])
 def test_an_archive_without_images_in_class_folders_says_what_was_expected(archive, names):
     with pytest.raises(BatchInvalid, match="expected class/image"):
         scan(archive(zipped(dict.fromkeys(names, b"x"))), limits=LIMITS)

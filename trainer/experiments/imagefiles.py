@@ -12,9 +12,10 @@ import torch
 from PIL import Image as Picture
 from torch import Tensor
 
-from storage.archive_names import Layout, is_ignored, is_image
+from storage.archive_names import Entry
 from storage.domain import Image, Split
-from storage.errors import Invalid
+from storage.errors import BatchInvalid, Invalid
+from storage.listings import ArchiveLimits, survey
 from trainer.networks.pictures import ImageRejected, decode
 from trainer.networks.transforms import pixels
 from trainer.sides import settle
@@ -132,15 +133,14 @@ def _parts(path: Path) -> list[_Tree | _Archive]:
 
 def _settled(part: _Tree | _Archive, *, threads: int) -> list[tuple[Image, File]]:
     """The images of a part that count, by id, each with its side."""
-    names = sorted(name for name in part.names() if is_image(name) and not is_ignored(name))
-    layout = Layout([name.encode() for name in names])
-    placed = [(name, *place) for name in names if (place := layout.place(name))]
-    if not placed:
-        raise Invalid(
-            f"{part.path} holds no image in a class folder: expected class/image, or train/class/image and "
-            "test/class/image, or zip archives of such"
-        )
-    labels = {label for _, label, _ in placed}
+    names = sorted(part.names())
+    entries = (Entry(name, 0, number, is_folder=False, is_stored=True) for number, name in enumerate(names))
+    try:
+        found = survey(entries, limits=ArchiveLimits())
+    except BatchInvalid as refused:
+        raise Invalid(f"{part.path}: {refused.detail}; or zip archives of such") from refused
+    placed = [(names[member.position], member.label, member.split) for member in found.members]
+    labels = {count.label for count in found.classes}
 
     def examined(name: str, label: str, split: Split | None) -> tuple[Image, File]:
         data = part.read(name)
