@@ -1,6 +1,7 @@
 """`python -m api`: serve until SIGTERM or SIGINT; readiness goes red first, streams end, requests in flight finish."""
 
 import argparse
+import logging
 import signal
 import socket
 import sys
@@ -9,12 +10,14 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from api.guard import Unguarded, check
+from api.guard import OPEN, Unguarded, check
 from api.protocol import Protocol
 from api.workers import Workers
 from storage.logs import configure
 from storage.settings import Settings, SettingsInvalid, read_settings
 from storage.surroundings import tell_oddities
+
+log = logging.getLogger(__name__)
 
 GRACE_SECONDS = 10
 # How long a thread that computes in Python may make the others wait. At Python's own 5 ms, one that prepares a version
@@ -53,6 +56,8 @@ def main() -> None:
             check(settings)
         except Unguarded as error:
             sys.exit(f"error: {error}")
+        if not settings.keys_needed:
+            log.warning(OPEN.format(port=settings.port))
         if settings.api_workers > 1:
             sys.exit(Workers(settings).run())
     # Here, not above: it loads torch, half a gigabyte and some seconds that the parent of workers has no use for.

@@ -37,7 +37,7 @@ ADMIN, TRAIN, PREDICT = Scope.ADMIN, Scope.TRAIN, Scope.PREDICT
 SCOPES: Mapping[str, Scope] = {
     "GET /v1/strategies": PREDICT,
     "GET /v1/models": PREDICT,
-    "POST /v1/models": ADMIN,
+    "POST /v1/models": TRAIN,
     "GET /v1/models/{name}": PREDICT,
     "PATCH /v1/models/{name}": ADMIN,
     "DELETE /v1/models/{name}": ADMIN,
@@ -159,7 +159,10 @@ async def _key(request: Request, service: Service, sent: HTTPAuthorizationCreden
         _check_neighbour(request, service)
         return None
     if sent is None:
-        raise Unauthenticated("This service asks for an API key: send it as `Authorization: Bearer KEY`.")
+        raise Unauthenticated(
+            "This service asks for an API key: send it as `Authorization: Bearer KEY`. "
+            "`accrete keys create NAME --scope predict` makes one, where the service runs."
+        )
     digest = keys.digest_of(sent.credentials)
     key = service.keyring.known(digest) or await run_in_threadpool(service.keyring.look_up, digest)
     if key is None:
@@ -178,17 +181,30 @@ def _check_neighbour(request: Request, service: Service) -> None:
     if any(name in request.headers for name in _PROXIED):
         raise Forbidden("Without keys the service answers to nobody behind a proxy: set ACCRETE_KEYS=required.")
     origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
-        raise Forbidden("Without keys the service takes no orders from pages of other sites.")
+    named = service.settings.origins  # * names none of them: who has all pages in mind cannot mean administrators
+    if origin is not None and urlsplit(origin).netloc != request.headers.get("host") and origin not in named:
+        raise Forbidden(
+            "Without keys the service takes no orders from pages of other sites: name this one in "
+            "ACCRETE_CORS_ORIGINS, or set ACCRETE_KEYS=required."
+        )
 
 
 def _check_scope(key: Key, route: str) -> None:
     needed = SCOPES[route]
     if not key.allows(needed):
         held = ", ".join(sorted(key.scopes))
-        raise Forbidden(f"This needs a key of scope {needed.value!r}; the key {key.name!r} has {held}.")
+        raise Forbidden(
+            f"This needs a key of scope {needed.value!r}; the key {key.name!r} has {held}. {_new_key(needed)}"
+        )
     if key.model_id is not None and "{" not in route and route not in _OF_NO_MODEL:
-        raise Forbidden(f"The key {key.name!r} is for one model only: ask for what is under /v1/models/NAME.")
+        raise Forbidden(
+            f"The key {key.name!r} is for one model only: ask for what is under /v1/models/NAME, or use one for all. "
+            + _new_key(needed)
+        )
+
+
+def _new_key(scope: Scope) -> str:
+    return f"An administrator makes one where the service runs: accrete keys create NAME --scope {scope.value}"
 
 
 def _is_own_model(service: Service, key: Key, parameters: Mapping[str, Any]) -> bool:
@@ -200,8 +216,11 @@ def _is_own_model(service: Service, key: Key, parameters: Mapping[str, Any]) -> 
 def _check_model(service: Service, key: Key, parameters: Mapping[str, Any]) -> None:
     """Behave to the key of one model as if there were no other."""
     with service.database.read() as connection:
-        if "name" in parameters and models.by_id(connection, str(key.model_id)).name != parameters["name"]:
-            raise Forbidden(f"The key {key.name!r} is for another model.")
+        if "name" in parameters and (own := models.by_id(connection, str(key.model_id)).name) != parameters["name"]:
+            raise Forbidden(
+                f"The key {key.name!r} is for another model, {own!r}: use a key for all models, or for this one. "
+                + _new_key(max(key.scopes, key=list(Scope).index))
+            )
         owner = _owner(service, connection, parameters)
     if owner is not None and owner[0] != key.model_id:
         raise owner[1]

@@ -21,7 +21,7 @@ from api.supervisor import StartFailed, StopRequested, Supervisor
 from api.workerping import WorkerPing, worker_ping
 from storage.broker import celery_app
 from storage.migrations import upgrade
-from storage.settings import Settings
+from storage.settings import Settings, is_this_machine
 
 _READY_SECONDS = 2.0  # patience with one question after readiness
 _WAIT_POLICY = "OMP_WAIT_POLICY"  # OpenMP 5.2, §21.7; read once, when torch is loaded
@@ -32,6 +32,7 @@ def serve(settings: Settings, *, verbose: bool, on_ready: Callable[[str], None])
 
     Raises HomeInUse, RedisMissing and StartFailed.
     """
+    settings = renewed(settings, keys=keys_of(settings))
     home = settings.home.resolve()
     home.mkdir(parents=True, exist_ok=True)
     with Supervisor(home, verbose=verbose) as supervisor:
@@ -52,6 +53,13 @@ def serve(settings: Settings, *, verbose: bool, on_ready: Callable[[str], None])
             supervisor.watch()
         except StopRequested:
             return
+
+
+def keys_of(settings: Settings) -> str:
+    """What `auto` means for a service that a person starts: no keys on this machine alone, until one is brought."""
+    if settings.keys != "auto":
+        return settings.keys
+    return "none" if is_this_machine(settings.host) and settings.admin_key_file is None else "required"
 
 
 def _check_redis(url: str) -> None:

@@ -4,7 +4,12 @@ from storage import audit, keys
 from storage.database import Database
 from storage.domain import Scope
 from storage.errors import Invalid
-from storage.settings import Settings
+from storage.settings import Settings, is_this_machine
+
+OPEN = (
+    "No keys are asked for: whoever reaches port {port} of this machine is administrator. Before a proxy or "
+    "other people do, set ACCRETE_KEYS=required."
+)
 
 
 class Unguarded(Exception):
@@ -13,6 +18,11 @@ class Unguarded(Exception):
 
 def check(settings: Settings) -> None:
     """Install the key of ACCRETE_ADMIN_KEY_FILE; raise `Unguarded` where keys are needed and no admin has one."""
+    if settings.keys == "none" and settings.keys_needed:
+        raise Unguarded(
+            f"ACCRETE_KEYS=none is for this machine alone, and ACCRETE_HOST={settings.host} can be reached from "
+            "others: leave one of the two out."
+        )
     if not settings.keys_needed and settings.admin_key_file is None:
         return
     database = Database(settings.database)
@@ -31,10 +41,16 @@ def _check(settings: Settings, database: Database) -> None:
         if any(Scope.ADMIN in key.scopes and key.model_id is None for key in keys.in_force(connection)):
             return
     raise Unguarded(
-        f"ACCRETE_HOST={settings.host} can be reached from other machines, so requests need API keys, and there is no "
-        "administrator's yet: make one with `accrete keys create NAME --scope admin`, or name a file that holds one in "
-        "ACCRETE_ADMIN_KEY_FILE (openssl rand -hex 32 > FILE)."
+        "Requests need API keys here (ACCRETE_KEYS), and there is no administrator's yet: make one with `accrete keys "
+        "create NAME --scope admin`, or name a file that holds one in ACCRETE_ADMIN_KEY_FILE (openssl rand -hex 32 > "
+        "FILE)." + _way_without(settings)
     )
+
+
+def _way_without(settings: Settings) -> str:
+    if settings.keys == "required" or not is_this_machine(settings.host):
+        return ""
+    return " Or say ACCRETE_KEYS=none, if nothing but you reaches this port: no proxy, nobody else on this machine."
 
 
 def _install(settings: Settings, database: Database) -> None:

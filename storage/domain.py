@@ -301,7 +301,7 @@ class Prediction:
 
 
 class Scope(StrEnum):
-    """What a key may do: ask for predictions and look; teach; or everything."""
+    """What a key may do: ask for predictions and look; teach too; or everything."""
 
     PREDICT = "predict"
     TRAIN = "train"
@@ -322,8 +322,9 @@ class Key:
     revoked_at: datetime | None = None
 
     def allows(self, scope: Scope) -> bool:
-        """Whether it may do what needs that scope; an admin may do everything."""
-        return scope in self.scopes or Scope.ADMIN in self.scopes
+        """Whether it may do what needs that scope: train includes predict, and admin both."""
+        order = list(Scope)
+        return any(order.index(held) >= order.index(scope) for held in self.scopes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,8 +28,10 @@ class Settings(BaseSettings):
     home: Path = Field(Path("data"), description="Folder that holds everything the service writes.")
     host: str = Field("127.0.0.1", description="Address the API listens on.")
     port: int = Field(8000, ge=0, le=65535, description="Port of the API; 0 lets `accrete up` pick a free one.")
-    keys: Literal["auto", "required"] = Field(
-        "auto", description="Who needs an API key: auto (everybody, unless host is this machine alone) or required."
+    keys: Literal["auto", "required", "none"] = Field(
+        "auto",
+        description="Who needs an API key: required (everybody), none (nobody; where host is this machine alone), auto "
+        "(none for `accrete up` on this machine alone, unless ACCRETE_ADMIN_KEY_FILE is set; else required).",
     )
     admin_key_file: Path | None = Field(
         None, description="File with a key that is made an admin's when the service starts: openssl rand -hex 32."
@@ -157,8 +159,8 @@ class Settings(BaseSettings):
 
     @cached_property
     def keys_needed(self) -> bool:
-        """Whether requests need a key: not where only this machine can ask, unless that is wanted."""
-        return self.keys == "required" or not is_this_machine(self.host)
+        """Whether requests need a key: always, but where somebody said none, on this machine alone."""
+        return self.keys != "none" or not is_this_machine(self.host)
 
     @cached_property
     def broker(self) -> str:

@@ -15,7 +15,7 @@ app = typer.Typer(
 
 SCOPES = {
     "predict": "predictions, and looking at models, increments and metrics",
-    "train": "batches, images, increments and promotion",
+    "train": "the same, and models, batches, images, increments and promotion",
     "admin": "everything",
 }
 

@@ -97,7 +97,9 @@ def serving(
         home = Path(folder)
         redis = PrivateRedis(home / "run")
         broker = subprocess.Popen(redis.part().command, stdout=subprocess.DEVNULL)
-        chosen = Settings(home=home, port=free_port("127.0.0.1"), redis_url=redis.url, log_level="warning", **settings)  # type: ignore[arg-type]
+        port = free_port("127.0.0.1")
+        given = {"redis_url": redis.url, "keys": "none", "log_level": "warning"} | settings
+        chosen = Settings(home=home, port=port, **given)  # type: ignore[arg-type]
         upgrade(chosen.database)
         if libraries is not None:
             shutil.copytree(libraries, chosen.libraries)

@@ -52,6 +52,7 @@ def settings_for(migrated_sqlite: Path, redis_url: str) -> Callable[..., Setting
             "database_url": None,  # whatever the environment says
             "blob_url": None,
             "redis_url": redis_url,
+            "keys": "none",
             "max_request_bytes": MAX_REQUEST_BYTES,
             "max_upload_bytes": MAX_UPLOAD_BYTES,
             "max_image_bytes": MAX_REQUEST_BYTES // 2,

@@ -111,7 +111,7 @@ def api_without_worker(home: Path) -> Iterator[str]:
     from storage.migrations import upgrade
     from storage.settings import Settings
 
-    settings = Settings(home=home, redis_url=f"unix://{home}/nobody.sock")
+    settings = Settings(home=home, redis_url=f"unix://{home}/nobody.sock", keys="none")
     home.mkdir()
     upgrade(settings.database)
     port = free_port("127.0.0.1")

@@ -11,6 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from storage.migrations import upgrade
+from storage.settings import Settings
 from tests.api.test_supervisor import alive, eventually
 
 COMMAND = [sys.executable, "-m", "api.commandline", "up", "--port", "0", "--json"]
@@ -87,6 +89,48 @@ def test_it_refuses_to_start_where_others_could_reach_it_without_keys(tmp_path: 
     assert "openssl rand" in alone.stderr
 
 
+def without_settings() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("ACCRETE_")}
+
+
+def test_an_api_by_itself_wants_keys_on_this_machine_too(tmp_path: Path) -> None:
+    """What is before it, it cannot know: a proxy makes all the world local."""
+    settings = {"ACCRETE_HOME": str(tmp_path / "home"), "ACCRETE_REDIS_URL": "unix:///none"}
+    (tmp_path / "home").mkdir()
+    upgrade(Settings(home=tmp_path / "home").database)
+    command = [sys.executable, "-m", "api"]
+    for chosen, way_out in (({}, True), ({"ACCRETE_KEYS": "required"}, False), ({"ACCRETE_HOST": "0.0.0.0"}, False)):
+        refused = subprocess.run(
+            command, env=without_settings() | settings | chosen, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert refused.returncode == 1
+        assert "accrete keys create NAME --scope admin" in refused.stderr
+        assert ("ACCRETE_KEYS=none" in refused.stderr) is way_out, chosen
+
+
+def test_no_keys_is_no_answer_to_others(tmp_path: Path) -> None:
+    command = [*COMMAND, "--home", str(tmp_path / "home"), "--host", "0.0.0.0"]
+    environment = without_settings() | {"ACCRETE_KEYS": "none"}
+    refused = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert refused.returncode == 1
+    assert "ACCRETE_KEYS=none is for this machine alone" in refused.stderr
+
+
+def test_it_says_so_where_it_asks_for_no_keys(tmp_path: Path) -> None:
+    command = [*COMMAND, "--home", str(tmp_path / "home"), "--port", "0"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=without_settings()
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        url = json.loads(process.stdout.readline())["url"]
+        assert httpx.get(f"{url}/v1/models").status_code == 200
+        process.send_signal(signal.SIGTERM)
+        said = process.stderr.read()
+    assert f"No keys are asked for: whoever reaches port {url.rpartition(':')[2]} of this machine is admin" in said
+    assert "ACCRETE_KEYS=required" in said
+
+
 def test_with_the_administrator_s_key_it_starts_and_takes_orders_from_others_with_theirs(tmp_path: Path) -> None:
     secret, home = "0123456789abcdef" * 4, tmp_path / "home"
     (tmp_path / "key").write_text(secret + "\n")
@@ -114,7 +158,7 @@ def test_with_the_administrator_s_key_it_starts_and_takes_orders_from_others_wit
             refused = subprocess.run(
                 [*command, "models", "create", "m"], env=as_robot, capture_output=True, text=True, check=False
             )
-            assert (refused.returncode, "scope 'admin'" in refused.stderr) == (1, True)
+            assert (refused.returncode, "scope 'train'" in refused.stderr) == (1, True)
             subprocess.run([*command, "keys", "revoke", key["id"]], env=environment, capture_output=True, check=True)
             robot = {"Authorization": f"Bearer {key['key']}"}
             assert eventually(lambda: httpx.get(f"{url}/v1/models", headers=robot).status_code == 401, seconds=1)

@@ -48,6 +48,7 @@ def api_process(settings, port: int) -> Iterator[tuple[httpx.Client, int]]:
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         "ACCRETE_HOME": str(settings.home),
         "ACCRETE_PORT": str(port),
+        "ACCRETE_KEYS": "none",
         "ACCRETE_REDIS_URL": str(settings.redis_url),
     }
     process = subprocess.Popen([sys.executable, "-m", "api"], env=environment)

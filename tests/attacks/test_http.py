@@ -60,6 +60,7 @@ def target(migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> I
         settings = {
             "ACCRETE_HOME": str(home),
             "ACCRETE_PORT": str(port),
+            "ACCRETE_KEYS": "none",
             "ACCRETE_REDIS_URL": redis_url,
             "ACCRETE_MAX_REQUEST_BYTES": str(4 * MEBIBYTE),
             "ACCRETE_MAX_UPLOAD_BYTES": str(8 * MEBIBYTE),

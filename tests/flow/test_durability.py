@@ -85,7 +85,7 @@ def world(blobs: Watched, migrated_sqlite: Path, tmp_path: Path, monkeypatch: py
     copy_sqlite(migrated_sqlite, tmp_path / "home" / "accrete.db")
     with redis_server(tmp_path / "redis") as url:
         settings = Settings(
-            home=tmp_path / "home", database_url=None, blob_url=None, redis_url=url, checkpoint_seconds=0
+            home=tmp_path / "home", database_url=None, blob_url=None, redis_url=url, keys="none", checkpoint_seconds=0
         )
         with running(settings) as started:
             yield started

@@ -37,9 +37,10 @@ def test_no_two_keys_are_alike(world: World):
 
 
 @pytest.mark.parametrize("scope", Scope)
-def test_an_admin_may_everything_and_others_what_they_were_given(world: World, scope: Scope):
+def test_who_trains_may_predict_and_an_admin_may_everything(world: World, scope: Scope):
     key, _ = made(world, "robot", scope)
-    assert {other for other in Scope if key.allows(other)} == ({scope} if scope is not Scope.ADMIN else set(Scope))
+    may = {Scope.PREDICT: {Scope.PREDICT}, Scope.TRAIN: {Scope.PREDICT, Scope.TRAIN}, Scope.ADMIN: set(Scope)}
+    assert {other for other in Scope if key.allows(other)} == may[scope]
 
 
 @pytest.mark.parametrize("by", ["id", "name"])
