@@ -10,6 +10,7 @@ turn; the first round of each is not counted.
 import argparse
 import copy
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -58,6 +59,13 @@ class Interleaved:
     def due(self) -> bool:
         """As often as the service's reports are, it costs next to nothing; never here."""
         return False
+
+    def alive(self) -> None:
+        """Pass over."""
+
+    def opaque(self) -> AbstractContextManager[None]:
+        """Pass over."""
+        return nullcontext()
 
     def epoch(self, **done: Any) -> None:
         """Our epoch is complete: the others' turn."""

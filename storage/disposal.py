@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from storage import packs, references
+from storage import leases, packs, references
 from storage.blobs import BlobStore, damaged
 from storage.database import Database
 from storage.domain import new_id
@@ -33,9 +33,12 @@ def dispose(*, database: Database, blobs: BlobStore, scratch: Path) -> None:
 def collect(*, database: Database, blobs: BlobStore, scratch: Path, least_age: float) -> tuple[int, int]:
     """Delete what nothing refers to and nobody let go of: left by processes that were killed before they committed.
 
-    Blobs younger than ``least_age`` seconds may be about to be referred to, and stay. Returns how many blobs were
-    looked at, and how many deleted.
+    Blobs younger than ``least_age`` seconds may be about to be referred to, and stay; so does whatever was stored since
+    the first of the increments that run was begun, however long that takes. Returns how many blobs were looked at, and
+    how many deleted.
     """
+    with database.read() as connection:
+        least_age += leases.longest_run(connection)
     stored = list(blobs.digests(least_age=least_age))  # before the references are read: what comes later has some
     with database.write() as connection:
         orphans = set(stored) - references.everything(connection)

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
 
-from storage import batches, events, rows, versions
+from storage import batches, events, references, rows, versions
 from storage.admission import check_classes
 from storage.domain import Attempt, Increment, IncrementStatus, KnownClasses, Model, Page, Promotion, new_id, now
 from storage.errors import (
@@ -130,7 +130,7 @@ def cancel(connection: Connection, increment_id: str) -> Increment:
 def retry(connection: Connection, increment_id: str, *, model: Model, rehearses: bool) -> Increment:
     """Queue a failed or cancelled increment once more, in its old place; raises `IncrementNotRetryable`.
 
-    It starts over: what made it fail may lie in its checkpoint. The caller deletes that blob, if it is there still.
+    It starts over: what made it fail may lie in its checkpoint, which is let go of.
     """
     increment = get(connection, increment_id)
     if increment.status not in {IncrementStatus.FAILED, IncrementStatus.CANCELLED}:
@@ -143,6 +143,8 @@ def retry(connection: Connection, increment_id: str, *, model: Model, rehearses:
         policy=increment.known_classes,
         has_memory=rehearses,
     )
+    if increment.checkpoint is not None:  # no worker's sweep has come to it yet
+        references.release(connection, [increment.checkpoint.sha256])
     connection.execute(
         update(increments)
         .where(increments.c.id == increment_id)

@@ -2,18 +2,18 @@
 
 The row is the truth and a message only a wake-up (DESIGN, Life of an increment). Every statement a worker sends about
 its increment names the attempt it believes to hold; if another one has claimed it since, no row matches and the
-worker learns that it is too late.
+worker learns that it is too late. When a lease runs out is a matter of the database's clock alone (`storage.clock`).
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, exists, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from storage import events, rows
+from storage.clock import moment
 from storage.domain import Increment, IncrementStatus, now
 from storage.tables import attempts, increments, models
 
@@ -51,7 +51,7 @@ def runnable(connection: Connection, *, limit: int = 100) -> tuple[Increment, ..
         other.c.id != increments.c.id,
         or_(other.c.status == running, is_behind),
     )
-    abandoned = and_(increments.c.status == running, increments.c.lease_expires_at < now())
+    abandoned = and_(increments.c.status == running, increments.c.lease_expires_at < moment())
     query = (
         select(increments)
         .where(or_(increments.c.status == queued, abandoned))
@@ -91,11 +91,18 @@ def standing(connection: Connection) -> tuple[Claim, ...]:
     return tuple(Claim(row.id, row.attempt) for row in connection.execute(query))
 
 
+def longest_run(connection: Connection) -> float:
+    """Seconds since the first of the increments that run now was begun; 0 where none runs."""
+    query = select(func.min(increments.c.started_at), moment()).where(increments.c.status == IncrementStatus.RUNNING)
+    began, now_there = connection.execute(query).one()
+    return max(0.0, (now_there - began).total_seconds()) if began is not None else 0.0
+
+
 def renew(
     connection: Connection, held: Claim, *, lease_seconds: float, progress: Mapping[str, Any] | None = None
 ) -> bool | None:
     """Extend the lease and write progress; whether a cancellation was asked for, or None when the claim is lost."""
-    values: dict[str, Any] = {"lease_expires_at": _lease(lease_seconds)}
+    values: dict[str, Any] = {"lease_expires_at": moment(lease_seconds)}
     if progress is not None:
         values["progress"] = dict(progress)
     query = update(increments).where(held.row).values(values).returning(increments.c.cancel_requested)
@@ -186,9 +193,9 @@ def _take(connection: Connection, seen: Increment, *, worker: str, lease_seconds
                     attempt=won.attempt,
                     crashes=crashes,
                     worker=worker,
-                    lease_expires_at=_lease(lease_seconds),
+                    lease_expires_at=moment(lease_seconds),
                     parent=head,
-                    started_at=seen.started_at or now(),
+                    started_at=seen.started_at or moment(),
                     progress=None,
                 )
             )
@@ -213,7 +220,3 @@ def _close_attempt(
         .where(attempts.c.attempt == attempt)
         .values(outcome=outcome, reason=reason, finished_at=now())
     )
-
-
-def _lease(seconds: float) -> datetime:
-    return now() + timedelta(seconds=seconds)

@@ -69,6 +69,9 @@ class Settings(BaseSettings):
 
     heartbeat_seconds: float = Field(5.0, gt=0, description="How often a worker renews its lease, at least.")
     lease_seconds: float = Field(20.0, gt=0, description="After how long without renewal an increment is taken over.")
+    silence_seconds: float = Field(
+        900.0, gt=0, description="After how long without a sign of life a training process is ended, as one crash."
+    )
     sweep_seconds: float = Field(5.0, gt=0, description="How often an idle worker looks for work nobody announced.")
     max_crashes: int = Field(
         5, ge=1, description="Attempts in a row without a result or a new checkpoint that make an increment fail."

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import psutil
 import psycopg
 
 START_SECONDS = 60.0
@@ -79,6 +80,20 @@ class PostgreSQL:
             self._server.stdin.close()
             self._server.wait(timeout=30)
             self._server = None
+
+    def suspend(self) -> None:
+        """Have every process of the server stand still: it answers nothing, and refuses nothing."""
+        for process in self._processes():
+            process.suspend()
+
+    def resume(self) -> None:
+        """Have them go on, those that are there."""
+        for process in self._processes():
+            process.resume()
+
+    def _processes(self) -> list[psutil.Process]:
+        guard = psutil.Process(self._server.pid) if self._server is not None else None
+        return [one for one in guard.children(recursive=True) if one.name() == "postgres"] if guard is not None else []
 
     def remove(self) -> None:
         """End the server and remove its data."""

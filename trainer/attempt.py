@@ -6,15 +6,15 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import OperationalError
 
-from storage import events, leases, references
+from storage import leases, references
 from storage.blobs import BlobStore
 from storage.database import Database
 from storage.disposal import dispose
@@ -23,29 +23,61 @@ from storage.errors import BlobMissing
 from storage.leases import Claim
 from storage.publication import Outcome, Published, publish
 from storage.settings import Settings
-from trainer.childprocess import Child
+from trainer.childprocess import Child, Unintelligible
 from trainer.forkserver import ForkServer
-from trainer.patience import persist
+from trainer.logbook import TICK_SECONDS, Cancelled, ClaimLost, DatabaseAway, Logbook
 from trainer.safekeeping import Safekeeping
 
-TICK_SECONDS = 0.1
-WRITE_SECONDS = 0.25  # progress reaches the database at most this often
-WATCH_SECONDS = 1.0  # a cancellation is looked for at least this often
+STOP_SECONDS = 2.0  # that a worker which shuts down gives to what is nearly done
 REFUSED = 3  # exit status of a child that knows why it can never succeed; failure.json says it
 
 log = logging.getLogger(__name__)
-
-
-class ClaimLost(Exception):
-    """Another worker holds the increment now, or it was deleted: nothing more may be written."""
-
-
-class Cancelled(Exception):
-    """Somebody asked for the increment to stop."""
+Answer = TypeVar("Answer")
 
 
 class Stopping(Exception):
     """This worker shuts down."""
+
+
+class Silent(Exception):
+    """What was waited for gives no sign of life."""
+
+
+class Patience:
+    """What a worker that shuts down has left for what is nearly done."""
+
+    def __init__(self, stopping: threading.Event) -> None:
+        """Begin; until ``stopping`` there is no end to it."""
+        self._stopping = stopping
+        self._deadline = float("inf")
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has to end now."""
+        if self._stopping.is_set():
+            self._deadline = min(self._deadline, time.monotonic() + STOP_SECONDS)
+        return time.monotonic() >= self._deadline
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What the steps of an attempt work with."""
+
+    claim: Claim
+    folder: Path
+    logbook: Logbook
+    settings: Settings
+    database: Database
+    blobs: BlobStore
+    stopping: threading.Event
+
+    def close(self, write: Callable[[Connection], Answer]) -> Answer:
+        """The answer of a transaction that ends the attempt: waited for until the worker has to end.
+
+        Raises `DatabaseAway` then.
+        """
+        patience = Patience(self.stopping)
+        return self.logbook.close(write, may_wait=lambda: not patience.is_over)
 
 
 def run_attempt(
@@ -60,27 +92,16 @@ def run_attempt(
     """Train in a child process and publish what it made; on return the row tells how it ended.
 
     Ends in exactly one of: published, failed, cancelled, queued again (crash or shutdown), or – if the claim was
-    lost – without a trace.
+    lost – without a trace. While the database is away it goes on; the lease runs out if the worker ends meanwhile.
     """
     folder = scratch_folder(settings, claim)
     try:
         for left_behind in settings.scratch.glob(f"{claim.increment_id}-*"):  # by attempts that were killed
             shutil.rmtree(left_behind, ignore_errors=True)
-        folder.mkdir(parents=True)
-        with Safekeeping(claim, folder, database=database, blobs=blobs) as kept:
-            with Child(server, claim, settings, folder) as child:
-                ended = _watch(child, kept, claim, settings=settings, database=database, stopping=stopping)
-            _conclude(claim, folder, ended, settings=settings, database=database, blobs=blobs)
-    except ClaimLost:
-        log.warning("increment %s: attempt %d lost its claim", claim.increment_id, claim.attempt)
-    except Cancelled:
-        persist(database, lambda connection: leases.end(connection, claim, IncrementStatus.CANCELLED))
-    except Stopping:
-        _give_back(claim, database, settings, reason="the worker was shut down", crashed=False)
-    except Exception as error:  # a full disk, a store that is away: one crashed attempt, with its reason on record
-        log.exception("increment %s: attempt %d failed in the worker", claim.increment_id, claim.attempt)
-        reason = f"the worker could not go on ({type(error).__name__}: {error})"
-        _give_back(claim, database, settings, reason=reason, crashed=True)
+        with Logbook(claim, database=database, settings=settings) as logbook:
+            _run(Attempt(claim, folder, logbook, settings, database, blobs, stopping), server)
+    except DatabaseAway:
+        log.warning("increment %s: attempt %d is left to its lease: no database", claim.increment_id, claim.attempt)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -90,109 +111,133 @@ def scratch_folder(settings: Settings, claim: Claim) -> Path:
     return settings.scratch / f"{claim.increment_id}-{claim.attempt}"
 
 
-def _watch(
-    child: Child,
-    kept: Safekeeping,
-    claim: Claim,
-    *,
-    settings: Settings,
-    database: Database,
-    stopping: threading.Event,
-) -> tuple[int, str]:
-    """Pass on what the child says and renew the lease until it ends; its exit status and last words.
+def _run(attempt: Attempt, server: ForkServer) -> None:
+    claim = attempt.claim
+    try:
+        attempt.folder.mkdir(parents=True)
+        with Safekeeping(claim, attempt.folder, database=attempt.database, blobs=attempt.blobs) as kept:
+            with Child(server, claim, attempt.settings, attempt.folder) as child:
+                ended = _watch(child, kept, attempt)
+            _conclude(attempt, *ended)
+    except ClaimLost:
+        log.warning("increment %s: attempt %d lost its claim", claim.increment_id, claim.attempt)
+    except Cancelled:
+        attempt.close(lambda connection: leases.end(connection, claim, IncrementStatus.CANCELLED))
+    except Stopping:
+        _give_back(attempt, reason="the worker was shut down", crashed=False)
+    except DatabaseAway:
+        raise
+    except (Silent, Unintelligible) as error:
+        _give_back(attempt, reason=str(error), crashed=True)
+    except Exception as error:  # a full disk, a store that is away: one crashed attempt, with its reason on record
+        log.exception("increment %s: attempt %d failed in the worker", claim.increment_id, claim.attempt)
+        _give_back(attempt, reason=f"the worker could not go on ({type(error).__name__}: {error})", crashed=True)
 
-    After a crash the last checkpoint arrives first: the next attempt is to go on from it.
+
+def _watch(child: Child, kept: Safekeeping, attempt: Attempt) -> tuple[int, str]:
+    """Pass on what the child says until it ends; its exit status and last words.
+
+    After a crash the last checkpoint arrives first: the next attempt is to go on from it. Raises `Silent` for a child
+    that hangs. Silence is counted while this worker runs: one that was suspended has heard nothing either.
     """
-    progress: Mapping[str, Any] | None = None
-    renewed = float("-inf")
-    _record(database, claim, {"kind": "stage", "stage": "starting"})
+    stage, silent, ticked = "starting", 0.0, time.monotonic()
+    attempt.logbook.add({"kind": "stage", "stage": stage})
     while True:
         status = child.poll()
-        while not child.messages.empty():
-            match message := child.messages.get():
-                case {"kind": "progress"}:
-                    progress = message["progress"]
-                case {"kind": "checkpoint"}:
-                    kept.take_over()
-                case {"kind": "note"}:
-                    log.warning("increment %s: attempt %d: %s", claim.increment_id, claim.attempt, message["text"])
-                case _:
-                    _record(database, claim, message)
-        due = WRITE_SECONDS if progress is not None else min(WATCH_SECONDS, settings.heartbeat_seconds)
-        if time.monotonic() - renewed >= due:
-            _renew(database, claim, settings, progress)
-            renewed, progress = time.monotonic(), None
-        if status is not None and (status in {0, REFUSED} or not kept.is_busy):
+        for _ in range(child.messages.qsize()):
+            stage, silent = _heard(child, kept, attempt) or stage, 0.0
+        attempt.logbook.check()
+        limit = attempt.settings.silence_seconds
+        if status is not None and (status in {0, REFUSED} or not kept.is_busy or silent > limit):
             return status, child.last_words()
-        if stopping.is_set():
+        if attempt.stopping.is_set():
             raise Stopping
+        if status is None and silent > limit:
+            raise Silent(f"the training process said nothing for {limit:g} seconds, in the stage {stage!r}: it hangs")
         time.sleep(TICK_SECONDS)
+        now = time.monotonic()
+        silent, ticked = silent + min(now - ticked, 10 * TICK_SECONDS), now
 
 
-def _record(database: Database, claim: Claim, message: Mapping[str, Any]) -> None:
-    def write(connection: Any) -> None:
-        if not leases.holds(connection, claim):
-            raise ClaimLost
-        data = {key: value for key, value in message.items() if key != "kind"}
-        events.add(connection, claim.increment_id, kind=message["kind"], data=data | {"attempt": claim.attempt})
-
-    persist(database, write)
-
-
-def _renew(database: Database, claim: Claim, settings: Settings, progress: Mapping[str, Any] | None) -> None:
-    """Renew the lease; a database that is away for a while is no reason to stop training, a lost claim is."""
-    try:
-        with database.write() as connection:
-            cancel = leases.renew(connection, claim, lease_seconds=settings.lease_seconds, progress=progress)
-    except OperationalError as error:
-        log.warning("increment %s: the lease could not be renewed: %s", claim.increment_id, error)
-        return
-    if cancel is None:
-        raise ClaimLost
-    if cancel:
-        raise Cancelled
+def _heard(child: Child, kept: Safekeeping, attempt: Attempt) -> str | None:
+    """Act on the next message of a child; the stage that it names, if it does."""
+    claim = attempt.claim
+    match message := child.messages.get():
+        case {"kind": "alive"}:
+            pass
+        case {"kind": "progress", "progress": progress}:
+            attempt.logbook.advance(progress)
+        case {"kind": "checkpoint"}:
+            kept.take_over()
+        case {"kind": "note", "text": text}:
+            log.warning("increment %s: attempt %d: %s", claim.increment_id, claim.attempt, text)
+        case {"kind": "stage", "stage": str(stage)}:
+            attempt.logbook.add(message)
+            return stage
+        case {"kind": "epoch"}:
+            attempt.logbook.add(message)
+        case _:
+            raise Unintelligible(f"the training process said what it never says: {str(message)[:100]}")
+    return None
 
 
-def _conclude(
-    claim: Claim,
-    folder: Path,
-    ended: tuple[int, str],
-    *,
-    settings: Settings,
-    database: Database,
-    blobs: BlobStore,
-) -> None:
-    status, last_words = ended
+def _conclude(attempt: Attempt, status: int, last_words: str) -> None:
+    claim = attempt.claim
     if status == 0:
-        _publish(claim, folder, settings=settings, database=database, blobs=blobs)
+        _publish(attempt)
     elif status == REFUSED:
-        reason = json.loads((folder / "failure.json").read_text())["reason"]
-        persist(database, lambda connection: leases.refuse(connection, claim, reason=reason))
+        reason = json.loads((attempt.folder / "failure.json").read_text())["reason"]
+        attempt.close(lambda connection: leases.refuse(connection, claim, reason=reason))
     else:
         how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
         log.error("increment %s: attempt %d ended early (%s):\n%s", claim.increment_id, claim.attempt, how, last_words)
         headline = last_words.splitlines()[-1:] or ["it left no message"]
-        reason = f"the training process ended early ({how}): {headline[0]}"
-        _give_back(claim, database, settings, reason=reason, crashed=True)
+        _give_back(attempt, reason=f"the training process ended early ({how}): {headline[0]}", crashed=True)
 
 
-def _publish(claim: Claim, folder: Path, *, settings: Settings, database: Database, blobs: BlobStore) -> None:
-    began = time.monotonic()
-    _record(database, claim, {"kind": "stage", "stage": "publishing"})
-    outcome = json.loads((folder / "outcome.json").read_text())
-    with ThreadPoolExecutor(1) as pool:
-        storing = pool.submit(_store, folder / "version", blobs)
-        while not storing.done():  # large weights take longer than a lease
-            _renew(database, claim, settings, None)
-            wait([storing], timeout=min(WATCH_SECONDS, settings.heartbeat_seconds))
-    files = storing.result()
+def _publish(attempt: Attempt) -> None:
+    claim, blobs, began = attempt.claim, attempt.blobs, time.monotonic()
+    attempt.logbook.add({"kind": "stage", "stage": "publishing"})
+    outcome = json.loads((attempt.folder / "outcome.json").read_text())
+    files = _meanwhile(lambda: _store(attempt.folder / "version", blobs), attempt)
     seconds = outcome.pop("seconds") | {"publishing": round(time.monotonic() - began, 3)}
     made = Outcome(**outcome, files=files, seconds=seconds)
-    published = persist(database, lambda connection: _publish_kept(connection, claim, made, blobs))
-    if published is None:
-        _renew(database, claim, settings, None)  # tells a cancellation from a lost claim
-        raise ClaimLost
-    dispose(database=database, blobs=blobs, scratch=settings.scratch)
+    published = attempt.close(lambda connection: _publish_kept(connection, claim, made, blobs))
+    if published is None:  # tell a cancellation from a lost claim
+        lease = attempt.settings.lease_seconds
+        raise Cancelled if attempt.close(lambda c: leases.renew(c, claim, lease_seconds=lease)) else ClaimLost
+    try:
+        dispose(database=attempt.database, blobs=blobs, scratch=attempt.settings.scratch)
+    except Exception:
+        log.exception("what the version took the place of is not deleted yet; the sweep will try again")
+
+
+def _meanwhile(call: Callable[[], Answer], attempt: Attempt) -> Answer:
+    """The answer of a call that may take longer than a lease.
+
+    Raises `ClaimLost`, `Cancelled`, `Silent` and `Stopping`, and leaves its thread behind then: a store that hangs
+    would keep the worker from shutting down.
+    """
+    answer: Future[Answer] = Future()
+
+    def work() -> None:
+        try:
+            answer.set_result(call())
+        except Exception as error:
+            log.exception("increment %s: the version's files could not be stored", attempt.claim.increment_id)
+            answer.set_exception(error)
+
+    threading.Thread(target=work, name="storing", daemon=True).start()
+    limit = attempt.settings.silence_seconds
+    deadline, patience = time.monotonic() + limit, Patience(attempt.stopping)
+    while not answer.done():
+        attempt.logbook.check()
+        if patience.is_over:
+            raise Stopping
+        if time.monotonic() > deadline:
+            raise Silent(f"the version's files could not be stored within {limit:g} seconds")
+        time.sleep(TICK_SECONDS)
+    return answer.result()
 
 
 def _publish_kept(connection: Connection, claim: Claim, made: Outcome, blobs: BlobStore) -> Published | None:
@@ -213,11 +258,7 @@ def _store(folder: Path, blobs: BlobStore) -> dict[str, StoredFile]:
     return files
 
 
-def _give_back(claim: Claim, database: Database, settings: Settings, *, reason: str, crashed: bool) -> None:
+def _give_back(attempt: Attempt, *, reason: str, crashed: bool) -> None:
+    claim, most = attempt.claim, attempt.settings.max_crashes
     log.warning("increment %s: attempt %d: %s", claim.increment_id, claim.attempt, reason)
-    persist(
-        database,
-        lambda connection: leases.give_back(
-            connection, claim, reason=reason, crashed=crashed, max_crashes=settings.max_crashes
-        ),
-    )
+    attempt.close(lambda c: leases.give_back(c, claim, reason=reason, crashed=crashed, max_crashes=most))

@@ -18,9 +18,15 @@ from storage.settings import Settings
 from trainer.forkserver import ForkServer
 
 STOP_SECONDS = 2.0  # between asking a child to end and ending it
+LONGEST_LINE = 64 << 10  # bytes; ours have some hundred
+WAITING = 256  # messages that nobody has taken yet; beyond it the child has to wait
 LAST_WORDS = 2_000  # characters of a crashed child's error output that are kept
 
 log = logging.getLogger(__name__)
+
+
+class Unintelligible(Exception):
+    """What a training process says cannot be read, or no longer."""
 
 
 class Child:
@@ -44,19 +50,35 @@ class Child:
             self._forked = server.fork(theirs, errors.fileno())
         self._channel.sendall(json.dumps(order).encode() + b"\n")  # less than a socket holds, read or not
         self._status: int | None = None
-        self.messages: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
+        self._fault: str | None = None
+        self._closed = threading.Event()
+        self.messages: queue.Queue[Mapping[str, Any]] = queue.Queue(WAITING)
         self._reader = threading.Thread(target=self._read, name="child-reader", daemon=True)
         self._reader.start()
 
     def _read(self) -> None:
-        self._forked.begun()
-        with self._channel.makefile("r", encoding="utf-8") as lines, suppress(ConnectionResetError):  # order not read
-            for line in lines:
-                try:
-                    self.messages.put(json.loads(line))
-                except ValueError:  # go on reading: a full pipe would stop the training
-                    log.exception("the training process said what is no message: %r", line[:200])
+        """Whatever keeps this from going on is the fault that `poll` tells, so that nobody waits for more."""
+        try:
+            self._forked.begun()
+            self._listen()
+        except Exception as error:
+            log.exception("the training process cannot be understood")
+            self._fault = f"the training process cannot be understood ({type(error).__name__}: {error})"
         self._status = self._forked.ended()
+
+    def _listen(self) -> None:
+        line = b""
+        with self._channel.makefile("rb") as lines, suppress(ConnectionResetError):  # order not read
+            while (line := lines.readline(LONGEST_LINE)).endswith(b"\n"):
+                self._put(_message(line))
+        if len(line) >= LONGEST_LINE:
+            raise Unintelligible(f"a line of more than {LONGEST_LINE} bytes")
+
+    def _put(self, message: Mapping[str, Any]) -> None:
+        while not self._closed.is_set():
+            with suppress(queue.Full):
+                self.messages.put(message, timeout=0.1)
+                return
 
     def __enter__(self) -> "Child":
         """Use it as it is."""
@@ -66,18 +88,34 @@ class Child:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End it and whatever it started, if it still runs."""
+        self._closed.set()
         for ending in (signal.SIGTERM, signal.SIGKILL):
             if self._reader.is_alive():
                 self._forked.send(ending)
                 self._reader.join(STOP_SECONDS)
-        self._reader.join()
+        if self._reader.is_alive():  # the kernel does not let go of it: a disk that is away, perhaps
+            log.error("the training process does not end, and is left to itself")
+            self._forked.abandon()
+            self._reader.join(STOP_SECONDS)
         self._forked.let_go()
         self._channel.close()
 
     def poll(self) -> int | None:
-        """Exit status once it has ended and everything it said is in ``messages``."""
-        return None if self._reader.is_alive() else self._status
+        """Exit status once it has ended and everything it said is in ``messages``; raises `Unintelligible`."""
+        if self._reader.is_alive() and self._fault is None:
+            return None
+        if self._fault is not None or self._status is None:
+            raise Unintelligible(self._fault or "nobody can tell how the training process ended")
+        return self._status
 
     def last_words(self) -> str:
         """The end of its error output."""
         return self._errors.read_text(errors="replace")[-LAST_WORDS:].strip()
+
+
+def _message(line: bytes) -> Mapping[str, Any]:
+    """What a line says; raises ValueError for one that no training process of ours writes."""
+    message = json.loads(line)
+    if not isinstance(message, dict) or not isinstance(message.get("kind"), str):
+        raise ValueError(f"{line[:100]!r} is no message")
+    return message

@@ -69,9 +69,10 @@ def _reason(error: Exception, settings: Settings) -> str | None:
 
 def _run(claim: Claim, settings: Settings, folder: Path, report: LineReport, *, spawned_at: float) -> None:
     database, blobs = Database(settings.database), open_blobs(settings.blobs)
-    job = read_job(database, claim)
+    tools = Tools(database, blobs, settings, folder, report)
+    job = tools.read(lambda connection: read_job(connection, claim))
     job.check_classes()
     report.seconds["queued"] = round(spawned_at - job.increment.created_at.timestamp(), 3)
     report.seconds["starting"] = round(time.time() - spawned_at, 3)
-    outcome = stages.run(job, Tools(database, blobs, settings, folder, report))
+    outcome = stages.run(job, tools)
     (folder / "outcome.json").write_text(json.dumps(outcome | {"seconds": report.seconds}))

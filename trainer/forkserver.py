@@ -112,6 +112,10 @@ class Forked:
             with suppress(ProcessLookupError):  # its server was killed, and init has reaped it
                 os.killpg(self._pid, number)
 
+    def abandon(self) -> None:
+        """Wait no longer for its end: the server ends, which the next attempt replaces."""
+        self._server.kill()
+
     def let_go(self) -> None:
         """Have it reaped: its pid may be another's from now on."""
         with suppress(ConnectionError):  # of a server that has ended, init has it

@@ -83,7 +83,8 @@ def learn(
     else:
         network = copy.deepcopy(parent.network)
     if parent is None:
-        mean, std = channel_statistics(images)
+        with report.opaque():
+            mean, std = channel_statistics(images)
         transform = EvaluationTransform(architecture.image_size, architecture.channels, mean=mean, std=std)
     else:
         transform = parent.transform

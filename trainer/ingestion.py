@@ -1,7 +1,7 @@
 """From an uploaded archive to stored images: decoded once, settled, and packed."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -15,6 +15,7 @@ from trainer.decoding import Desk, Finding, decoded
 from trainer.networks.pictures import Form
 from trainer.originals import Originals
 from trainer.packing import store
+from trainer.reporting import Report
 from trainer.rows import Rows
 from trainer.sides import Ingested, settle
 
@@ -29,7 +30,7 @@ def ingest_archive(
     processes: int,
     form: Form,
     folder: Path,
-    advanced: Callable[[int, int], None],
+    report: Report,
 ) -> Ingested:
     """Decode the images of a batch's archive, store them and pack them; the archive itself stays where it is.
 
@@ -37,8 +38,9 @@ def ingest_archive(
     """
     assert batch.archive is not None
     path = folder / "archive"
-    blobs.fetch(batch.archive, path)
-    index = scan(path, limits=ArchiveLimits.of(settings))
+    with report.opaque():
+        blobs.fetch(batch.archive, path)
+        index = scan(path, limits=ArchiveLimits.of(settings))
     stored: list[Image] = []
     rejects = list(index.rejects)
     numbers: dict[str, int] = {}
@@ -62,15 +64,17 @@ def ingest_archive(
                 image = _image(batch, member, finding)
                 stored.append(image)
                 numbers[image.id] = number
-            advanced(number + 1, len(index.members))
+            report.progress(step=number + 1, steps=len(index.members))
         assert not underway
         path.unlink()
         labels = {count.label for count in index.classes}
         settled = settle(stored, rejects, labels=labels, max_bad_share=settings.max_bad_share)
-        rows_at = store(
-            settled.images, lambda image: rows.get(numbers[image.id]), form=form, folder=folder, blobs=blobs
-        )
-    packs, files_at = originals.store([numbers[image.id] for image in settled.images], blobs)
+        with report.opaque():
+            rows_at = store(
+                settled.images, lambda image: rows.get(numbers[image.id]), form=form, folder=folder, blobs=blobs
+            )
+    with report.opaque():
+        packs, files_at = originals.store([numbers[image.id] for image in settled.images], blobs)
     images = []
     for image in settled.images:
         (shard, row), (pack, offset) = rows_at[image.id], files_at[numbers[image.id]]

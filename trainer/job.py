@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import Connection
+
 from losses.strategies import Strategy
 from losses.strategies import get as strategy_named
 from storage import batches, exemplars, increments, metrics, models, versions
 from storage.admission import check_classes
-from storage.database import Database
 from storage.domain import Batch, Image, Increment, Model, Version
 from storage.leases import Claim
 from trainer.networks.pictures import Form
@@ -57,26 +58,25 @@ class Job:
         return self.line[-1] if self.line else None
 
 
-def read_job(database: Database, claim: Claim) -> Job:
+def read_job(connection: Connection, claim: Claim) -> Job:
     """Read it in one consistent view; the parent is the head as it was when the increment was claimed."""
-    with database.read() as connection:
-        increment = increments.get(connection, claim.increment_id)
-        model = models.by_id(connection, increment.model_id)
-        line = versions.lineage(connection, model, increment.parent)
-        kept = (
-            exemplars.of_version(connection, model_id=model.id, version=line[-1].number)
-            if line and model.memory is not None
-            else ()
-        )
-        return Job(
-            claim=claim,
-            increment=increment,
-            model=model,
-            batch=batches.get(connection, increment.batch_id),
-            line=line,
-            documents=metrics.of_versions(connection, line),
-            old_batches=tuple(
-                batches.get(connection, increments.get(connection, ancestor.increment_id).batch_id) for ancestor in line
-            ),
-            exemplars=kept,
-        )
+    increment = increments.get(connection, claim.increment_id)
+    model = models.by_id(connection, increment.model_id)
+    line = versions.lineage(connection, model, increment.parent)
+    kept = (
+        exemplars.of_version(connection, model_id=model.id, version=line[-1].number)
+        if line and model.memory is not None
+        else ()
+    )
+    return Job(
+        claim=claim,
+        increment=increment,
+        model=model,
+        batch=batches.get(connection, increment.batch_id),
+        line=line,
+        documents=metrics.of_versions(connection, line),
+        old_batches=tuple(
+            batches.get(connection, increments.get(connection, ancestor.increment_id).batch_id) for ancestor in line
+        ),
+        exemplars=kept,
+    )

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from sqlalchemy import Connection
 from torch import Tensor
 
 from storage import images
@@ -83,7 +84,8 @@ def _cut(pixels: Tensor, groups: Sequence[Sequence[Image]], classes: Mapping[str
 def _find(job: Job, tasks: Sequence[Sequence[str]], tools: Tools) -> _Stored:
     """What is measured on is never learned from, whichever batch or label it came with; nothing is learned twice."""
     asking = _asking(job)
-    with tools.database.read() as connection:
+
+    def find(connection: Connection) -> tuple[tuple[Image, ...], tuple[tuple[Image, ...], ...], list[Image]]:
         train = images.of_batch(connection, job.batch.id, split=Split.TRAIN)
         # A class is measured on the images its first increment brought, whatever later batches hold of it.
         tests = tuple(
@@ -93,6 +95,9 @@ def _find(job: Job, tasks: Sequence[Sequence[str]], tools: Tools) -> _Stored:
         old: list[Image] = []
         for batch in job.old_batches if asking else ():
             old.extend(images.of_batch(connection, batch.id, split=Split.TRAIN, labels=asking))
+        return train, tests, old
+
+    train, tests, old = tools.read(find)
     if job.strategy.every_image:
         _check_complete(job, old)
     measured = {image.digest for task in tests for image in task}
@@ -173,7 +178,8 @@ def _parent(job: Job, tools: Tools) -> Learned | None:
         return None
     folder = tools.folder / "parent"
     folder.mkdir()
-    for name, file in job.parent.files.items():
-        tools.blobs.fetch(file.sha256, folder / name)
-    loaded = load_version(folder)
+    with tools.report.opaque():
+        for name, file in job.parent.files.items():
+            tools.blobs.fetch(file.sha256, folder / name)
+        loaded = load_version(folder)
     return Learned(loaded.network, loaded.transform)

@@ -8,16 +8,16 @@ from itertools import groupby
 from pathlib import Path
 
 import torch
+from sqlalchemy import Connection
 from torch import Tensor
 
 from storage import images as stored_images
 from storage import leases, packs, references, shards
 from storage.blobs import BlobStore
-from storage.disposal import dispose
 from storage.domain import Image
 from storage.errors import BlobDamaged, BlobMissing
 from storage.leases import Claim
-from trainer.attempt import ClaimLost
+from trainer.logbook import ClaimLost
 from trainer.networks.pictures import Form
 from trainer.rows import Rows, put_at
 from trainer.tools import Tools
@@ -100,18 +100,22 @@ def _packed_anew(images: Sequence[Image], *, form: Form, claim: Claim, tools: To
         for done, _ in enumerate(workers.map(decoded, enumerate(images)), start=1):
             tools.report.progress(step=done, steps=len(images))
         number = {image.id: number for number, image in enumerate(images)}
-        places = store(
-            images, lambda image: rows.get(number[image.id]), form=form, folder=tools.folder, blobs=tools.blobs
-        )
+        with tools.report.opaque():
+            places = store(
+                images, lambda image: rows.get(number[image.id]), form=form, folder=tools.folder, blobs=tools.blobs
+            )
+            tools.blobs.sync()
     placed = []
     for image in images:
         shard, row = places[image.id]
         placed.append(replace(image, shard=shard, row=row))
-    tools.blobs.sync()
-    with tools.database.write() as connection:
+
+    def record(connection: Connection) -> None:
         if not leases.holds(connection, claim):
             raise ClaimLost
         stored_images.place(connection, placed)
         references.release(connection, {image.shard for image in images if image.shard is not None})
-    dispose(database=tools.database, blobs=tools.blobs, scratch=tools.folder)
+
+    tools.write(record)
+    tools.dispose()
     return placed

@@ -1,29 +1,61 @@
-"""Writing to a database that may be away for a while."""
+"""A database that may be away for a while: restarted, cut off, locked, or without room on its disk."""
 
 import logging
+import sqlite3
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
 from storage.database import Database
 
-PATIENCE_SECONDS = 60.0
+PAUSE_SECONDS = 1.0  # between two tries
 
 log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 
 
-def persist(database: Database, write: Callable[[Any], Answer]) -> Answer:
-    """Run a transaction, again and again while the database cannot be reached, for a minute."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+def is_away(error: SQLAlchemyError) -> bool:
+    """Whether the same statement may succeed later, since the database and not the statement is what is wrong."""
+    if not isinstance(error, DBAPIError):
+        return isinstance(error, NoConnectionFree)
+    if getattr(error.orig, "sqlstate", None) == "25006":  # read_only_sql_transaction, of a server that stands by
+        return True
+    if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:  # no such table, and the like
+        return False
+    return isinstance(error, OperationalError | InterfaceError)
+
+
+def persist(database: Database, write: Callable[[Connection], Answer], *, waiting: Callable[[], None]) -> Answer:
+    """Run a transaction that writes, again and again while the database is away; ``waiting`` is called in between."""
+    return _patiently(lambda: _write(database, write), waiting)
+
+
+def look(database: Database, read: Callable[[Connection], Answer], *, waiting: Callable[[], None]) -> Answer:
+    """The same for one that reads."""
+    return _patiently(lambda: _read(database, read), waiting)
+
+
+def _patiently(transaction: Callable[[], Answer], waiting: Callable[[], None]) -> Answer:
     while True:
         try:
-            with database.write() as connection:
-                return write(connection)
-        except OperationalError as error:
-            if time.monotonic() > deadline:
+            return transaction()
+        except SQLAlchemyError as error:
+            if not is_away(error):
                 raise
             log.warning("the database cannot be reached, trying again: %s", error)
-            time.sleep(1)
+        waiting()
+        time.sleep(PAUSE_SECONDS)
+
+
+def _write(database: Database, write: Callable[[Connection], Answer]) -> Answer:
+    with database.write() as connection:
+        return write(connection)
+
+
+def _read(database: Database, read: Callable[[Connection], Answer]) -> Answer:
+    with database.read() as connection:
+        return read(connection)

@@ -1,12 +1,19 @@
-"""What a training process tells its worker: one JSON object a line, stages, epochs, progress and checkpoints."""
+"""What a training process tells its worker: one JSON object a line, stages, epochs, progress and checkpoints.
+
+A worker that hears nothing for long ends it (``ACCRETE_SILENCE_SECONDS``), so what takes long says that it goes on.
+"""
 
 import json
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol, TextIO
 
 PROGRESS_SECONDS = 0.2  # between two progress lines; the worker writes them to the database about as often
+ALIVE_SECONDS = 1.0  # between two signs of life
+OPAQUE_SECONDS = 6 * 3600.0  # that a step may compute without anything to say; then it hangs
+NOTE = 10_000  # characters of a note
 
 
 class Report(Protocol):
@@ -17,6 +24,12 @@ class Report(Protocol):
 
     def due(self) -> bool:
         """Whether a call of `progress` would be passed on, for callers to whom finding out the state has a price."""
+
+    def alive(self) -> None:
+        """Say that there is nothing new, but that work goes on; most calls are passed over."""
+
+    def opaque(self) -> AbstractContextManager[None]:
+        """Take a step that cannot say how far it is."""
 
     def epoch(self, **done: Any) -> None:
         """Say that an epoch is complete."""
@@ -29,7 +42,8 @@ class LineReport:
         """Write to ``stream``, a line at a time."""
         self._stream = stream
         self._stage = "starting"
-        self._next = 0.0
+        self._next = self._next_sign = 0.0
+        self._writing = threading.Lock()
         self.seconds: dict[str, float] = {}
 
     @contextmanager
@@ -53,6 +67,31 @@ class LineReport:
             self._next = time.monotonic() + PROGRESS_SECONDS
             self._write({"kind": "progress", "progress": {"stage": self._stage, **state}})
 
+    def alive(self) -> None:
+        """Write a sign of life if one is due."""
+        if time.monotonic() >= self._next_sign:
+            self._next_sign = time.monotonic() + ALIVE_SECONDS
+            self._write({"kind": "alive"})
+
+    @contextmanager
+    def opaque(self) -> Iterator[None]:
+        """Take a step that cannot say how far it is: it is alive as long as this process computes."""
+        done = threading.Event()
+        watching = threading.Thread(target=self._watch, args=[done], name="signs-of-life", daemon=True)
+        watching.start()
+        try:
+            yield
+        finally:
+            done.set()
+            watching.join()
+
+    def _watch(self, done: threading.Event) -> None:
+        began, computed = time.monotonic(), _computed()
+        while not done.wait(ALIVE_SECONDS) and time.monotonic() - began < OPAQUE_SECONDS:
+            if (now := _computed()) > computed + 1e-3:
+                self.alive()
+            computed = now
+
     def epoch(self, **done: Any) -> None:
         """Write an epoch line."""
         self._write({"kind": "epoch", **done})
@@ -63,11 +102,18 @@ class LineReport:
 
     def note(self, text: str) -> None:
         """Say something for the worker's log."""
-        self._write({"kind": "note", "text": text})
+        self._write({"kind": "note", "text": text[:NOTE]})
 
     def _write(self, message: dict[str, Any]) -> None:
-        self._stream.write(json.dumps(message) + "\n")
-        self._stream.flush()
+        line = json.dumps(message) + "\n"
+        with self._writing:
+            self._stream.write(line)
+            self._stream.flush()
+
+
+def _computed() -> float:
+    """Seconds that this process has computed, but for the thread that asks."""
+    return time.process_time() - time.thread_time()
 
 
 class SilentReport:
@@ -79,6 +125,13 @@ class SilentReport:
     def due(self) -> bool:
         """Never."""
         return False
+
+    def alive(self) -> None:
+        """Say nothing."""
+
+    def opaque(self) -> AbstractContextManager[None]:
+        """Say nothing."""
+        return nullcontext()
 
     def epoch(self, **done: Any) -> None:
         """Say nothing."""

@@ -7,12 +7,17 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from storage import checkpoints
+from sqlalchemy import Connection
+
+from storage import checkpoints, references
 from storage.blobs import BlobStore
 from storage.database import Database
+from storage.disposal import dispose
 from storage.domain import StoredCheckpoint
+from storage.errors import BlobMissing
 from storage.leases import Claim
 from trainer.checkpoint import read_state
+from trainer.logbook import DatabaseAway
 from trainer.patience import persist
 
 FILE = "checkpoint.safetensors"  # in the attempt's folder, the training process's latest
@@ -26,7 +31,7 @@ log = logging.getLogger(__name__)
 class Safekeeping:
     """Stores an attempt's checkpoints on a thread of its own: a large one takes longer than a lease.
 
-    The row names a checkpoint only once it is durable, and the one before is deleted only once the row names another.
+    The row names a checkpoint only once it is durable, and the one before is let go only once the row names another.
     Whatever goes wrong, training goes on, and the older one stays.
     """
 
@@ -36,6 +41,7 @@ class Safekeeping:
         self._folder = folder
         self._database = database
         self._blobs = blobs
+        self._ended = threading.Event()
         self._announced: queue.SimpleQueue[bool] = queue.SimpleQueue()  # False is the end
         self._told, self._done = 0, 0  # announcements; each number is written by one thread only
         self._thread = threading.Thread(target=self._run, name="safekeeping", daemon=True)
@@ -49,6 +55,7 @@ class Safekeeping:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Let one that is on its way arrive, if it does so soon; if it comes later, the claim is gone, and so is it."""
+        self._ended.set()
         self._announced.put(False)
         self._thread.join(STOP_SECONDS)
 
@@ -77,6 +84,11 @@ class Safekeeping:
                 log.exception("increment %s: attempt %d: a checkpoint is not stored, the one before stays", *which)
             self._done += announced
 
+    def _go_on_waiting(self) -> None:
+        """Wait for a database that is away as long as the attempt lasts."""
+        if self._ended.is_set():
+            raise DatabaseAway
+
     def _left_over(self) -> bool:
         return (self._folder / TAKEN).exists()
 
@@ -90,18 +102,19 @@ class Safekeeping:
         epoch, size = int(read_state(taken)["epoch"]), taken.stat().st_size
         made = StoredCheckpoint(sha256=self._blobs.put_file(taken), bytes=size, epoch=epoch)
         self._blobs.sync()
-        replaced = persist(self._database, lambda connection: checkpoints.record(connection, self._claim, made))
-        for old in replaced if replaced is not None else (made,):  # nobody will ask for what comes after the claim
-            if old != made or replaced is None:  # the same, if the answer to the first commit was lost
-                self._blobs.delete(old.sha256)
+        persist(self._database, lambda connection: self._record(connection, made), waiting=self._go_on_waiting)
+        dispose(database=self._database, blobs=self._blobs, scratch=self._folder.parent)
+
+    def _record(self, connection: Connection, made: StoredCheckpoint) -> None:
+        if references.keep(connection, {made.sha256}, exists=self._blobs.exists):
+            raise BlobMissing(f"blob {made.sha256} was deleted as part of an equal one", sha256=made.sha256)
+        checkpoints.record(connection, self._claim, made)
 
 
-def discard_obsolete(database: Database, blobs: BlobStore) -> None:
-    """Delete the checkpoints of increments that have ended, whoever ended them."""
+def discard_obsolete(database: Database) -> None:
+    """Let go of the checkpoints of increments that have ended, whoever ended them."""
     with database.read() as connection:
-        ended = checkpoints.obsolete(connection)
-    for increment in ended:
-        if increment.checkpoint is not None:
-            blobs.delete(increment.checkpoint.sha256)
-        with database.write() as connection:
-            checkpoints.forget(connection, increment)
+        if not checkpoints.are_obsolete(connection):
+            return  # without a transaction that others who write would have to wait for
+    with database.write() as connection:
+        checkpoints.let_go(connection)

@@ -1,30 +1,29 @@
 """The stages of an increment, in order: ingesting, loading, training, evaluating, selecting, writing."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version as release_of
 from typing import Any
 
 import torch
+from sqlalchemy import Connection
 
 from storage import batches, images, leases
-from storage.disposal import dispose
-from storage.domain import BatchStatus
+from storage.domain import Batch, BatchStatus
 from storage.errors import Invalid
 from storage.publication import next_number
 from trainer import exemplars
 from trainer.allowance import bound_memory
-from trainer.attempt import ClaimLost
 from trainer.continuation import Continuation, find, training_of
 from trainer.evaluation import evaluate
 from trainer.execution import occupy
 from trainer.increment import Architecture, Learned, features_of, learn
 from trainer.ingestion import ingest_archive
 from trainer.job import Job
+from trainer.logbook import ClaimLost
 from trainer.material import Material, gather
 from trainer.networks import write_version
 from trainer.recipes import Recipe
-from trainer.reporting import LineReport
 from trainer.sides import Ingested, settle
 from trainer.tools import Tools
 
@@ -35,7 +34,8 @@ def run(job: Job, tools: Tools) -> dict[str, Any]:
     recipe = Recipe.model_validate(job.increment.recipe)
     device = _device(tools.settings.device)
     occupy(device)
-    earlier = find(job, tools, device)
+    with report.opaque():
+        earlier = find(job, tools, device)
     torch.set_num_threads(earlier.threads if earlier is not None else tools.threads)
     bound_memory(tools.settings, device=device)
     with report.stage("ingesting"):
@@ -80,23 +80,26 @@ def _ingest(job: Job, tools: Tools) -> Job:
     batch = job.batch
     if batch.status is not BatchStatus.INGESTED:
         found = _found(job, tools)
-        tools.blobs.sync()
-        with tools.database.write() as connection:
-            if not leases.holds(connection, job.claim):
-                raise ClaimLost
-            ingested = batches.record_ingestion(
-                connection,
-                batch.id,
-                ingested=found.images,
-                rejects=found.rejects,
-                digest=found.digest,
-                written=found.packs,
-            )
-        dispose(database=tools.database, blobs=tools.blobs, scratch=tools.folder)
-        batch = ingested
+        with tools.report.opaque():
+            tools.blobs.sync()
+            batch = tools.write(lambda connection: _record(connection, job, found))
+        tools.dispose()
     job = replace(job, batch=batch)
     job.check_classes()
     return job
+
+
+def _record(connection: Connection, job: Job, found: Ingested) -> Batch:
+    if not leases.holds(connection, job.claim):
+        raise ClaimLost
+    return batches.record_ingestion(
+        connection,
+        job.batch.id,
+        ingested=found.images,
+        rejects=found.rejects,
+        digest=found.digest,
+        written=found.packs,
+    )
 
 
 def _found(job: Job, tools: Tools) -> Ingested:
@@ -108,10 +111,9 @@ def _found(job: Job, tools: Tools) -> Ingested:
             processes=tools.threads,
             form=job.form,
             folder=tools.folder,
-            advanced=_steps(tools.report),
+            report=tools.report,
         )
-    with tools.database.read() as connection:
-        collected = images.of_batch(connection, job.batch.id)
+    collected = tools.read(lambda connection: images.of_batch(connection, job.batch.id))
     labels = {count.label for count in job.batch.classes}
     return settle(collected, job.batch.rejects, labels=labels, max_bad_share=tools.settings.max_bad_share)
 
@@ -135,7 +137,8 @@ def _write(job: Job, learned: Learned, outcome: Mapping[str, Any], tools: Tools)
         "strategy": job.increment.strategy,
         "recipe": dict(job.increment.recipe),
     }
-    write_version(folder, learned.network, transform=learned.transform, manifest=manifest)
+    with tools.report.opaque():
+        write_version(folder, learned.network, transform=learned.transform, manifest=manifest)
 
 
 def _select_exemplars(
@@ -154,10 +157,6 @@ def _select_exemplars(
         features=lambda images: features_of(learned, images, report=tools.report),
     )
     return {labels[target]: ids for target, ids in chosen.items()}
-
-
-def _steps(report: LineReport) -> Callable[[int, int], None]:
-    return lambda done, total: report.progress(step=done, steps=total)
 
 
 def _device(wanted: str) -> torch.device:

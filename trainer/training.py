@@ -46,7 +46,7 @@ def train(
     held = None
     if recipe.schedule in VALIDATED:
         images, held = split_by_hash(images, share=recipe.validation_share)
-    validation = _Validation(lesson, held, transform) if held else None
+    validation = _Validation(lesson, held, transform, report) if held else None
     minibatches = Minibatches(images, transform=transform, recipe=recipe, device=device)
     trained = _parameters(student, fixed)
     optimiser = optimisers.sgd(recipe, trained, device)
@@ -114,6 +114,7 @@ class _Validation:
     lesson: Lesson
     images: ImageSet
     transform: EvaluationTransform
+    report: Report
 
     def loss(self) -> float:
         """The classification loss over all of them, in evaluation mode."""
@@ -124,4 +125,5 @@ class _Validation:
         for pixels, targets in zip(*parts, strict=True):
             inputs = self.transform.normalise(pixels.to(device))
             total = total + self.lesson.classification(inputs, targets.to(device)) * len(targets)
+            self.report.alive()
         return float(total) / len(self.images)

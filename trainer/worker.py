@@ -104,7 +104,7 @@ class Worker:
                     scratch_is_clear = True
                 if not self._busy.locked():
                     self._sweep()
-                discard_obsolete(self._database, self._blobs)
+                discard_obsolete(self._database)
                 dispose(database=self._database, blobs=self._blobs, scratch=self.settings.scratch)
                 if time.monotonic() >= next_canary:
                     next_canary = time.monotonic() + CANARY_SECONDS

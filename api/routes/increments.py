@@ -147,15 +147,12 @@ def cancel_increment(increment_id: str, service: ServiceDep) -> IncrementOut:
 )
 def retry_increment(increment_id: str, service: ServiceDep) -> IncrementOut:
     """Queue a failed or cancelled increment once more; it starts over."""
-    with service.database.read() as connection:
-        ended = increments.get(connection, increment_id)
-    if ended.status.is_final and ended.checkpoint is not None:  # before a worker's sweep came to it
-        service.blobs.delete(ended.checkpoint.sha256)
     with service.database.write() as connection:
         found = increments.get(connection, increment_id)
         model = models.lock(connection, models.by_id(connection, found.model_id).name)
         check_of_model(connection, model, found.strategy, found.recipe)
         increments.retry(connection, increment_id, model=model, rehearses=rehearses(model, found.strategy))
+    service.dispose()
     service.wake_worker(increment_id)
     return _look(service, increment_id)
 

@@ -21,6 +21,7 @@ from storage.domain import Batch, BatchStatus, new_id, now
 from storage.settings import Settings
 from trainer.ingestion import ingest_archive
 from trainer.networks.pictures import Form
+from trainer.reporting import SilentReport
 
 WORKERS = 2
 FORM = Form(channels=3, image_size=32)
@@ -118,6 +119,6 @@ def ingested(archive: Path, digest: str, home: Path) -> None:
         processes=WORKERS,
         form=FORM,
         folder=scratch,
-        advanced=lambda _done, _of: None,
+        report=SilentReport(),
     )
     blobs.sync()

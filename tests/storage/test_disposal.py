@@ -1,17 +1,20 @@
 """Blobs that nobody needs any more: named with the last reference, deleted after it, never under somebody's hands."""
 
+import os
 import threading
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, update
 
-from storage import batches, disposal, images, models, packs, references
-from storage.blobs import BlobStore
+from storage import batches, disposal, images, leases, models, packs, references
+from storage.blobs import BlobStore, DirectoryBlobs
 from storage.disposal import collect, dispose
-from storage.domain import Image, Split, StoredCheckpoint, StoredFile, new_id
+from storage.domain import Image, Split, StoredCheckpoint, StoredFile, new_id, now
 from storage.packs import PackWriter
+from storage.tables import increments
 from tests.storage.worlds import World
 
 
@@ -189,10 +192,33 @@ def test_collecting_spares_whatever_is_referred_to(store: Store):
     world.push(world.model(), "x", "y")
     claim = world.must_claim()
     made = StoredCheckpoint(sha256=blobs.put(b"checkpoint"), bytes=10, epoch=1)
-    assert world.write(checkpoints.record, claim, made) == ()
+    assert world.write(checkpoints.record, claim, made)
+    world.write(leases.give_back, claim, reason="why", crashed=True, max_crashes=5)
     archive = blobs.put(b"archive")
     world.write(batches.create, model_id=world.model().id, archive=archive, archive_kind="zip")
     assert store.collect() == (2, 0)
+
+
+def test_what_a_running_increment_has_stored_is_spared_however_long_ago_that_was(store: Store, tmp_path: Path):
+    world, blobs = store.world, DirectoryBlobs(tmp_path / "blobs")
+    world.push(world.model(), "x", "y")
+    claim = world.must_claim()
+    hour = timedelta(hours=1)
+    with world.database.write() as connection:
+        connection.execute(update(increments).values(started_at=now() - 5 * hour))
+    writer = PackWriter(tmp_path / "pack")
+    writer.add(b"an image of an ingestion that takes hours")
+    writer.close()
+    pack, orphan = writer.store(blobs).digest, blobs.put(b"left by an increment long before")
+    for digest, hours in ((pack, 4), (orphan, 7)):
+        written_at = (now() - hours * hour).timestamp()
+        os.utime(tmp_path / "blobs" / digest[:2] / digest, (written_at, written_at))
+    own = Store(world, blobs, tmp_path / "scratch")
+    assert own.collect(least_age=3600) == (1, 1)
+    assert set(blobs.digests()) == {pack}
+    world.end(claim)
+    assert own.collect(least_age=3600) == (1, 1)
+    assert set(blobs.digests()) == set()
 
 
 def test_collecting_closes_holes_that_were_left(store: Store, tmp_path: Path):

@@ -1,5 +1,8 @@
 """How a claim lasts and ends: renewed, taken over, given back, cancelled; whoever comes late changes nothing."""
 
+import sys
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from storage import increments, leases
@@ -183,3 +186,42 @@ def test_one_that_is_cancelled_at_the_claim_makes_way_for_the_next_at_once(world
     world.write(increments.cancel, first.id)
     assert world.must_claim() == Claim(second.id, 1)
     assert world.look(first.id).status is CANCELLED
+
+
+def shifted(monkeypatch: pytest.MonkeyPatch, hours: float) -> None:
+    """Have the clock of this process' machine, as every module of ours reads it, be wrong by so many hours."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("storage") and hasattr(module, "now"):
+            monkeypatch.setattr(module, "now", lambda: datetime.now(UTC) + timedelta(hours=hours))
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_worker_whose_clock_is_wrong_steals_nothing_and_loses_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch, hours: float
+):
+    model, other = world.create(), world.create("other")
+    world.push(model, "a", "b")
+    held = world.must_claim("right")
+    with monkeypatch.context() as clock:
+        shifted(clock, hours)
+        assert world.read(leases.runnable) == ()
+        assert world.claim("wrong") is None
+        world.push(other, "a", "b")
+        own = world.must_claim("wrong")
+        assert world.write(leases.renew, own, lease_seconds=60) is False
+    assert world.claim("right") is None
+    for claim in (held, own):
+        assert world.write(leases.holds, claim)
+    assert world.write(leases.renew, own, lease_seconds=-1) is False
+    assert world.must_claim("right") == Claim(own.increment_id, 2)
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_lease_given_by_a_worker_whose_clock_is_wrong_runs_out_when_it_should(
+    world: World, monkeypatch: pytest.MonkeyPatch, hours: float
+):
+    made = world.push(world.create(), "a", "b")
+    with monkeypatch.context() as clock:
+        shifted(clock, hours)
+        world.must_claim("wrong", lease_seconds=-1)
+    assert world.must_claim("right") == Claim(made.id, 2)

@@ -75,7 +75,7 @@ def first(database_url: str, tmp_path: Path) -> Iterator[Attempt]:
     """The first attempt at a model's first increment, with a checkpoint after every epoch."""
     world = World(Database(database_url))
     world.push(world.create(), "a", "b")
-    job = read_job(world.database, world.must_claim())
+    job = world.read(read_job, world.must_claim())
     (tmp_path / "scratch").mkdir()
     settings = Settings(home=tmp_path, threads=2, checkpoint_seconds=0)
     blobs = open_blobs(settings.blobs)
@@ -240,5 +240,5 @@ def test_the_row_is_where_the_next_attempt_looks(first: Attempt):
     file = first.tools.folder / FILE
     stored = StoredCheckpoint(first.blobs.put_file(file), 1, 7)
     with first.tools.database.write() as connection:
-        assert checkpoints.record(connection, first.job.claim, stored) == ()
-    assert read_job(first.tools.database, first.job.claim).increment.checkpoint == stored
+        assert checkpoints.record(connection, first.job.claim, stored)
+    assert first.tools.read(lambda connection: read_job(connection, first.job.claim)).increment.checkpoint == stored

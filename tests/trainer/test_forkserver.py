@@ -6,10 +6,12 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
 import pytest
@@ -18,7 +20,7 @@ from storage.leases import Claim
 from storage.settings import Settings
 from tests.flow.test_worker import wait_for
 from trainer import forkserver
-from trainer.childprocess import Child
+from trainer.childprocess import Child, Unintelligible
 from trainer.forkserver import Forked, ForkServer, may_use_gpu
 
 NICENESS = 3
@@ -81,10 +83,81 @@ def test_one_server_forks_one_attempt_after_another(server: ForkServer, tmp_path
 
 
 def test_what_it_dies_of_is_its_last_word(server: ForkServer, tmp_path: Path) -> None:
-    with attempt(server, tmp_path / "attempt", tmp_path / "absent" / "database.db") as child:
+    (tmp_path / "other.db").write_text("no database at all, but long enough to be looked at as if it were one" * 20)
+    with attempt(server, tmp_path / "attempt", tmp_path / "other.db") as child:
         wait_for(lambda: child.poll() is not None)
         assert child.poll() == 1
-        assert "unable to open database file" in child.last_words()
+        assert "file is not a database" in child.last_words()
+
+
+class Babbling:
+    """A server whose process says what a test wants, in place of training, and then waits to be ended."""
+
+    def __init__(self, said: bytes) -> None:
+        self.said = said
+
+    def fork(self, channel: socket.socket, errors: int) -> "Impostor":
+        return Impostor(self.said, channel)
+
+
+class Impostor:
+    """A process of its own that writes to the attempt's socket, held as `Forked` holds one."""
+
+    def __init__(self, said: bytes, channel: socket.socket) -> None:
+        program = (
+            "import sys, time; sys.stdout.buffer.write(sys.stdin.buffer.read()); sys.stdout.flush(); time.sleep(99)"
+        )
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=channel.fileno(), start_new_session=True
+        )
+        threading.Thread(target=self._dictate, args=[said], daemon=True).start()
+
+    def _dictate(self, said: bytes) -> None:
+        assert self.process.stdin is not None
+        with self.process.stdin as stdin, suppress(BrokenPipeError):
+            stdin.write(said)
+
+    def begun(self) -> None:
+        pass
+
+    def ended(self) -> int:
+        return self.process.wait()
+
+    def send(self, number: signal.Signals) -> None:
+        os.killpg(self.process.pid, number)
+
+    def let_go(self) -> None:
+        pass
+
+
+UNREADABLE = {
+    "no JSON": b"Traceback (most recent call last):\n",
+    "no UTF-8": b'{"kind": "note", "text": "\xff\xfe"}\n',
+    "no object": b"5\n",
+    "no kind": b'{"text": "hello"}\n',
+    "too deep": b"[" * 60_000 + b"\n",
+    "a line without an end": b"x" * (8 << 20),
+    "an enormous message": b'{"kind": "note", "text": "' + b"x" * (8 << 20) + b'"}\n',
+}
+
+
+@pytest.mark.parametrize("said", UNREADABLE.values(), ids=UNREADABLE.keys())
+def test_what_cannot_be_understood_ends_the_attempt_and_the_process(said: bytes, tmp_path: Path) -> None:
+    good = b'{"kind": "stage", "stage": "ingesting"}\n'
+    with Child(Babbling(good + said), Claim("0" * 32, 1), Settings(home=tmp_path), tmp_path) as child:  # type: ignore[arg-type]
+        with pytest.raises(Unintelligible, match="cannot be understood"):
+            wait_for(lambda: child.poll() is not None)
+        assert child.messages.get_nowait() == {"kind": "stage", "stage": "ingesting"}
+    impostor: Any = child._forked
+    assert impostor.process.returncode == -signal.SIGTERM
+
+
+def test_messages_that_nobody_takes_wait_in_bounded_memory(tmp_path: Path) -> None:
+    said = b'{"kind": "note", "text": "' + b"x" * 60_000 + b'"}\n'
+    with Child(Babbling(said * 1000), Claim("0" * 32, 1), Settings(home=tmp_path), tmp_path) as child:  # type: ignore[arg-type]
+        wait_for(child.messages.full)
+        assert child.messages.qsize() < 300
+        assert child.poll() is None
 
 
 def test_it_has_a_group_a_name_and_a_niceness_of_its_own(server: ForkServer, tmp_path: Path) -> None:

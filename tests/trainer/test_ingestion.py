@@ -20,6 +20,7 @@ from tests.patterns import SIZE, picture
 from tests.storage.packing import Files, tarred, zipped
 from trainer.ingestion import ingest_archive
 from trainer.networks.pictures import Form
+from trainer.reporting import Report, SilentReport
 from trainer.sides import Ingested, data_digest, settle
 
 FORM = Form(channels=3, image_size=SIZE)
@@ -324,7 +325,7 @@ def content(blobs: DirectoryBlobs, image: Image) -> bytes:
     return next(iter(blobs.parts(image.pack, [(image.offset, image.size)])))
 
 
-def ingested(archive: bytes, *, blobs, folder, processes: int = 1, advanced=lambda _done, _of: None, **settings: Any):
+def ingested(archive: bytes, *, blobs, folder, processes: int = 1, report: Report | None = None, **settings: Any):
     batch = batch_of(archive, blobs)
     return ingest_archive(
         batch,
@@ -333,7 +334,7 @@ def ingested(archive: bytes, *, blobs, folder, processes: int = 1, advanced=lamb
         processes=processes,
         form=FORM,
         folder=folder,
-        advanced=advanced,
+        report=report or SilentReport(),
     )
 
 
@@ -479,17 +480,19 @@ def test_sides_that_the_archive_brings_are_kept(blobs, folder):
     assert {image.label for image in found.images} == {"basil", "chive"}
 
 
+class Counting(SilentReport):
+    def __init__(self) -> None:
+        self.counted: list[tuple[int, int]] = []
+
+    def progress(self, **state: Any) -> None:
+        self.counted.append((state["step"], state["steps"]))
+
+
 def test_every_file_is_counted_as_it_is_done(blobs, folder, processes):
-    counted: list[tuple[int, int]] = []
-    ingested(
-        zipped(GOOD | BAD),
-        blobs=blobs,
-        folder=folder,
-        processes=processes,
-        advanced=lambda done, of: counted.append((done, of)),
-    )
+    report = Counting()
+    ingested(zipped(GOOD | BAD), blobs=blobs, folder=folder, processes=processes, report=report)
     images = len(GOOD) + len(BAD) - 1  # the text file was never to be decoded
-    assert counted == [(done, images) for done in range(1, images + 1)]
+    assert report.counted == [(done, images) for done in range(1, images + 1)]
 
 
 def test_a_class_of_an_archive_without_any_readable_image_is_named(blobs, folder):

@@ -88,7 +88,7 @@ class Story:
         """What an attempt at one more increment would work with."""
         self.push(train, test, strategy=strategy)
         self.claim = self.world.must_claim()
-        job = read_job(self.world.database, self.claim)
+        job = self.world.read(read_job, self.claim)
         scratch = self.folder / new_id()
         scratch.mkdir()
         with (scratch / "lines").open("w") as lines:

@@ -22,7 +22,7 @@ from storage.settings import Settings
 from storage.tables import images as images_table
 from tests.patterns import SIZE, picture
 from tests.storage.worlds import World
-from trainer.attempt import ClaimLost
+from trainer.logbook import ClaimLost
 from trainer.networks import ImageRejected, decode, pixels
 from trainer.networks.pictures import Form
 from trainer.packing import pool, store

@@ -15,6 +15,7 @@ from sqlalchemy.exc import OperationalError
 from storage import leases
 from storage.blobs import BlobStore, DirectoryBlobs
 from storage.database import Database
+from storage.disposal import dispose
 from storage.domain import IncrementStatus, StoredCheckpoint
 from storage.leases import Claim
 from tests.storage.worlds import World
@@ -52,6 +53,10 @@ class Attempt:
 
     def kept(self, blobs: BlobStore) -> Safekeeping:
         return Safekeeping(self.claim, self.folder, database=self.world.database, blobs=blobs)
+
+    def sweep(self, blobs: BlobStore) -> None:
+        discard_obsolete(self.world.database)
+        dispose(database=self.world.database, blobs=blobs, scratch=self.folder)
 
     @property
     def named(self) -> StoredCheckpoint | None:
@@ -149,10 +154,10 @@ def test_nothing_is_left_of_an_increment_that_has_ended(attempt: Attempt, blobs:
     with attempt.kept(blobs) as kept:
         kept.take_over()
         settled(kept)
-    discard_obsolete(attempt.world.database, blobs)
+    attempt.sweep(blobs)
     assert len(list(blobs.digests())) == 1
     assert attempt.world.end(attempt.claim, status)
-    discard_obsolete(attempt.world.database, blobs)
+    attempt.sweep(blobs)
     assert list(blobs.digests()) == []
     assert attempt.named is None
 

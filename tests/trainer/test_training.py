@@ -5,7 +5,7 @@ import io
 import json
 import math
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import pytest
@@ -50,6 +50,12 @@ class Recorder:
 
     def due(self) -> bool:
         return True
+
+    def alive(self) -> None:
+        pass
+
+    def opaque(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def epoch(self, **done: Any) -> None:
         self.epochs.append(done)
