@@ -5,7 +5,7 @@ import queue
 import random
 import threading
 
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from api.serving.measures import Measures
 from storage import predictions
@@ -13,6 +13,7 @@ from storage.database import Database
 from storage.domain import Prediction
 
 CAPACITY = 10_000  # records waiting to be written; beyond it answers go out without one
+CAPACITY_BYTES = 256 << 20  # of memory that they take, about: 64 images with each of 10,000 classes take 86 MB
 BATCH = 500
 PAUSE_SECONDS = 0.05  # lets records gather, so that many share a commit
 
@@ -27,6 +28,8 @@ class Recorder:
         self._database, self._measures, self._share = database, measures, share
         self._waiting: queue.Queue[Prediction] = queue.Queue(CAPACITY)
         self._pending: dict[str, Prediction] = {}  # accepted and not yet committed, by id
+        self._bytes = 0  # of the pending
+        self._counting = threading.Lock()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._write_forever, name="records", daemon=True)
 
@@ -43,11 +46,13 @@ class Recorder:
         """Take a record to be written soon; False when it is not among the share, or when too many wait already."""
         if self._share < 1 and random.random() >= self._share:
             return False
-        self._pending[record.id] = record
+        if not self._hold(record):
+            self._measures.records_lost.inc()
+            return False
         try:
             self._waiting.put_nowait(record)
         except queue.Full:
-            del self._pending[record.id]
+            self._let_go(record)
             self._measures.records_lost.inc()
             return False
         return True
@@ -56,28 +61,48 @@ class Recorder:
         """A record that was accepted but is not in the database yet."""
         return self._pending.get(prediction_id)
 
+    def _hold(self, record: Prediction) -> bool:
+        """Whether there is room for it among the pending; it is there then."""
+        size = _size(record)
+        with self._counting:
+            if self._bytes + size > CAPACITY_BYTES:
+                return False
+            self._bytes += size
+            self._pending[record.id] = record
+        return True
+
+    def _let_go(self, record: Prediction) -> None:
+        with self._counting:
+            if self._pending.pop(record.id, None) is not None:
+                self._bytes -= _size(record)
+
     def _write_forever(self) -> None:
         while not (self._stopped.is_set() and self._waiting.empty()):
             batch = self._gather()
             if not batch:
                 continue
-            self._write(batch)
+            try:
+                self._write(batch)
+            except Exception:  # whatever it is: the next ones may fare better
+                self._measures.records_lost.inc(len(batch))
+                log.exception("%d prediction records are lost", len(batch))
             for record in batch:
-                self._pending.pop(record.id, None)
+                self._let_go(record)
 
     def _write(self, batch: list[Prediction]) -> None:
+        """Write records; where some are refused, as those of a model that was deleted meanwhile, only these go."""
         try:
             with self._database.write() as connection:
                 predictions.add(connection, batch)
-        except IntegrityError as error:  # a model was deleted meanwhile: only its own records go with it
+        except OperationalError:  # the database is away
+            raise
+        except SQLAlchemyError as error:
             if len(batch) == 1:
-                log.info("prediction record %s is dropped: %s", batch[0].id, error.orig)
+                log.info("prediction record %s is dropped: %s", batch[0].id, error)
                 return
-            for record in batch:
-                self._write([record])
-        except SQLAlchemyError:
-            self._measures.records_lost.inc(len(batch))
-            log.exception("%d prediction records are lost", len(batch))
+            half = len(batch) // 2
+            self._write(batch[:half])
+            self._write(batch[half:])
 
     def _gather(self) -> list[Prediction]:
         try:
@@ -88,3 +113,8 @@ class Recorder:
         while len(batch) < BATCH and not self._waiting.empty():
             batch.append(self._waiting.get_nowait())
         return batch
+
+
+def _size(record: Prediction) -> int:
+    """Bytes that a record takes in memory, about: a tuple with a float for each label."""
+    return 500 + sum(100 + sum(len(label) + 125 for label, _ in one) for one in record.predictions)
