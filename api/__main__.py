@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from api.guard import OPEN, Unguarded, check
 from api.protocol import Protocol
 from api.workers import Workers
+from storage import safetext
 from storage.logs import configure
 from storage.settings import Settings, SettingsInvalid, read_settings
 from storage.surroundings import tell_oddities
@@ -48,14 +49,14 @@ def main() -> None:
     try:
         settings = read_settings()
     except SettingsInvalid as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {safetext.message(str(error))}")
     configure(settings)
     if arguments.worker is None:
         tell_oddities(settings)
         try:
             check(settings)
         except Unguarded as error:
-            sys.exit(f"error: {error}")
+            sys.exit(f"error: {safetext.message(str(error))}")
         if not settings.keys_needed:
             log.warning(OPEN.format(port=settings.port))
         if settings.api_workers > 1:

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 
 from api.problems import status_of
 from api.service import Service, ServiceDep
-from storage import audit, batches, images, increments, keys, models, predictions
+from storage import audit, batches, images, increments, keys, models, predictions, safetext
 from storage.domain import Key, Scope
 from storage.errors import (
     AccreteError,
@@ -245,7 +245,9 @@ def _owner(service: Service, connection: Connection, parameters: Mapping[str, An
 def _begin(service: Service, request: Request, key: Key | None, route: str) -> int:
     client = request.client.host if request.client is not None else "unknown"
     with service.database.write() as connection:
-        return audit.begin(connection, key=key, client=client, action=route, path=request.url.path)
+        return audit.begin(
+            connection, key=key, client=client, action=route, path=safetext.discreet(request.scope["path"])
+        )
 
 
 def _end(service: Service, number: int, status: int) -> None:

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from api import browsers, openapi, problems
 from api.access import check_routes, key_of, on_record
+from api.addresses import Addresses
 from api.bodylimit import BodyLimit
 from api.keyring import KeyRing
 from api.observing import Observer
@@ -103,6 +104,7 @@ def create_app(settings: Settings, *, worker: int = 0) -> FastAPI:
     app.add_middleware(Representations)
     if settings.origins:
         browsers.install(app, settings.origins)
+    app.add_middleware(Addresses)
     app.add_middleware(Observer)
     problems.install(app)
     openapi.install(app, keys_needed=settings.keys_needed)

@@ -1,5 +1,6 @@
 """One HTTP connection to the service, and its problem documents as exceptions."""
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from ipaddress import ip_address
@@ -8,8 +9,13 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from storage import safetext
+
 DEFAULT_URL = "http://127.0.0.1:8000"
 CONNECT_SECONDS = 5.0
+_KEY = re.compile(r"[\x21-\x7e]*")
+# An address up to the last @, which may be in a password, and what follows it.
+_CONFIDENTIAL = re.compile(r"^([A-Za-z0-9+.-]+://)?[^?#]*@|[?#].*", re.DOTALL)
 
 
 class ClientError(Exception):
@@ -86,15 +92,19 @@ class Connection:
 
     def __init__(self, url: str, *, key: str | None = None, timeout_seconds: float) -> None:
         """Connect lazily; proxies of the environment are for other machines than this one."""
-        self.url = url.rstrip("/")
-        if urlsplit(self.url).scheme not in {"http", "https"} or not urlsplit(self.url).hostname:
-            raise ClientError(f"{url!r} is no address of a service: give one such as {DEFAULT_URL}")
-        self._http = httpx.Client(
-            base_url=self.url,
-            headers={"Authorization": f"Bearer {key}"} if key else None,
-            timeout=httpx.Timeout(timeout_seconds, connect=CONNECT_SECONDS),
-            trust_env=not _is_loopback(urlsplit(self.url).hostname or ""),
-        )
+        self.url = shown(url).rstrip("/")  # which messages name
+        key = (key or "").strip()
+        if not _KEY.fullmatch(key):
+            raise ClientError("the API key holds what no key holds, such as blanks or line breaks: copy it once more")
+        try:
+            self._http = httpx.Client(
+                base_url=url.rstrip("/"),
+                headers={"Authorization": f"Bearer {key}"} if key else None,
+                timeout=httpx.Timeout(timeout_seconds, connect=CONNECT_SECONDS),
+                trust_env=not _is_loopback(_host(url)),
+            )
+        except (ValueError, httpx.InvalidURL):  # whose message may quote a password
+            raise ClientError(f"{self.url!r} is no address of a service: give one such as {DEFAULT_URL}") from None
 
     def close(self) -> None:
         """Close the sockets."""
@@ -144,13 +154,14 @@ class Connection:
         try:
             yield
         except httpx.ConnectError as error:
+            why = safetext.discreet(str(error))
             raise Unreachable(
-                f"cannot reach {self.url} ({error}): is the service running? Start it with `accrete up`"
+                f"cannot reach {self.url} ({why}): is the service running? Start it with `accrete up`"
             ) from error
         except httpx.TimeoutException as error:
             raise Unreachable(f"{self.url} did not answer in time") from error
         except httpx.TransportError as error:
-            raise Unreachable(f"the connection to {self.url} broke: {error}") from error
+            raise Unreachable(f"the connection to {self.url} broke: {safetext.discreet(str(error))}") from error
 
 
 def _raise_for_problem(response: httpx.Response) -> None:
@@ -160,13 +171,27 @@ def _raise_for_problem(response: httpx.Response) -> None:
     document: dict[str, Any] = {}
     if response.headers.get("content-type", "").partition(";")[0] == "application/problem+json":
         document = response.json()
-    fallback = f"{response.url} answered {response.status_code} {response.reason_phrase}: {response.text[:200].strip()}"
+    said = f"{response.status_code} {response.reason_phrase}: {response.text[:200].strip()}"
+    fallback = f"{shown(str(response.url))} answered {said}"
     raise _BY_STATUS.get(response.status_code, Problem)(
         status=response.status_code,
         kind=str(document.get("type", "about:blank")).rpartition(":")[2],
         detail=str(document.get("detail") or fallback),
         extra={name: value for name, value in document.items() if name not in {"type", "title", "status", "detail"}},
     )
+
+
+def shown(url: str) -> str:
+    """An address as messages name it: without a password or a key in it."""
+    return safetext.line(_CONFIDENTIAL.sub(lambda found: found[1] or "", url))
+
+
+def _host(url: str) -> str:
+    """The host of a service's address; raises ValueError for what is none."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("no http or https, or more than an address")
+    return parts.hostname
 
 
 def _is_loopback(host: str) -> bool:

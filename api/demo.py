@@ -23,6 +23,7 @@ import typer
 
 from api.client import Client, succeeded
 from api.commandline import versions_table
+from api.commands.console import failure
 from api.connection import ClientError
 from api.demoimages import (
     Picture,
@@ -79,8 +80,7 @@ def main(
         try:
             demonstrate(Path(folder), data, classes_per_step)
         except (DemoFailed, ClientError, ValueError) as error:
-            typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(1) from error
+            raise failure(str(error)) from error
     print(f"\nDone in {time.monotonic() - started_at:.0f} s.")
 
 

@@ -59,12 +59,14 @@ def _install(settings: Settings, database: Database) -> None:
     try:
         secret = path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise Unguarded(f"ACCRETE_ADMIN_KEY_FILE={path} cannot be read: {error}") from error
+        why = error.strerror if isinstance(error, OSError) else "it holds more than ASCII"
+        # Not the name: who puts the key itself there finds it in the log otherwise.
+        raise Unguarded(f"The file that ACCRETE_ADMIN_KEY_FILE names cannot be read: {why}.") from None
     with database.write() as connection:
         known = keys.of_digest(connection, keys.digest_of(secret))
         try:
             key = keys.install_admin(connection, secret)
         except Invalid as error:
-            raise Unguarded(f"ACCRETE_ADMIN_KEY_FILE={path}: {error.detail}") from error
+            raise Unguarded(f"The file that ACCRETE_ADMIN_KEY_FILE names: {error.detail}") from error
         if known is None:
             audit.note(connection, action="install admin key file", path=f"{key.name} {key.id}")

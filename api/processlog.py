@@ -9,6 +9,8 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import BinaryIO
 
+from storage import safetext
+
 _FILE_BYTES = 10 << 20  # a log file is turned over at this size, and one old one is kept
 _LINE_BYTES = 1 << 16  # longer lines are cut into pieces
 _LEVEL = re.compile(r'\b(DEBUG|INFO|WARNING|ERROR|CRITICAL)\b|"level": ?"(debug|info|warning|error|critical)"')
@@ -48,7 +50,7 @@ class ProcessLog:
         grave = False  # lines without a level, such as those of a traceback, belong to the one before
         with output:
             while raw := output.readline(_LINE_BYTES):
-                line = raw.decode("utf-8", "replace").rstrip("\r\n")
+                line = safetext.lines(safetext.discreet(raw.decode("utf-8", "replace").rstrip("\r\n")))
                 level = line_level(line)
                 grave = grave if level is None else level in _GRAVE
                 self.write(line)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from api.documents import Increment
 from api.tables import size
+from storage import safetext
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -64,7 +65,7 @@ class JsonLines:
 
     def happened(self, event: "Event") -> None:
         """Write the event as it came."""
-        _line(json.dumps({"event": event.kind, "id": event.id, "data": event.data}))
+        _line(safetext.in_json(json.dumps({"event": event.kind, "id": event.id, "data": event.data})))
 
 
 class Lines:
@@ -144,7 +145,7 @@ class Bars:
             self._move(event.data)
         elif event.kind == "status" and (outcome := outcome_line(event.data)):
             self._progress.update(self._training, visible=False)
-            self._progress.console.print(self._name(outcome), markup=False, highlight=False)
+            self._progress.console.print(self._name(outcome), markup=False, highlight=False, emoji=False)
 
     def _move(self, progress: dict[str, Any]) -> None:
         if not progress.get("epochs") or not progress.get("steps"):
@@ -159,7 +160,7 @@ class Bars:
         )
 
     def _name(self, text: str) -> str:
-        return f"{self._title}: {text}" if self._title else text
+        return safetext.line(f"{self._title}: {text}" if self._title else text)
 
 
 def epoch_line(data: dict[str, Any]) -> str:
@@ -189,5 +190,5 @@ def outcome_line(increment: dict[str, Any]) -> str | None:
 
 
 def _line(text: str) -> None:
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(safetext.line(text) + "\n")
     sys.stdout.flush()

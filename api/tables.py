@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 
+from storage import safetext
+
 MISSING = "–"  # what was not measured
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Columns under their headings, as wide as they need to be; numbers and shares to the right."""
-    cells = [[str(cell) for cell in row] for row in rows]
+    cells = [[safetext.line(str(cell)) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
     to_the_right = [all(_is_figure(row[index]) for row in cells) for index in range(len(headings))]
     lines = []

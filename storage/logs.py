@@ -5,6 +5,7 @@ import logging
 from contextvars import ContextVar
 from datetime import UTC, datetime
 
+from storage import safetext
 from storage.settings import Settings
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)  # of the request that is being answered
@@ -29,14 +30,14 @@ class TextLines(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s%(request)s")
 
     def format(self, record: logging.LogRecord) -> str:
-        """One entry; the message cannot begin a line of its own, whatever somebody put into it."""
+        """One entry; the message cannot begin a line of its own, or steer a terminal, whatever is in it."""
         found = getattr(record, "request_id", None)
         record.request = f" [{found}]" if found else ""
-        return super().format(record)
+        return safetext.lines(safetext.discreet(super().format(record)))
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
         """The first line of an entry, what breaks lines escaped."""
-        record.message = record.message.replace("\r", "\\r").replace("\n", "\\n")
+        record.message = safetext.line(record.message)
         return super().formatMessage(record)
 
 
@@ -56,7 +57,7 @@ class JsonLines(logging.Formatter):
         entry |= {name: value for name, value in record.__dict__.items() if name not in _OWN}
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        return json.dumps(entry, default=str)
+        return safetext.in_json(json.dumps(safetext.deeply(entry), default=lambda value: safetext.discreet(str(value))))
 
 
 def _note_request(record: logging.LogRecord) -> bool:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from storage import safetext
+
 if TYPE_CHECKING:
     from api.client import Client
 
@@ -27,16 +29,16 @@ def service(url: str | None) -> "Iterator[Client]":
 
 def failure(message: str) -> typer.Exit:
     """Say what went wrong; the exception to raise."""
-    typer.echo(f"error: {message}", err=True)
+    typer.echo(f"error: {safetext.message(message)}", err=True)
     return typer.Exit(1)
 
 
 def warn(messages: Iterable[str]) -> None:
     """Say what is probably a mistake, and go on."""
     for message in messages:
-        typer.echo(f"warning: {message}", err=True)
+        typer.echo(f"warning: {safetext.message(message)}", err=True)
 
 
 def emit(document: object | None, text: str) -> None:
     """Print the JSON document if there is one, else the text."""
-    typer.echo(text if document is None else json.dumps(document, ensure_ascii=False))
+    typer.echo(safetext.lines(text) if document is None else safetext.in_json(json.dumps(document, ensure_ascii=False)))

@@ -9,6 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from api.schemas.health import HealthOut
 from api.service import Service, ServiceDep
+from storage import safetext
 
 router = APIRouter(tags=["probes"])
 
@@ -56,5 +57,6 @@ def _check(service: Service) -> dict[str, str]:
             broker.ensure_connection(max_retries=1, timeout=2)
     except (BrokerUnreachable, redis.RedisError, OSError) as error:
         checks["broker"] = str(error)
+    checks = {name: safetext.discreet(state) for name, state in checks.items()}
     # An old version goes on serving where the new one cannot be loaded: visible, and no reason to send nobody here.
     return checks | {f"model {name}": fault for name, fault in service.engine.registry.faults.items()}

@@ -1,0 +1,76 @@
+"""Text from anybody, made fit for a log, a terminal or a message: it steers nothing, and gives no secret away."""
+
+import re
+from typing import Any
+
+# What moves a cursor, clears a screen, or turns the direction of a line (CVE-2021-42574): control characters of both
+# ranges, direction marks, line and paragraph separators, invisible spaces and tags, and halves of characters, which no
+# terminal can be sent. The joiners of emoji and of Indic scripts stay.
+_STEERING = (
+    "\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f"
+)
+_IN_TEXT = re.compile(f"[{_STEERING}]")  # which may have lines and tabs
+_IN_LINE = re.compile(f"[{_STEERING}\t\n]")
+
+_SECRETS = tuple(
+    (re.compile(pattern), shown)
+    for pattern, shown in (
+        (r"accrete_[A-Za-z0-9_-]{32,}", "accrete_***"),  # a key of ours (`storage.keys`)
+        # A password may hold what would have to be escaped in a URL; all up to the last @ is taken for it.
+        (r"""(?<=://)([^\s/:@'"]*):[^\s'"]*@""", r"\1:***@"),
+        (r"""(?<=://)[^\s/:@'"]{20,}@""", "***@"),
+        (r"""(?i)(?<=[?&])([\w-]*key)=[^\s&'"]+""", r"\1=***"),
+        (r"""(?i)\b(bearer|basic)\s+[^\s'"`]{8,}""", r"\1 ***"),
+        (r"""(?i)\b([\w-]*(?:password|passwd|secret|token|api_?key|access_?key)[\w-]*)=[^\s'"&,;]+""", r"\1=***"),
+        (r"""(?i)(["'][\w-]*(?:password|secret|token|api_?key|access_?key)["']:\s*["'])[^'"]+""", r"\1***"),
+    )
+)
+
+
+def line(text: str) -> str:
+    r"""The text in one line, with ``\x1b`` for an escape character and so on."""
+    return _IN_LINE.sub(_escaped, text)
+
+
+def lines(text: str) -> str:
+    """The same for text that may have several lines."""
+    return _IN_TEXT.sub(_escaped, text)
+
+
+def discreet(text: str) -> str:
+    """The text without what looks like a key, a password or a token."""
+    for pattern, shown in _SECRETS:
+        text = pattern.sub(shown, text)
+    return text
+
+
+def message(text: str) -> str:
+    """What may be shown of an error: it may quote what others have named, or an address with a password."""
+    return lines(discreet(text))
+
+
+def _escaped(found: "re.Match[str]") -> str:
+    return found[0].encode("unicode_escape").decode()
+
+
+def in_json(text: str) -> str:
+    """A JSON document of which only what steers terminals is escaped; what was escaped before stays so."""
+    return _IN_TEXT.sub(lambda found: _json_escaped(found[0]), text)
+
+
+def _json_escaped(character: str) -> str:
+    code = character.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{code[start : start + 4]}" for start in range(0, len(code), 4))
+
+
+def deeply(value: Any) -> Any:
+    """A value for a log's JSON, in which every text is `discreet`."""
+    match value:
+        case str():
+            return discreet(value)
+        case dict():
+            return {discreet(str(name)): deeply(one) for name, one in value.items()}
+        case list() | tuple():
+            return [deeply(one) for one in value]
+    return value
