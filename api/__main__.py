@@ -1,11 +1,22 @@
-"""`python -m api`: serve until SIGTERM or SIGINT; readiness goes red first, streams end, requests in flight finish."""
+"""`python -m api`: serve until SIGTERM or SIGINT.
+
+At SIGTERM readiness goes red, and for `ACCRETE_DRAIN_SECONDS` connections are still taken and answered, so that
+whoever sends requests here has the time to notice. Then, and at SIGINT at once, it listens no more, streams end,
+requests in flight finish, and the exit code is 0. A second signal ends it without waiting for anybody.
+"""
 
 import argparse
 import logging
+import math
 import signal
 import socket
 import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import uvicorn
 from fastapi import FastAPI
@@ -13,14 +24,17 @@ from fastapi import FastAPI
 from api.guard import OPEN, Unguarded, check
 from api.protocol import Protocol
 from api.workers import Workers
-from storage import safetext
+from storage import dispositions, safetext
 from storage.logs import configure
 from storage.settings import Settings, SettingsInvalid, read_settings
 from storage.surroundings import tell_oddities
 
+if TYPE_CHECKING:
+    from api.service import Service
+
 log = logging.getLogger(__name__)
 
-GRACE_SECONDS = 10
+GRACE_SECONDS = 5  # beyond the deadline of the requests in flight, until they are cut off
 # How long a thread that computes in Python may make the others wait. At Python's own 5 ms, one that prepares a version
 # holds every request up again and again.
 SWITCH_SECONDS = 0.0005
@@ -33,14 +47,47 @@ class Server(uvicorn.Server):
         """Serve ``app`` as ``config`` says."""
         super().__init__(config)
         self._app = app
+        self._ends_at: float | None = None  # of time.monotonic(), once it was asked to end
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Listen to signals, but for those that whoever started the process has it ignore."""
+        ignored = dispositions.ignored()
+        with super().capture_signals():
+            if threading.current_thread() is threading.main_thread():
+                dispositions.ignore(ignored)
+            yield
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to drain; at the second Ctrl-C wait for nobody."""
-        if (service := getattr(self._app.state, "service", None)) is not None:  # None: asked to end while starting
-            service.draining.set()
-        if self.should_exit and sig == signal.SIGINT:
+        """Begin to drain, at SIGINT to end; at the second signal wait for nobody.
+
+        There is no word to uvicorn's own handler, which would raise the signal again at the end.
+        """
+        service, now = self._service, time.monotonic()
+        if self._ends_at is not None:
             self.force_exit = True
-        self.should_exit = True  # no word to uvicorn's own handler, which would raise the signal again at the end
+        drains = self._ends_at is None and sig == signal.SIGTERM and service is not None
+        self._ends_at = now + (service.settings.drain_seconds if drains and service is not None else 0)
+        if service is not None:
+            service.draining.set()
+        if now >= self._ends_at:
+            self._end()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Whether to end, looked at ten times a second."""
+        if self._ends_at is not None and time.monotonic() >= self._ends_at:
+            self._end()
+        return await super().on_tick(counter)
+
+    @property
+    def _service(self) -> "Service | None":
+        """What the application works with; None while it starts."""
+        return getattr(self._app.state, "service", None)
+
+    def _end(self) -> None:
+        self.should_exit = True
+        if (service := self._service) is not None:
+            service.ending.set()
 
 
 def main() -> None:
@@ -79,7 +126,7 @@ def configuration(app: FastAPI, settings: Settings) -> uvicorn.Config:
         log_config=None,  # `configure` has said how
         access_log=False,
         timeout_keep_alive=settings.keep_alive_seconds,
-        timeout_graceful_shutdown=GRACE_SECONDS,
+        timeout_graceful_shutdown=math.ceil(settings.deadline_seconds) + GRACE_SECONDS,
         server_header=False,
         http=Protocol,
         ws="none",

@@ -1,5 +1,6 @@
 """Who may do what: the key a request brings, the scope its route asks for, and the record of every change."""
 
+import logging
 import math
 from collections.abc import AsyncIterator, Iterable, Mapping
 from http import HTTPStatus
@@ -12,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from api.problems import status_of
@@ -29,6 +31,8 @@ from storage.errors import (
     Unauthenticated,
 )
 from storage.settings import is_this_machine
+
+log = logging.getLogger(__name__)
 
 ADMIN, TRAIN, PREDICT = Scope.ADMIN, Scope.TRAIN, Scope.PREDICT
 
@@ -251,5 +255,9 @@ def _begin(service: Service, request: Request, key: Key | None, route: str) -> i
 
 
 def _end(service: Service, number: int, status: int) -> None:
-    with service.database.write() as connection:
-        audit.end(connection, number, status=status)
+    """Note how a request ended, which is answered by now: what cannot be noted stays without an end."""
+    try:
+        with service.database.write() as connection:
+            audit.end(connection, number, status=status)
+    except SQLAlchemyError as error:
+        log.warning("record %d of the audit stays without an end: %s", number, error)

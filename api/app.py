@@ -1,5 +1,6 @@
 """The application: built from settings, with everything it needs started and stopped with it."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -12,6 +13,7 @@ from api import browsers, openapi, problems
 from api.access import check_routes, key_of, on_record
 from api.addresses import Addresses
 from api.bodylimit import BodyLimit
+from api.feed import Feed
 from api.keyring import KeyRing
 from api.observing import Observer
 from api.representations import Representations
@@ -63,6 +65,7 @@ def build_service(settings: Settings, *, worker: int = 0) -> Service:
     """
     database, blobs = Database(settings.database), open_blobs(settings.blobs)
     measures = Measures(CollectorRegistry())
+    ending = asyncio.Event()
     return Service(
         settings=settings,
         database=database,
@@ -72,6 +75,9 @@ def build_service(settings: Settings, *, worker: int = 0) -> Service:
         engine=Engine(settings, worker=worker, database=database, blobs=blobs, measures=measures),
         recorder=Recorder(database, measures, share=settings.record_share),
         keyring=KeyRing(database, watch_seconds=settings.watch_seconds, shared=shared_folder()),
+        feed=Feed(database, ending=ending),
+        draining=asyncio.Event(),
+        ending=ending,
     )
 
 
@@ -107,6 +113,7 @@ def create_app(settings: Settings, *, worker: int = 0) -> FastAPI:
     app.add_middleware(Addresses)
     app.add_middleware(Observer)
     problems.install(app)
+    events.install(app)
     openapi.install(app, keys_needed=settings.keys_needed)
     app.router.routes[:0] = [
         Shortcut("/v1/models/{name}/predictions", predictions.predict),

@@ -155,9 +155,11 @@ def service(home: Path) -> Iterator[str]:
     """The embedded service on a free port, as its own process; the URL. Stopped at the end."""
     home.mkdir()
     command = [sys.executable, "-m", "api.commandline", "up", "--port", "0", "--home", str(home), "--json"]
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith("ACCRETE_") or name in _KEPT_SETTINGS
-    } | SAFE_PATH
+    environment = (
+        {name: value for name, value in os.environ.items() if not name.startswith("ACCRETE_") or name in _KEPT_SETTINGS}
+        | SAFE_PATH
+        | {"ACCRETE_DRAIN_SECONDS": "0"}
+    )  # nobody else sends requests here
     messages = home / "messages.log"
     with (
         messages.open("w") as log,

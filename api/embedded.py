@@ -24,6 +24,7 @@ from storage.migrations import upgrade
 from storage.settings import Settings, is_this_machine
 
 _READY_SECONDS = 2.0  # patience with one question after readiness
+_CLOSING_SECONDS = 15.0  # in which the API closes what is left once it has drained and the last deadline is over
 _WAIT_POLICY = "OMP_WAIT_POLICY"  # OpenMP 5.2, §21.7; read once, when torch is loaded
 
 
@@ -107,6 +108,8 @@ def api_part(settings: Settings) -> Part:
         name="api",
         command=[sys.executable, "-m", "api"],
         environment=environment(settings),
+        interruptible=True,
+        grace_seconds=settings.drain_seconds + settings.deadline_seconds + _CLOSING_SECONDS,
         ready=lambda: answers_http(url),
     )
 

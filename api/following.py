@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 from api import eventstream
@@ -25,12 +26,15 @@ class Event:
 def events(connection: Connection, path: str, *, last_event_id: str | None, patience_seconds: float) -> Iterator[Event]:
     """The events at a path up to the last status; a broken stream is opened again where it broke off.
 
+    Ends at once where an increment has ended and no event is later.
     Raises Unreachable or Unavailable when the service stays away for longer than the patience.
     """
     pause_seconds, lost_at, final = _FIRST_PAUSE_SECONDS, None, False
     while not final:
         try:
             for event in _events_of_one_stream(connection, path, last_event_id):
+                if event is None:  # the last status was among what was read before: nothing more will come
+                    return
                 pause_seconds, lost_at = _FIRST_PAUSE_SECONDS, None
                 if event.kind == "status":  # an increment that was retried has final ones in its past: read on
                     final = event.data["status"] in FINAL
@@ -45,8 +49,11 @@ def events(connection: Connection, path: str, *, last_event_id: str | None, pati
             pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
 
 
-def _events_of_one_stream(connection: Connection, path: str, last_event_id: str | None) -> Iterator[Event]:
+def _events_of_one_stream(connection: Connection, path: str, last_event_id: str | None) -> Iterator[Event | None]:
+    """The events of one stream; None where the service says that there are no more."""
     headers = {"Accept": "text/event-stream"} | ({} if last_event_id is None else {"Last-Event-ID": last_event_id})
     with connection.stream("GET", path, headers=headers) as response:
+        if response.status_code == HTTPStatus.NO_CONTENT:
+            yield None
         for event in eventstream.events(response.iter_raw()):
             yield Event(kind=event.kind, data=json.loads(event.data), id=event.id)

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from storage.logs import request_id
 
 HEADER = "X-Request-ID"
+ARRIVED_AT = "arrived_at"  # in the state of a request: when its headers had come, by time.monotonic()
 NO_ROUTE = "none"  # of requests that no route takes: their paths are anybody's choice
 _ACCEPTED = re.compile(r"[A-Za-z0-9._~+/=:@-]{1,128}")
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
@@ -32,6 +33,7 @@ class Observer:
             await self._app(scope, receive, send)
             return
         brought = Headers(scope=scope).get(HEADER, "")
+        scope.setdefault("state", {})[ARRIVED_AT] = time.monotonic()
         own = brought if _ACCEPTED.fullmatch(brought) else uuid4().hex
         request_id.set(own)  # for the task of this request alone; what logs an unexpected error does so after us
         status, noted, began = 500, False, time.perf_counter()
@@ -46,7 +48,10 @@ class Observer:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)[HEADER] = own
+                headers = MutableHeaders(scope=message)
+                headers[HEADER] = own
+                if scope["app"].state.service.draining.is_set():
+                    headers["Connection"] = "close"  # so that the client's next request goes to another process
             elif message["type"] == "http.response.body" and not message.get("more_body", False):
                 note()  # before the last of it goes out: who has an answer finds it counted and in the log
             await send(message)

@@ -12,7 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy.exc import DataError
+from sqlalchemy.exc import DataError, SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import compile_path
@@ -20,9 +20,12 @@ from starlette.routing import compile_path
 from api.observing import HEADER
 from api.schemas.inference import ErrorOut
 from storage import errors
+from storage.database import is_away
 from storage.errors import AccreteError
 from storage.logs import request_id
 
+RETRY_SECONDS = 5  # after which a database that is away may be back
+_DISK_FULL = "53100"  # of PostgreSQL
 MEDIA_TYPE = "application/problem+json"
 SCHEMA = {"schema": {"$ref": "#/components/schemas/Problem"}}
 
@@ -39,6 +42,7 @@ STATUS: dict[type[AccreteError], HTTPStatus] = {
     errors.Forbidden: HTTPStatus.FORBIDDEN,
     errors.RateLimited: HTTPStatus.TOO_MANY_REQUESTS,
     errors.Overloaded: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.VersionUnloadable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.DeadlineExceeded: HTTPStatus.GATEWAY_TIMEOUT,
     errors.BlobDamaged: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.BlobMissing: HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -112,6 +116,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(DataError, _unfit)
+    app.add_exception_handler(SQLAlchemyError, _database)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -149,7 +154,7 @@ def _headers(error: AccreteError) -> dict[str, str] | None:
     """What RFC 9110 wants beside a status: how to come with a key (§11.6.1), when to come again (§10.2.3)."""
     if isinstance(error, errors.Unauthenticated):
         return {"WWW-Authenticate": "Bearer"}
-    if isinstance(error, errors.RateLimited | errors.Overloaded):
+    if isinstance(error, errors.RateLimited | errors.Overloaded | errors.VersionUnloadable):
         return {"Retry-After": str(error.extra["retry_after"])}
     return None
 
@@ -195,6 +200,8 @@ def _is_full(error: BaseException | None) -> bool:
     while error is not None:
         if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
             return True
+        if getattr(error, "sqlstate", None) == _DISK_FULL:
+            return True
         if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
             return True
         error = error.__cause__ or error.__context__
@@ -212,6 +219,20 @@ async def _unfit(request: Request, error: Exception) -> JSONResponse:
     log.warning("%s %s: %s", request.method, request.url.path, error)
     detail = "A value in the request does not fit into the database, such as a text that holds a NUL character."
     return _problem(request, HTTPStatus.UNPROCESSABLE_ENTITY, "value-unfit", detail)
+
+
+async def _database(request: Request, error: Exception) -> JSONResponse:
+    """The database is away, or locked for longer than anybody waits; what else it says is a fault of ours."""
+    assert isinstance(error, SQLAlchemyError)
+    if _is_full(error) or not is_away(error):
+        return await _unexpected(request, error)
+    log.warning("%s %s: the database does not answer: %s", request.method, request.url.path, error)
+    detail = (
+        "The database does not answer at the moment, or is busy: try again in some seconds. An Idempotency-Key keeps "
+        "what was done after all from being done twice."
+    )
+    headers = {"Retry-After": str(RETRY_SECONDS)}
+    return _problem(request, HTTPStatus.SERVICE_UNAVAILABLE, "database-unavailable", detail, headers=headers)
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:

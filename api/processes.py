@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from api.keeper import MARK, kill_marked, send_signal
 from api.processlog import ProcessLog
+from storage import dispositions
 
 # `python -m` would look for modules in the working directory first, where somebody may keep a `trainer.py`, or a
 # `queue.py`. The variable is inherited by all that the processes start themselves.
@@ -31,6 +32,8 @@ class Part:
     environment: Mapping[str, str] = field(default_factory=dict)  # on top of the supervisor's own
     shows_warnings: bool = True  # on the terminal; all of its lines go to its log file anyway
     ready: Callable[[], bool]  # quick; asked again and again after the start
+    interruptible: bool = False  # whether SIGINT ends it sooner than SIGTERM does
+    grace_seconds: float | None = None  # for its end; None: what the supervisor gives to every part
     started: Callable[[], None] = _nothing  # told at every start and restart
     failing: Callable[[], str | None] = _nothing  # why a process that runs has to be killed and started again
 
@@ -164,12 +167,17 @@ class Child:
             self._process.wait()
             self._clear(self._process)
 
-    def stop(self, *, grace_seconds: float, hurried: Callable[[], bool]) -> bool:
-        """SIGTERM, then SIGKILL once the grace is over or the person is in a hurry; whether it ended by itself."""
+    def stop(self, *, interrupted: bool, grace_seconds: float, hurried: Callable[[], bool]) -> bool:
+        """SIGTERM or SIGINT, then SIGKILL once the grace is over or the person is in a hurry; whether it ended itself.
+
+        ``interrupted``: nobody is to be waited for longer than it takes.
+        """
         if self._process is None:
             return True
-        self._process.terminate()
-        deadline = time.monotonic() + grace_seconds
+        is_heard = signal.SIGINT not in dispositions.ignored()  # by the process, which inherited that
+        soon = interrupted and self.part.interruptible and is_heard
+        self._process.send_signal(signal.SIGINT if soon else signal.SIGTERM)
+        deadline = time.monotonic() + (self.part.grace_seconds or grace_seconds)
         while self._process.poll() is None:
             if time.monotonic() > deadline or hurried():
                 self.kill()

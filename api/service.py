@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated
 
 from celery import Celery
 from fastapi import Depends, Request
 from kombu.exceptions import OperationalError as BrokerUnreachable
 
+from api.feed import Feed
 from api.keyring import KeyRing
 from api.serving.engine import Engine
 from api.serving.measures import Measures
@@ -34,7 +35,9 @@ class Service:
     engine: Engine
     recorder: Recorder
     keyring: KeyRing
-    draining: asyncio.Event = field(default_factory=asyncio.Event)  # set when the process was asked to end
+    feed: Feed
+    draining: asyncio.Event  # set when the process was asked to end …
+    ending: asyncio.Event  # … and when it takes no more connections
 
     def dispose(self) -> None:
         """Delete the blobs that a committed transaction let go of; what fails now, a worker's sweep does."""

@@ -1,7 +1,8 @@
 """One supervisor for the processes of the embedded service (`api.embedded` says which).
 
-What dies is started again after a pause. SIGINT, SIGTERM and SIGHUP end all of them, the last started first; a second
-signal cuts the grace short. Nothing is left behind: not by a part that ends, nor by a supervisor that is killed.
+What dies is started again after a pause. SIGINT, SIGTERM and SIGHUP end all of them, the last started first, at SIGTERM
+without haste; a second signal cuts the grace short. Those that the supervisor was started to ignore, it ignores.
+Nothing is left behind: not by a part that ends, nor by a supervisor that is killed.
 """
 
 import secrets
@@ -15,6 +16,7 @@ from typing import Any
 from api.homelock import HomeLock
 from api.processes import Child, Keeper, Part
 from api.processlog import Console, ProcessLog
+from storage import dispositions
 
 _LOOK_SECONDS = 0.1  # how often the children are looked at
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -44,12 +46,12 @@ class Supervisor:
         self._console = Console()
         self._children: list[Child] = []
         self._last_steps: list[Callable[[], None]] = []
-        self._signals_received = 0
+        self._received: list[int] = []  # signals, as they came
         self._previous_handlers: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "Supervisor":
         """Listen to signals from here on."""
-        for number in _SIGNALS:
+        for number in set(_SIGNALS).difference(dispositions.ignored()):
             self._previous_handlers[number] = signal.signal(number, self._on_signal)
         return self
 
@@ -57,8 +59,11 @@ class Supervisor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End everything, the last started first."""
+        interrupted = self._received[:1] != [signal.SIGTERM]  # Ctrl-C, or no start: there is nobody to hand over to
         for child in reversed(self._children):
-            if not child.stop(grace_seconds=self._grace_seconds, hurried=lambda: self._signals_received > 1):
+            if not child.stop(
+                interrupted=interrupted, grace_seconds=self._grace_seconds, hurried=lambda: len(self._received) > 1
+            ):
                 self._console.write(f"accrete: {child.part.name} did not stop in time and was killed")
         for step in self._last_steps:
             step()
@@ -100,12 +105,12 @@ class Supervisor:
 
     def check_stop(self) -> None:
         """Raise StopRequested when a signal has come."""
-        if self._signals_received:
+        if self._received:
             raise StopRequested
 
     def watch(self) -> None:
         """Restart what dies until a signal comes."""
-        while not self._signals_received:
+        while not self._received:
             self.look()
             time.sleep(_LOOK_SECONDS)
 
@@ -116,7 +121,7 @@ class Supervisor:
             self._look_after(child)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self._signals_received += 1
+        self._received.append(number)
 
     def _refuse_dead(self, child: Child) -> None:
         """A part that dies while the service starts would die again: say what it said."""

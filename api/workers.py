@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -16,6 +17,7 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from api.processes import Backoff
 from api.sockets import listening
+from storage import dispositions
 from storage.settings import Settings
 
 SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own variable
@@ -49,29 +51,37 @@ class Workers:
         self._count = settings.api_workers
         self._listener = listening(settings.host, settings.port, backlog=BACKLOG)
         self._shared = tempfile.mkdtemp(prefix="accrete-api-")
-        self._ending: int | None = None  # the signal that ends it
+        self._asked: list[int] = []  # the signals that end it, as they came
 
     def run(self) -> int:
         """Keep them running until SIGTERM or SIGINT, which they get too; 0 if all of them then ended well."""
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in {signal.SIGTERM, signal.SIGINT}.difference(dispositions.ignored()):
             signal.signal(number, self._end)
         places = [_Place(self._start(index), time.monotonic()) for index in range(self._count)]
         try:
-            while self._ending is None:
+            while not self._asked:
                 for index, place in enumerate(places):
                     self._tend(index, place)
                 time.sleep(POLL_SECONDS)
-            self._listener.close()
-            for place in places:
-                if place.process.poll() is None:
-                    place.process.send_signal(self._ending)
+            self._listener.close()  # theirs are open until they have drained
+            self._await_end([place.process for place in places])
             codes = [place.process.wait() for place in places if place.restart_at is None]
-            return max((abs(code) for code in codes if code != -self._ending), default=0)  # that one had only begun
+            return max((abs(code) for code in codes if -code not in self._asked), default=0)  # those had only begun
         finally:
             shutil.rmtree(self._shared, ignore_errors=True)
 
+    def _await_end(self, processes: Sequence[subprocess.Popen[bytes]]) -> None:
+        """Pass every signal on, the second and later ones too, until all have ended."""
+        told = 0
+        while running := [process for process in processes if process.poll() is None]:
+            for number in self._asked[told:]:
+                told += 1
+                for process in running:
+                    process.send_signal(number)
+            time.sleep(POLL_SECONDS)
+
     def _end(self, number: int, _frame: FrameType | None) -> None:
-        self._ending = number
+        self._asked.append(number)
 
     def _start(self, index: int) -> subprocess.Popen[bytes]:
         descriptor = self._listener.fileno()

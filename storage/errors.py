@@ -77,6 +77,10 @@ class NoVersionYet(Conflict):
     """The model has nothing to predict with."""
 
 
+class VersionUnfit(Conflict):
+    """The version cannot be put into service: it does not load, or does not compute."""
+
+
 class VersionInUse(Conflict):
     """The version is current or head."""
 
@@ -155,6 +159,10 @@ class RateLimited(AccreteError):
 
 class Overloaded(AccreteError):
     """Too much is waiting already; ``retry_after`` says when to come again."""
+
+
+class VersionUnloadable(AccreteError):
+    """The version that should answer does not load, nor any before it; ``retry_after`` says when it is tried again."""
 
 
 class DeadlineExceeded(AccreteError):

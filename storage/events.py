@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, and_, func, insert, or_, select
 
 from storage import rows
 from storage.domain import Event, IncrementStatus, now
 from storage.tables import HIGHEST_INTEGER, events
+
+PER_QUERY = 200  # increments; SQLite bounds the depth of an expression
 
 
 def add(connection: Connection, increment_id: str, *, kind: str, data: Mapping[str, Any]) -> None:
@@ -38,3 +40,19 @@ def after(connection: Connection, increment_id: str, sequence: int) -> tuple[Eve
         .order_by(events.c.sequence)
     )
     return tuple(rows.event(row) for row in connection.execute(query).mappings())
+
+
+def after_each(connection: Connection, wanted: Mapping[str, int]) -> dict[str, tuple[Event, ...]]:
+    """The same of several increments at once, each with a number of its own."""
+    found: dict[str, tuple[Event, ...]] = {}
+    everyone = list(wanted.items())
+    for start in range(0, len(everyone), PER_QUERY):
+        later = [
+            and_(events.c.increment_id == increment_id, events.c.sequence > min(sequence, HIGHEST_INTEGER))
+            for increment_id, sequence in everyone[start : start + PER_QUERY]
+        ]
+        query = select(events).where(or_(*later)).order_by(events.c.increment_id, events.c.sequence)
+        for row in connection.execute(query).mappings():
+            event = rows.event(row)
+            found[event.increment_id] = (*found.get(event.increment_id, ()), event)
+    return found

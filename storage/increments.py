@@ -3,7 +3,7 @@
 What a worker does with them – claim, renew, end – is in `storage.leases`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
@@ -99,6 +99,14 @@ def get(connection: Connection, increment_id: str) -> Increment:
     if row is None:
         raise IncrementNotFound(f"There is no increment {increment_id!r}.")
     return rows.increment(row)
+
+
+def of_ids(connection: Connection, ids: Collection[str]) -> list[Increment]:
+    """The increments of these ids that are there."""
+    if not ids:
+        return []
+    found = connection.execute(select(increments).where(increments.c.id.in_(ids))).mappings()
+    return [rows.increment(row) for row in found]
 
 
 def page(connection: Connection, model: Model, *, limit: int, cursor: str | None) -> Page[Increment]:

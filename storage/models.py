@@ -125,17 +125,22 @@ def promote(connection: Connection, name: str, *, version: int, expected_revisio
     raises `PreconditionFailed` otherwise, and `VersionNotFound`, also for a deleted version.
     """
     model = lock(connection, name)
-    if expected_revision is not None and expected_revision != model.current_revision:
-        raise PreconditionFailed(
-            f"Somebody has promoted another version of {name!r} meanwhile: current is {model.current}. "
-            "Read /current again and decide anew.",
-            current=model.current,
-        )
+    check_revision(model, expected_revision)
     versions.get(connection, model, version)
     if model.current == version and model.head == version:
         return model
     set_current(connection, model, version=version)
     return get(connection, name)
+
+
+def check_revision(model: Model, expected: int | None) -> None:
+    """Raise `PreconditionFailed` where somebody has promoted since that revision was read; None is any."""
+    if expected is not None and expected != model.current_revision:
+        raise PreconditionFailed(
+            f"Somebody has promoted another version of {model.name!r} meanwhile: current is {model.current}. "
+            "Read /current again and decide anew.",
+            current=model.current,
+        )
 
 
 def set_current(connection: Connection, model: Model, *, version: int) -> None:

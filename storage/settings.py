@@ -39,6 +39,9 @@ class Settings(BaseSettings):
     keep_alive_seconds: int = Field(
         75, ge=1, description="How long an idle connection is kept; longer than the proxy before it does (nginx: 60 s)."
     )
+    drain_seconds: float = Field(
+        5.0, ge=0, description="After SIGTERM: how long /readyz is red while connections are still taken and answered."
+    )
     cors_origins: str | None = Field(
         None, description="Whose web pages may call the API, such as https://tool.example.org, by commas; *: anybody's."
     )

@@ -5,12 +5,14 @@ Two threads: one increment at a time takes one of them for as long as it runs, t
 
 from celery.signals import celeryd_after_setup, setup_logging, worker_ready, worker_shutting_down
 
+from storage import dispositions
 from storage.broker import celery_app
 from storage.logs import configure
 from storage.settings import Settings
 from storage.surroundings import tell_oddities
 from trainer.worker import Worker
 
+ignored = dispositions.ignored()  # as inherited
 settings = Settings()
 app = celery_app(settings)
 app.conf.imports = ("trainer.tasks",)
@@ -30,6 +32,7 @@ def _remember_name(sender: str, **_: object) -> None:
 
 @worker_ready.connect
 def _begin(**_: object) -> None:
+    dispositions.ignore(ignored)  # Celery has installed handlers of its own meanwhile
     worker.start()
 
 

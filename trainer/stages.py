@@ -26,6 +26,7 @@ from trainer.networks import write_version
 from trainer.recipes import Recipe
 from trainer.sides import Ingested, settle
 from trainer.tools import Tools
+from trainer.written import check_written
 
 
 def run(job: Job, tools: Tools) -> dict[str, Any]:
@@ -139,6 +140,7 @@ def _write(job: Job, learned: Learned, outcome: Mapping[str, Any], tools: Tools)
     }
     with tools.report.opaque():
         write_version(folder, learned.network, transform=learned.transform, manifest=manifest)
+        check_written(folder)
 
 
 def _select_exemplars(

@@ -1,68 +1,66 @@
 """The event stream of an increment: server-sent, resumable, ended by its end."""
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header
-from fastapi.concurrency import run_in_threadpool
+from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from api import views
 from api.door import Guarded
 from api.problems import problems
-from api.service import Service, ServiceDep
+from api.service import ServiceDep
 from storage import events, increments
-from storage.domain import Event, Increment
 from storage.errors import IncrementNotFound
 
 router = APIRouter(prefix="/v1", tags=["increments"], route_class=Guarded)
+LastEventId = Annotated[int, Header(ge=0, description="Go on after this event.")]
 
-POLL_SECONDS = 0.25  # how soon a stream sees what the worker wrote
+
+class NothingMore(Exception):
+    """A reader has all there is, and no more will come."""
 
 
-def existing_increment(increment_id: str, service: ServiceDep) -> str:
-    """Answer 404 before a stream is opened."""
+def install(app: FastAPI) -> None:
+    """Answer a reader for whom nothing more will come with 204, at which browsers stop asking (HTML §9.2.3)."""
+
+    async def nothing_more(_request: Request, _error: Exception) -> Response:
+        return Response(status_code=204)
+
+    app.add_exception_handler(NothingMore, nothing_more)
+
+
+def followed_increment(increment_id: str, service: ServiceDep, last_event_id: LastEventId = 0) -> str:
+    """Answer 404, or 204, before a stream is opened."""
     with service.database.read() as connection:
-        return increments.get(connection, increment_id).id
+        increment = increments.get(connection, increment_id)
+        if increment.status.is_final and not events.after(connection, increment_id, last_event_id):
+            raise NothingMore
+    return increment.id
 
 
 @router.get(
     "/increments/{increment_id}/events",
     response_class=EventSourceResponse,
-    responses=problems(IncrementNotFound),
+    responses={
+        **problems(IncrementNotFound),
+        204: {"description": "The reader has all of it: nothing more will come."},
+    },
 )
 async def follow_increment(
-    increment_id: Annotated[str, Depends(existing_increment)],
-    service: ServiceDep,
-    last_event_id: Annotated[int, Header(ge=0, description="Go on after this event.")] = 0,
+    increment_id: Annotated[str, Depends(followed_increment)], service: ServiceDep, last_event_id: LastEventId = 0
 ) -> AsyncIterator[ServerSentEvent]:
-    """Follow an increment: ``status``, ``stage`` and ``epoch`` events with ids, ``progress`` without, until its end."""
-    seen = last_event_id
+    """Follow an increment: ``status``, ``stage`` and ``epoch`` events with ids, ``progress`` without, until its end.
+
+    A status comes with the whole increment, but the status is as it was then. The last status is the last event.
+    """
     progress: Mapping[str, Any] | None = None
-    while not service.draining.is_set():
-        increment, steps = await run_in_threadpool(_news, service, increment_id, seen)
-        for step in steps:
-            seen = step.sequence
-            data = await run_in_threadpool(_data, service, step)
+    async for news in service.feed.follow(increment_id, after=last_event_id):
+        for step in news.steps:
+            data = dict(step.data)
+            if step.kind == "status" and news.shown is not None:
+                data = {**news.shown, "status": step.data["status"]}
             yield ServerSentEvent(data=data, event=step.kind, id=str(step.sequence))
-        if increment.status.is_final:
-            return  # the final status is the last event, whatever progress was written shortly before it
-        if increment.progress is not None and increment.progress != progress:
+        increment = news.increment
+        if increment.progress is not None and increment.progress != progress and not increment.status.is_final:
             progress = increment.progress
             yield ServerSentEvent(data=dict(progress), event="progress")
-        await asyncio.sleep(POLL_SECONDS)
-
-
-def _news(service: Service, increment_id: str, seen: int) -> tuple[Increment, tuple[Event, ...]]:
-    with service.database.read() as connection:  # one view: a final status comes with its event
-        return increments.get(connection, increment_id), events.after(connection, increment_id, seen)
-
-
-def _data(service: Service, step: Event) -> dict[str, Any]:
-    """A step's data; with a change of status comes the whole increment, its status as it was then."""
-    if step.kind != "status":
-        return dict(step.data)
-    with service.database.read() as connection:
-        shown = views.increment(connection, increments.get(connection, step.increment_id))
-    return shown.model_dump(mode="json") | {"status": step.data["status"]}

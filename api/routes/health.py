@@ -14,7 +14,7 @@ from storage import safetext
 router = APIRouter(tags=["probes"])
 
 CHECK_SECONDS = 5.0
-OK = "ok"
+OK, DEGRADED = "ok", "degraded"
 
 
 @router.get("/livez")
@@ -25,10 +25,14 @@ async def live() -> HealthOut:
 
 @router.get("/readyz", responses={503: {"model": HealthOut, "description": "Not ready; checks say why."}})
 async def ready(response: Response, service: ServiceDep) -> HealthOut:
-    """Tell whether requests can be served: database, broker, and the versions in service; no model is needed."""
+    """Tell whether requests can be served: database, broker, and the versions in service; no model is needed.
+
+    ``degraded`` is ready: a model whose current version does not load is answered by one before it, or not at all.
+    """
     is_ready, checks = await readiness(service)
     response.status_code = 200 if is_ready else 503
-    return HealthOut(status=OK if is_ready else "unavailable", checks=checks)
+    well = OK if all(state == OK for state in checks.values()) else DEGRADED
+    return HealthOut(status=well if is_ready else "unavailable", checks=checks)
 
 
 async def readiness(service: Service) -> tuple[bool, dict[str, str]]:
@@ -58,5 +62,5 @@ def _check(service: Service) -> dict[str, str]:
     except (BrokerUnreachable, redis.RedisError, OSError) as error:
         checks["broker"] = str(error)
     checks = {name: safetext.discreet(state) for name, state in checks.items()}
-    # An old version goes on serving where the new one cannot be loaded: visible, and no reason to send nobody here.
+    # Visible, and no reason to send nobody here: others answer, and the way to repair this one leads through here.
     return checks | {f"model {name}": fault for name, fault in service.engine.registry.faults.items()}

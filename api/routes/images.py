@@ -2,8 +2,8 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
-from fastapi.concurrency import run_in_threadpool
+from anyio import to_thread
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from api import views
@@ -13,9 +13,18 @@ from api.routes.predictions import Deadline
 from api.schemas.batches import ErasedOut
 from api.schemas.predictions import ImagePredictionOut
 from api.service import Service, ServiceDep
+from api.serving.engine import within
 from storage import erasure, images, models, packs
 from storage.domain import Image
-from storage.errors import BatchInUse, DeadlineExceeded, ImageNotFound, ModelNotFound, NoVersionYet, Overloaded
+from storage.errors import (
+    BatchInUse,
+    DeadlineExceeded,
+    ImageNotFound,
+    ModelNotFound,
+    NoVersionYet,
+    Overloaded,
+    VersionUnloadable,
+)
 
 router = APIRouter(prefix="/v1", tags=["images"], route_class=Guarded)
 
@@ -59,18 +68,21 @@ def delete_class_images(name: str, label: str, service: ServiceDep) -> ErasedOut
 
 @router.get(
     "/models/{name}/images/{image_id}/prediction",
-    responses=problems(ModelNotFound, ImageNotFound, NoVersionYet, Overloaded, DeadlineExceeded),
+    responses=problems(ModelNotFound, ImageNotFound, NoVersionYet, Overloaded, VersionUnloadable, DeadlineExceeded),
 )
 async def predict_image(
     name: str,
     image_id: str,
+    request: Request,
     service: ServiceDep,
     top_k: Annotated[int, Query(ge=1, le=1000)] = 5,
     deadline: Deadline = None,
 ) -> ImagePredictionOut:
     """Predict a stored image of this model by its current version."""
-    image, data = await run_in_threadpool(_stored, service, name, image_id)
-    answer = await service.engine.predict(name, [data], seconds=deadline)
+    until = service.engine.deadline(request.state.arrived_at, deadline)
+    async with within(until):
+        image, data = await to_thread.run_sync(_stored, service, name, image_id, abandon_on_cancel=True)
+    answer = await service.engine.predict(name, [data], deadline=until)
     return ImagePredictionOut(
         image=image.id,
         label=image.label,

@@ -27,6 +27,7 @@ from api.schemas.inference import (
     TensorOut,
 )
 from api.service import Service, ServiceDep
+from api.serving.engine import within
 from storage import models, versions
 from storage.domain import Model
 from storage.errors import Invalid, NoVersionYet
@@ -125,7 +126,9 @@ async def infer_by_version(
 
 
 async def _infer(name: str, number: int | None, request: Request, service: Service, deadline: float | None) -> Response:
-    body = await request.body()
+    arrived_at = request.state.arrived_at
+    async with within(service.engine.deadline(arrived_at, deadline)):
+        body = await request.body()
     settings = service.settings
     limits = {"max_bytes": settings.max_request_bytes, "max_json_bytes": settings.max_prediction_json_bytes}
     if len(body) <= INLINE_BYTES and "content-encoding" not in request.headers:
@@ -133,12 +136,12 @@ async def _infer(name: str, number: int | None, request: Request, service: Servi
     else:
         question = await run_in_threadpool(tensors.read, body, request.headers, **limits)
     given = [seconds for seconds in (deadline, question.seconds) if seconds is not None]
-    seconds = min(given, default=None)
+    until = service.engine.deadline(arrived_at, min(given, default=None))
     if question.files is not None:
-        answer = await service.engine.predict(name, question.files, version=number, seconds=seconds)
+        answer = await service.engine.predict(name, question.files, version=number, deadline=until)
     else:
         assert question.pixels is not None
-        answer = await service.engine.compute(name, question.pixels, version=number, seconds=seconds)
+        answer = await service.engine.compute(name, question.pixels, version=number, deadline=until)
     record = await recorded(service, answer, answer.ranked(RECORDED_CLASSES), durable=False)
     content, length = tensors.written(question, answer, model=name, record=record)
     headers = {} if length is None else {tensors.HEADER: str(length)}

@@ -14,7 +14,7 @@ from api.routes.models import Cursor, Limit
 from api.schemas.base import PageOut
 from api.schemas.predictions import PredictionOut, PredictionRecordOut
 from api.service import Service, ServiceDep
-from api.serving.engine import Answer, Ranked
+from api.serving.engine import Answer, Ranked, within
 from storage import models, predictions
 from storage.domain import Prediction, new_id, now
 from storage.errors import (
@@ -27,6 +27,7 @@ from storage.errors import (
     PredictionNotFound,
     TooLarge,
     VersionNotFound,
+    VersionUnloadable,
 )
 
 router = APIRouter(prefix="/v1", tags=["predictions"], route_class=Guarded)
@@ -39,6 +40,7 @@ FAILURES = (
     Invalid,
     TooLarge,
     Overloaded,
+    VersionUnloadable,
     DeadlineExceeded,
 )
 DEADLINE_HEADER = "Accrete-Deadline-Seconds"
@@ -68,8 +70,10 @@ async def predict(
     deadline: Deadline = None,
 ) -> PredictionOut:
     """Classify images: one as the body, several as multipart files, or base64 in JSON."""
-    files = [data for _, data in await images_of(request)]
-    answer = await service.engine.predict(name, files, version=version, seconds=deadline)
+    until = service.engine.deadline(request.state.arrived_at, deadline)
+    async with within(until):
+        files = [data for _, data in await images_of(request)]
+    answer = await service.engine.predict(name, files, version=version, deadline=until)
     predictions = answer.ranked(top_k)
     return PredictionOut(
         id=await recorded(service, answer, predictions, durable=record == "durable"),

@@ -8,8 +8,9 @@ from fastapi.responses import Response
 
 from api import pictures, views
 from api.door import Guarded
-from api.idempotency import IdempotencyKey, once
+from api.idempotency import IdempotencyKey
 from api.problems import problems
+from api.promotion import Promotion
 from api.representations import is_current
 from api.routes.models import Cursor, Limit
 from api.schemas.base import PageOut
@@ -27,6 +28,7 @@ from storage.errors import (
     PreconditionFailed,
     VersionInUse,
     VersionNotFound,
+    VersionUnfit,
 )
 
 router = APIRouter(prefix="/v1/models/{name}", tags=["versions"], route_class=Guarded)
@@ -119,8 +121,11 @@ def get_current(name: str, response: Response, service: ServiceDep) -> CurrentOu
     return answer
 
 
-@router.put("/current", responses=problems(ModelNotFound, VersionNotFound, PreconditionFailed, IdempotencyMismatch))
-def promote(
+@router.put(
+    "/current",
+    responses=problems(ModelNotFound, VersionNotFound, VersionUnfit, PreconditionFailed, IdempotencyMismatch),
+)
+async def promote(
     name: str,
     body: CurrentIn,
     response: Response,
@@ -128,20 +133,16 @@ def promote(
     if_match: Annotated[str | None, Header(description="ETag of the state this was decided on.")] = None,
     idempotency_key: IdempotencyKey = None,
 ) -> CurrentOut:
-    """Put a version into service, a newer or an older one; increments go on from there."""
-    expected = _revision(if_match) if if_match not in {None, "*"} else None
-    with service.database.write() as connection:
-        answer = once(
-            connection,
-            models.lock(connection, name),
-            idempotency_key,
-            asked={"route": "promote", "version": body.version, "if_match": expected},
-            kind=CurrentOut,
-            give=lambda: views.current(
-                models.promote(connection, name, version=body.version, expected_revision=expected)
-            ),
-        )
-    service.engine.registry.refresh()  # in this process at once; the others notice within a second
+    """Put a version into service, a newer or an older one; increments go on from there.
+
+    It is loaded, checked and warmed first: one that cannot answer is refused, and nothing is changed.
+    """
+    promotion = Promotion(
+        version=body.version,
+        expected_revision=_revision(if_match) if if_match not in {None, "*"} else None,
+        idempotency_key=idempotency_key,
+    )
+    answer = await promotion.made(service, name)
     response.headers["ETag"] = f'"{answer.revision}"'
     return answer
 

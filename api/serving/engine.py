@@ -3,11 +3,11 @@
 import asyncio
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import torch
-from fastapi.concurrency import run_in_threadpool
 from torch import Tensor
 
 from api.serving.compiled import Compiler
@@ -15,8 +15,9 @@ from api.serving.decoding import Decoders
 from api.serving.executions import Planner
 from api.serving.improving import Improver
 from api.serving.lanes import Lanes, Ticket, late
+from api.serving.loading import Loader, Served
 from api.serving.measures import Measures
-from api.serving.registry import Registry, Served
+from api.serving.registry import Registry
 from storage.blobs import BlobStore
 from storage.database import Database
 from storage.errors import Invalid
@@ -58,9 +59,7 @@ class Engine:
         self._planner = Planner(settings.serving_threads or max(share, 1), compiler)
         self.registry = Registry(
             database=database,
-            blobs=blobs,
-            devices=devices,
-            planner=self._planner,
+            loader=Loader(database=database, blobs=blobs, devices=devices, planner=self._planner),
             measures=measures,
             capacity=settings.loaded_versions,
             watch_seconds=settings.watch_seconds,
@@ -89,17 +88,16 @@ class Engine:
         self._planner.stop()
 
     async def predict(
-        self, name: str, files: Sequence[bytes], *, version: int | None = None, seconds: float | None = None
+        self, name: str, files: Sequence[bytes], *, deadline: float, version: int | None = None
     ) -> Answer:
         """Probabilities of some image files by the current or a given version of a model.
 
-        ``seconds``: how long it may take, if less than the settings allow. Raises `ImageUnreadable` that names the
+        ``deadline``: until when, by time.monotonic(); loading is no excuse. Raises `ImageUnreadable` that names the
         position of the image, `Invalid` for too many, `Overloaded`, `DeadlineExceeded`, `ModelNotFound`,
-        `NoVersionYet` and `VersionNotFound`.
+        `NoVersionYet`, `VersionNotFound` and `VersionUnloadable`.
         """
         self._check_count(len(files))
-        deadline = self._deadline(seconds)
-        served = await self._served(name, version)
+        served = await self._served(name, version, deadline)
         model = served.model
         ticket = self._admit(served, len(files), deadline)
 
@@ -114,13 +112,10 @@ class Engine:
         self._decoders.decode(files, Form(model.channels, model.image_size), deadline, decoded)
         return await self._answered(served, ticket)
 
-    async def compute(
-        self, name: str, pixels: Tensor, *, version: int | None = None, seconds: float | None = None
-    ) -> Answer:
+    async def compute(self, name: str, pixels: Tensor, *, deadline: float, version: int | None = None) -> Answer:
         """The same for pixels float32 [images, channels, size, size] in 0 … 1, before normalisation."""
         self._check_count(len(pixels))
-        deadline = self._deadline(seconds)
-        served = await self._served(name, version)
+        served = await self._served(name, version, deadline)
         expected = (served.model.channels, served.model.image_size, served.model.image_size)
         if tuple(pixels.shape[1:]) != expected:
             raise Invalid(f"Images of this model have the shape {list(expected)}, not {list(pixels.shape[1:])}.")
@@ -129,18 +124,21 @@ class Engine:
         self._lanes.put(ticket)
         return await self._answered(served, ticket)
 
-    async def _served(self, name: str, version: int | None) -> Served:
-        served = self.registry.ready(name, version)
-        return served if served is not None else await run_in_threadpool(self.registry.load, name, version)
+    def deadline(self, arrived_at: float, seconds: float | None) -> float:
+        """Until when a request that arrived then may take, by time.monotonic(); ``seconds`` is its own wish."""
+        most = self._settings.deadline_seconds
+        return arrived_at + (most if seconds is None else min(seconds, most))
+
+    async def _served(self, name: str, version: int | None, deadline: float) -> Served:
+        if (served := self.registry.ready(name, version)) is not None:
+            return served
+        async with within(deadline):
+            return await self.registry.load(name, version)
 
     def _check_count(self, images: int) -> None:
         most = self._settings.max_images_per_request
         if not 1 <= images <= most:
             raise Invalid(f"{images} images in one request: send 1 to {most} at a time.")
-
-    def _deadline(self, seconds: float | None) -> float:
-        most = self._settings.deadline_seconds
-        return time.monotonic() + (most if seconds is None else min(seconds, most))
 
     def _admit(self, served: Served, images: int, deadline: float) -> Ticket:
         loop = asyncio.get_running_loop()
@@ -149,13 +147,24 @@ class Engine:
 
     async def _answered(self, served: Served, ticket: Ticket) -> Answer:
         try:
-            async with asyncio.timeout(ticket.deadline - time.monotonic()):
+            async with within(ticket.deadline):
                 probabilities = await ticket.answer
-        except TimeoutError:
-            raise late() from None
         finally:
             self._lanes.leave(ticket)
         return Answer(served.model.id, served.number, served.labels, probabilities)
+
+
+@asynccontextmanager
+async def within(deadline: float) -> AsyncIterator[None]:
+    """Raise `DeadlineExceeded` where what is done inside takes longer than until then, by time.monotonic()."""
+    limit = asyncio.timeout(deadline - time.monotonic())
+    try:
+        async with limit:
+            yield
+    except TimeoutError:
+        if limit.expired():
+            raise late() from None
+        raise
 
 
 def serving_devices(wanted: str) -> list[torch.device]:

@@ -102,6 +102,7 @@ class Planner:
         self.threads = threads
         self._compiler = compiler
         self._makes: dict[tuple[str, Source], Make] = {}
+        self._tracing = threading.Lock()  # versions are loaded side by side, and torch.jit is for one thread at a time
         self._yielding = ThreadPoolExecutor(1, "preparing", initializer=yield_processor)
 
     def aside(self, work: Callable[P, Result], *arguments: P.args, **options: P.kwargs) -> Future[Result]:
@@ -121,15 +122,16 @@ class Planner:
         ``pause_seconds``: after what holds the interpreter, where others are served meanwhile.
         """
         network = version.network.to(device).requires_grad_(False)
-        make = self._make(version, device)
-        library = make.library  # as of now: another thread may enter one meanwhile
         samples = _samples(version, device)
         executions: dict[str, Forward] = {EAGER: network}
-        if make.uses(FROZEN):
-            if not make.is_traced:
-                make.trace, make.is_traced = blueprint(network, samples[SIZES[0]]), True
-            if make.trace is not None:
-                executions[FROZEN] = frozen(network, make.trace, pause_seconds=pause_seconds)
+        with self._tracing:
+            make = self._make(version, device)
+            if make.uses(FROZEN):
+                if not make.is_traced:
+                    make.trace, make.is_traced = blueprint(network, samples[SIZES[0]]), True
+                if make.trace is not None:
+                    executions[FROZEN] = frozen(network, make.trace, pause_seconds=pause_seconds)
+        library = make.library  # as of now: another thread may enter one meanwhile
         network.to(memory_format=torch.channels_last)
         if library is not None and make.uses(COMPILED):
             executions[COMPILED] = library.forward(network)

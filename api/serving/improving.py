@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from api.serving.compiled import Compiler, Library
 from api.serving.executions import Make, Plan, Planner, yield_processor
-from api.serving.registry import Registry, Served
+from api.serving.loading import Served
+from api.serving.registry import Registry
 
 LOOK_SECONDS = 1.0
 

@@ -39,6 +39,12 @@ class Measures:
             registry=registry,
             multiprocess_mode="livemostrecent",
         )
+        self.models_not_current = Gauge(
+            "accrete_models_not_current",
+            "Models whose current version does not load: one before it answers, or none.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
         self.swap_seconds = Histogram(
             "accrete_swap_seconds",
             "Loading, checking and warming of a version that takes over.",

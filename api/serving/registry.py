@@ -1,95 +1,95 @@
 """The loaded versions: which one answers for a model, and others that were asked for by number."""
 
-import gc
+import asyncio
 import logging
-import tempfile
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
-import torch
+import anyio.to_thread
 from sqlalchemy.exc import SQLAlchemyError
 
-from api.serving.executions import Planner
-from api.serving.lanes import Batcher
+from api.serving.loading import Key, Loader, Served
 from api.serving.measures import Measures
 from storage import models, versions
-from storage.blobs import BlobStore
 from storage.database import Database
-from storage.domain import Model, Version
-from storage.errors import NoVersionYet
-from trainer.networks import LoadedVersion, load_version
+from storage.domain import Model
+from storage.errors import NotFound, NoVersionYet, VersionUnloadable
 
 SWAP_PAUSE_SECONDS = 0.1  # in which requests that had to wait while a version is prepared are served
+PRELOAD_SECONDS = 60.0  # for which a start waits, at most, for the versions that are loaded beforehand
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, eq=False)
-class Served:
-    """A version in memory, ready to compute: a plan for each device, and the queue before them."""
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """The version in service of a model does not load."""
 
-    model: Model  # as it was when the version was loaded
+    model: str  # name
     number: int
-    labels: tuple[str, ...]  # in the order of the logits
-    batcher: Batcher
+    reason: str
 
 
 class Registry:
-    """Bounded: least recently asked for goes first, the current version of a model in use never.
+    """Bounded: least recently asked for goes first, the version in service of a model in use never.
 
     A promotion is noticed by looking at the database; the new version is loaded, checked and warmed beside the old one,
-    and the switch is one assignment, so requests go on with the version they began with. What has been looked up stays
-    at hand: a prediction does not ask the database.
+    and the switch is one assignment, so requests go on with the version they began with. Where the version in service
+    does not load, the last one that does answers in its place, and the look for it goes on. What has been looked up
+    stays at hand: a prediction does not ask the database.
     """
 
     def __init__(
-        self,
-        *,
-        database: Database,
-        blobs: BlobStore,
-        devices: Sequence[torch.device],
-        planner: Planner,
-        measures: Measures,
-        capacity: int,
-        watch_seconds: float,
+        self, *, database: Database, loader: Loader, measures: Measures, capacity: int, watch_seconds: float
     ) -> None:
-        """Keep ``capacity`` versions beside the current ones; look for promotions every ``watch_seconds``."""
-        self._database, self._blobs = database, blobs
-        self._devices, self._planner, self._measures = tuple(devices), planner, measures
+        """Keep ``capacity`` versions beside those in service; look for promotions every ``watch_seconds``."""
+        self._database, self._loader, self._measures = database, loader, measures
         self._capacity, self._watch_seconds = capacity, watch_seconds
+        self._guard = threading.Lock()  # of all that follows where it is changed; never held while something is loaded
         self._models: dict[str, Model] = {}  # by name, as of the last look
-        self._current: dict[str, Served] = {}  # by id of the model
-        self._others: OrderedDict[tuple[str, int], Served] = OrderedDict()
-        self._loading = threading.Lock()
-        self._looked = threading.Condition()  # guards the two that follow
-        self._looks = 0  # for promotions, that have ended
-        self._is_looking = False
-        self._asked = threading.Event()  # not to wait until the next look is due
+        self._current: dict[str, Served] = {}  # what answers, by id of the model
+        self._others: OrderedDict[Key, Served] = OrderedDict()
+        self._faults: dict[str, Fault] = {}  # by id of the model
+        self._tasks: dict[tuple[str, str, int | None], Future[Served]] = {}  # what is asked of the loader's threads
         self._stopped = threading.Event()
-        self._preloaded = threading.Event()
-        self._settled = False  # whether what the first version brought with it is out of the collector's sight
+        self._preloading: list[Future[Served]] | None = None
+        self._started_at = 0.0
         self._watcher = threading.Thread(target=self._watch, name="promotions", daemon=True)
-        self.faults: Mapping[str, str] = {}  # by model name: why its current version is not the one in service
 
     @property
     def is_warm(self) -> bool:
-        """Whether the versions that are loaded at the start have been."""
-        return self._preloaded.is_set()
+        """Whether the versions that are loaded at the start have been, or take too long to be waited for."""
+        if self._started_at and time.monotonic() - self._started_at > PRELOAD_SECONDS:
+            return True
+        return self._preloading is not None and all(future.done() for future in self._preloading)
+
+    @property
+    def faults(self) -> Mapping[str, str]:
+        """By model name: why its current version is not the one that answers."""
+        with self._guard:
+            faults = list(self._faults.items())
+        told = {}
+        for model_id, fault in faults:
+            serving = self._current.get(model_id)
+            instead = "nothing answers" if serving is None else f"version {serving.number} answers in its place"
+            told[fault.model] = f"{fault.reason} ({instead})"
+        return told
 
     def start(self) -> None:
-        """Load what is most likely asked for, then look for promotions."""
+        """Load what is most likely asked for, and look for promotions."""
+        self._started_at = time.monotonic()
         self._watcher.start()
 
     def stop(self) -> None:
         """Stop looking."""
         self._stopped.set()
-        self._asked.set()
         self._watcher.join()
+        self._loader.stop()
 
     def known(self, name: str) -> Model | None:
         """The model of that name, if it is at hand."""
@@ -103,12 +103,55 @@ class Registry:
         if number is None or (current is not None and current.number == number):
             return current
         if (served := self._others.get((model.id, number))) is not None:
-            with suppress(KeyError):  # it went just now; no lock, since this is the event loop, and a load takes long
+            with suppress(KeyError):  # it went just now; no lock, since this is the event loop
                 self._others.move_to_end((model.id, number))
         return served
 
-    def load(self, name: str, number: int | None) -> Served:
-        """The same, loaded where it has to be; raises `ModelNotFound`, `NoVersionYet` and `VersionNotFound`."""
+    async def load(self, name: str, number: int | None) -> Served:
+        """The same, loaded where it has to be; who stops waiting does not stop the loading.
+
+        Raises `ModelNotFound`, `NoVersionYet`, `VersionNotFound` and `VersionUnloadable`.
+        """
+        asked = await anyio.to_thread.run_sync(self._ask, name, number, abandon_on_cancel=True)
+        return await _outcome(asked)
+
+    async def prepared(self, model: Model, number: int) -> Served:
+        """A version, loaded, checked and warmed to be put into service, from its files as they are now.
+
+        Raises `VersionNotFound` and `VersionUnloadable`.
+        """
+        if (served := self.ready(model.name, number)) is not None and served.model.id == model.id:
+            await anyio.to_thread.run_sync(self._loader.confirm, served, abandon_on_cancel=True)
+            return served
+        return await _outcome(self._once(self._load_again, model, number))
+
+    def enter(self, served: Served, model: Model) -> None:
+        """Let a version answer for a model from now on, unless a later promotion has come before."""
+        with self._guard:
+            known = self._models.get(model.name)
+            if known is not None and known.id == model.id and known.current_revision > model.current_revision:
+                return
+            self._models[model.name] = model
+            self._current[model.id] = served
+            self._others.pop(served.key, None)
+            if served.number == model.current:
+                self._faults.pop(model.id, None)
+            self._measures.current_version.labels(model.name).set(served.number)
+            self._measures.models_not_current.set(len(self._faults))
+
+    def loaded(self) -> list[Served]:
+        """Every version in memory."""
+        return [*self._current.values(), *self._others.values()]
+
+    def forget(self, model_id: str, number: int | None = None) -> None:
+        """Drop a deleted version, or all of a deleted model's."""
+        with self._guard:
+            if number is None:
+                self._drop(model_id)
+            else:
+                self._others.pop((model_id, number), None)
+
+    def _ask(self, name: str, number: int | None) -> "Future[Served]":
         with self._database.read() as connection:
             model = models.get(connection, name)
         if number is None and model.current is None:
@@ -116,167 +159,136 @@ class Registry:
                 f"Model {name!r} has no version yet: POST images of at least two classes to "
                 f"/v1/models/{name}/increments and wait until that increment has succeeded."
             )
-        return self._load_current(model) if number is None else self._load_other(model, number)
+        return self._once(self._bring, model, None) if number is None else self._once(self._keep, model, number)
 
-    def loaded(self) -> list[Served]:
-        """Every version in memory."""
-        return [*self._current.values(), *self._others.values()]
+    def _once(self, work: Callable[[Model, int | None], Served], model: Model, number: int | None) -> "Future[Served]":
+        """Have something loaded, once however many ask for it."""
+        key = (work.__name__, model.id, number)
+        with self._guard:
+            if (under_way := self._tasks.get(key)) is not None:
+                return under_way
+            future = self._tasks[key] = self._loader.submit(work, model, number)
+        future.add_done_callback(lambda _: self._tasks.pop(key, None))
+        return future
 
-    def refresh(self) -> None:
-        """Have every model in use brought to its current version now; returns when that was tried.
+    def _load_again(self, model: Model, number: int | None) -> Served:
+        assert number is not None
+        with self._measures.swap_seconds.time():
+            return self._loader.load(model, number, again=True, pause_seconds=SWAP_PAUSE_SECONDS)
 
-        One that cannot be loaded leaves the old one in service.
-        """
-        with self._looked:
-            wanted = self._looks + (2 if self._is_looking else 1)  # a look that has begun may have missed the promotion
-            self._asked.set()
-            self._looked.wait_for(lambda: self._looks >= wanted or self._stopped.is_set())
-
-    def forget(self, model_id: str, number: int | None = None) -> None:
-        """Drop a deleted version, or all of a deleted model's."""
-        with self._loading:
-            self._drop_others([key for key in list(self._others) if key == (model_id, number)])
-            if number is None:
-                self._drop(model_id)
-
-    def _load_current(self, model: Model) -> Served:
-        with self._loading:
-            if (served := self._current.get(model.id)) is None:
-                assert model.current is not None
-                served = self._load(model, model.current)
-                self._enter(served)
-        return served
-
-    def _load_other(self, model: Model, number: int) -> Served:
-        current = self._current.get(model.id)
-        if current is not None and current.number == number:
-            return current
+    def _keep(self, model: Model, number: int | None) -> Served:
+        """Load a version that was asked for by number."""
+        assert number is not None
         key = (model.id, number)
-        with self._loading:
-            if (served := self._others.get(key)) is None:
-                served = self._others[key] = self._load(model, number)
-                self._models.setdefault(model.name, model)
+        serving = self._current.get(model.id)
+        if serving is not None and serving.number == number:
+            return serving
+        served = self._others.get(key) or self._loader.load(model, number)
+        with self._guard:
+            self._others[key] = served
             self._others.move_to_end(key)
+            self._models.setdefault(model.name, model)
             while len(self._others) > self._capacity:
                 self._others.popitem(last=False)
         return served
 
-    def _enter(self, served: Served) -> None:
-        model = served.model
-        self._models[model.name] = model
-        self._current[model.id] = served
-        self._measures.current_version.labels(model.name).set(served.number)
+    def _bring(self, model: Model, _number: int | None = None) -> Served:
+        """Bring a model to its current version; where that does not load, to the last one that does."""
+        assert model.current is not None
+        serving, began = self._current.get(model.id), time.monotonic()
+        if serving is not None and serving.number == model.current:
+            return serving
+        try:
+            served = self._others.get((model.id, model.current)) or self._loader.load(
+                model, model.current, pause_seconds=SWAP_PAUSE_SECONDS if self._current else 0.0
+            )
+        except VersionUnloadable as error:
+            self._note(model, error)
+            served = serving or self._substitute(model, error)
+        self.enter(served, model)
+        if serving is not None and served is not serving:
+            seconds = time.monotonic() - began
+            self._measures.swap_seconds.observe(seconds)
+            log.info("%s: version %d takes over from %d, %.2f s", model.name, served.number, serving.number, seconds)
+        return served
 
-    def _drop_others(self, keys: Sequence[tuple[str, int]]) -> None:
-        for key in keys:
-            self._others.pop(key, None)
+    def _substitute(self, model: Model, error: VersionUnloadable) -> Served:
+        """The last version before the current one that loads; raises ``error`` again where none does."""
+        for number in self._predecessors(model):
+            with suppress(VersionUnloadable, NotFound):
+                served = self._others.get((model.id, number)) or self._loader.load(model, number)
+                log.error("%s: version %d answers in place of version %s", model.name, number, model.current)
+                return served
+        raise VersionUnloadable(f"{error.detail} No version before it loads either.", **error.extra)
+
+    def _predecessors(self, model: Model) -> Iterable[int]:
+        """What was in service or taught from before the current version: the previous one, then its ancestors."""
+        with self._database.read() as connection:
+            line = [version.number for version in versions.lineage(connection, model, model.current)][::-1]
+            before = [version.number for version in versions.lineage(connection, model, model.previous)][::-1]
+        return [number for number in dict.fromkeys([*before[:1], *line, *before]) if number != model.current]
+
+    def _note(self, model: Model, error: VersionUnloadable) -> None:
+        assert model.current is not None
+        fault = Fault(model.name, model.current, error.detail)
+        with self._guard:
+            before = self._faults.get(model.id)
+            self._faults[model.id] = fault
+            self._models.setdefault(model.name, model)
+            self._measures.models_not_current.set(len(self._faults))
+        if before is None or before.number != fault.number:
+            self._measures.swap_failures.labels(model.name).inc()
 
     def _drop(self, model_id: str) -> None:
         self._current.pop(model_id, None)
-        self._drop_others([key for key in list(self._others) if key[0] == model_id])
+        if self._faults.pop(model_id, None) is not None:
+            self._measures.models_not_current.set(len(self._faults))
+        for key in [key for key in list(self._others) if key[0] == model_id]:
+            del self._others[key]
         for name in [name for name, model in self._models.items() if model.id == model_id]:
             del self._models[name]
             self._measures.forget(name)
 
-    def _refresh(self) -> None:
+    def _look(self) -> None:
+        """Notice promotions and deletions; what has to be loaded for them is loaded beside this thread."""
+        with self._guard:
+            used = {model.id for model in self._models.values()} | self._current.keys()
+            others = list(self._others)
         with self._database.read() as connection:
-            used = {model.id for model in list(self._models.values())}
             present = {model.id: model for model in models.of_ids(connection, used)}
-            deleted = [key for key in list(self._others) if not versions.is_there(connection, *key)]
-        if deleted:
-            with self._loading:
-                self._drop_others(deleted)
-        faults: dict[str, str] = {}
+            deleted = [key for key in others if not versions.is_there(connection, *key)]
+        for key in deleted:
+            self.forget(*key)
         for model_id in used:
             model = present.get(model_id)
             if model is None or model.current is None:
-                with self._loading:
-                    self._drop(model_id)
-                continue
-            serving = self._current.get(model_id)
-            if serving is None or serving.number == model.current:  # None: of the model only others were asked for
-                continue
-            began = time.monotonic()
-            try:
-                with self._loading:
-                    served = self._load(model, model.current, pause_seconds=SWAP_PAUSE_SECONDS)
-            except Exception as error:  # whatever it is, the old version serves on and the look for promotions goes on
-                faults[model.name] = f"version {model.current} cannot be loaded: {error}"
-                if faults[model.name] != self.faults.get(model.name):
-                    self._measures.swap_failures.labels(model.name).inc()
-                    log.exception("%s: %s", model.name, faults[model.name])
-                continue
-            with self._loading:
-                if model_id in self._current:  # else it was deleted by a request meanwhile
-                    self._enter(served)
-            seconds = time.monotonic() - began
-            self._measures.swap_seconds.observe(seconds)
-            log.info("%s: version %d takes over from %d, %.2f s", model.name, served.number, serving.number, seconds)
-        self.faults = faults
+                self.forget(model_id)
+            elif (serving := self._current.get(model_id)) is not None and serving.number == model.current:
+                self.enter(serving, model)
+            elif serving is not None or model_id in self._faults:  # else only others were asked for
+                self._once(self._bring, model, None)
 
     def _watch(self) -> None:
-        try:
-            self._preload()
-        finally:
-            self._preloaded.set()
-        try:
-            self._look_again_and_again()
-        finally:
-            with self._looked:
-                self._stopped.set()
-                self._looked.notify_all()  # nobody shall wait for a look that does not come
-
-    def _look_again_and_again(self) -> None:
-        while not self._stopped.is_set():
-            self._asked.wait(self._watch_seconds)
-            with self._looked:
-                self._asked.clear()
-                self._is_looking = True
+        self._preloading = self._preload()
+        while not self._stopped.wait(self._watch_seconds):
             try:
-                self._refresh()
+                self._look()
             except SQLAlchemyError as error:  # away for a while; what is loaded goes on serving
                 log.warning("promotions cannot be looked for: %s", error)
-            with self._looked:
-                self._is_looking = False
-                self._looks += 1
-                self._looked.notify_all()
 
-    def _preload(self) -> None:
-        """Load some models before they are asked for; what cannot be loaded says so when it is."""
+    def _preload(self) -> "list[Future[Served]]":
+        """Begin to load some models before they are asked for; what cannot be loaded is tried again and told."""
         try:
             with self._database.read() as connection:
                 likely = models.lately_taught(connection, limit=self._capacity)
         except SQLAlchemyError as error:
             log.warning("no version is loaded beforehand: %s", error)
-            return
-        for model in likely:
-            if self._stopped.is_set():
-                return
-            try:
-                self._load_current(model)
-            except Exception:
-                log.exception("%s: version %s is not loaded beforehand", model.name, model.current)
+            return []
+        return [self._once(self._bring, model, None) for model in likely]
 
-    def _load(self, model: Model, number: int, *, pause_seconds: float = 0.0) -> Served:
-        with self._database.read() as connection:
-            version = versions.get(connection, model, number)
-        copies = self._planner.aside(self._copies, version).result()
-        made = {
-            device: self._planner.plan(copy, device, pause_seconds=pause_seconds) for device, copy in copies.items()
-        }
-        plans = [made[device] for device in self._devices]
-        if not self._settled:
-            # torch's modules hold half a million objects, which a full collection would go through again and again:
-            # 0.3 s each time, in which nothing is answered. They stay for good, and so need not be looked at.
-            gc.collect()
-            gc.freeze()
-            self._settled = True
-        batcher = Batcher(f"{model.name} version {number}", tuple(plans))
-        return Served(model, number, plans[0].version.labels, batcher)
 
-    def _copies(self, version: Version) -> dict[torch.device, LoadedVersion]:
-        """A version's files, checked and loaded once for each device: lanes on one device share theirs."""
-        with tempfile.TemporaryDirectory(prefix="accrete-version-") as folder:
-            for name, file in version.files.items():
-                self._blobs.fetch(file.sha256, Path(folder) / name)
-            return {device: load_version(Path(folder)) for device in set(self._devices)}
+async def _outcome(future: "Future[Served]") -> Served:
+    """What a loading thread brings; it goes on for others when this one stops waiting."""
+    waited = asyncio.wrap_future(future)
+    waited.add_done_callback(lambda done: done.cancelled() or done.exception())  # whoever waits: it was looked at
+    return await asyncio.shield(waited)

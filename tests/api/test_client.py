@@ -178,6 +178,24 @@ def test_a_final_status_of_an_earlier_try_does_not_end_the_stream(scripted: Scri
         assert [event.data["status"] for event in client.events("7")] == states
 
 
+def test_following_ends_where_the_service_says_that_nothing_more_will_come(scripted: Scripted) -> None:
+    broken = stream(event(1, "status", status="queued"), event(2, "status", status="queued"), complete=False)
+    server = scripted(broken, answer(204, b""))
+    with Client(server.url) as client:
+        assert [event.id for event in client.events("i")] == ["1", "2"]
+    assert server.requests[1][2]["last-event-id"] == "2"
+
+
+def test_following_an_increment_of_which_all_was_read_ends_at_once(tmp_path: Path, folder: Path) -> None:
+    with api_without_worker(tmp_path / "home") as url, Client(url) as client:
+        client.create_model("m", image_size=8)
+        asked = client.start_increment("m", folder)["id"]
+        client.cancel(asked)
+        last = list(client.events(asked))[-1]
+        assert last.data["status"] == "cancelled"
+        assert list(client.events(asked, last_event_id=last.id)) == []
+
+
 def test_following_gives_up_when_the_service_stays_away(scripted: Scripted) -> None:
     server = scripted(stream(event(1, "status", status="running"), complete=False))
     with Client(server.url) as client:

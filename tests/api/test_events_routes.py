@@ -1,12 +1,15 @@
 """The event stream of an increment: its order, its ids, where it resumes, and when it ends."""
 
 import json
+import threading
 import time
+from contextlib import contextmanager
 from queue import Queue
 from threading import Thread
 
 import pytest
 
+from storage.database import Database
 from storage.domain import IncrementStatus
 from tests.api.worlds import Json, problem, running, stream_events
 
@@ -91,9 +94,7 @@ def test_news_come_within_a_second(http, world):
     follower.rest()
 
 
-@pytest.mark.parametrize(
-    ("last_event_id", "told"), [("0", [1, 2, 3, 4]), ("2", [3, 4]), ("3", [4]), ("4", []), ("99", [])]
-)
+@pytest.mark.parametrize(("last_event_id", "told"), [("0", [1, 2, 3, 4]), ("2", [3, 4]), ("3", [4])])
 def test_a_reader_that_was_cut_off_goes_on_where_it_was(http, world, last_event_id, told):
     claim = world.claim(world.increment(world.model(), "cat", "dog")["id"])
     world.step(claim, "stage", stage="training", attempt=1)
@@ -150,11 +151,44 @@ def test_an_event_id_that_is_none_is_refused(http, world, last_event_id):
     problem(answer, 422, "request-invalid")
 
 
-@pytest.mark.parametrize("last_event_id", ["2147483648", "9" * 30])
-def test_an_event_id_beyond_all_is_no_fault(http, world, last_event_id):
+@pytest.mark.parametrize("last_event_id", ["2", "99", "2147483648", "9" * 30])
+def test_a_reader_who_has_all_there_is_is_told_to_ask_no_more(http, world, last_event_id):
     asked = world.increment(world.model(), "cat", "dog")
+    path, headers = f"/v1/increments/{asked['id']}/events", {"Last-Event-ID": last_event_id}
     http.post(f"/v1/increments/{asked['id']}/cancel")
-    assert Follower(http, asked["id"], **{"Last-Event-ID": last_event_id}).rest() == []
+    answer = http.get(path, headers=headers)
+    assert (answer.status_code, answer.content) == (204, b"")
+    http.post(f"/v1/increments/{asked['id']}/retry")
+    http.post(f"/v1/increments/{asked['id']}/cancel")
+    assert http.get(path, headers=headers).status_code == (200 if last_event_id == "2" else 204)
+
+
+def test_many_readers_cost_one_look_at_the_database_together(http, world):
+    claim = world.claim(world.increment(world.model(), "cat", "dog")["id"])
+    looks: list[float] = []
+    engine = Database.read
+
+    @contextmanager
+    def counted(self):
+        if threading.current_thread() is not threading.main_thread():
+            looks.append(time.monotonic())
+        with engine(self) as connection:
+            yield connection
+
+    followers = [Follower(http, claim.increment_id) for _ in range(20)]
+    for follower in followers:
+        follower.next()
+        follower.next()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Database, "read", counted)
+        began = time.monotonic()
+        time.sleep(2)
+        spent = time.monotonic() - began
+    world.end(claim, IncrementStatus.CANCELLED)
+    for follower in followers:
+        assert follower.rest()[-1][2]["status"] == "cancelled"
+    # Those who look again and again: the feed, the keys and the promotions, each four times a second at most.
+    assert len(looks) <= 3 * (4 * spent + 1)
 
 
 def test_streams_end_when_the_service_does(settings_for, tmp_path):

@@ -347,31 +347,6 @@ def test_promotions_under_load_cost_no_answer_and_mix_no_versions(http, world, t
     assert all(body["predictions"] == approximately(expected[body["version"]]) for body in bodies)
 
 
-def test_a_damaged_version_leaves_the_old_one_in_service_and_is_seen(http, world):
-    name = world.model()
-    world.version(name, "cat", "dog")
-    world.version(name, "emu", "fox", promote="manual")
-    assert predict(http, name, picture(1)).json()["version"] == 1
-    weights = http.get(f"/v1/models/{name}/versions/2").json()["files"]["weights.safetensors"]["sha256"]
-    path = world.blobs.root / weights[:2] / weights
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.chmod(0o600)
-    path.write_bytes(data)
-
-    assert http.put(f"/v1/models/{name}/current", json={"version": 2}).status_code == 200
-    time.sleep(0.6)  # two looks for promotions
-    assert predict(http, name, picture(1)).json()["version"] == 1
-    ready = http.get("/readyz")
-    assert ready.status_code == 200
-    assert "damaged" in ready.json()["checks"][f"model {name}"]
-    answer = problem(predict(http, name, picture(1), version=2), 500, "blob-damaged")
-    assert weights in answer["detail"]
-
-    assert http.put(f"/v1/models/{name}/current", json={"version": 1}).status_code == 200
-    assert eventually(lambda: f"model {name}" not in http.get("/readyz").json()["checks"], seconds=2)
-
-
 @pytest.mark.parametrize(
     "rewrite",
     [

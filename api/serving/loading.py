@@ -1,0 +1,232 @@
+"""Loading versions: fetched, checked and warmed, several side by side, each once however many wait for it."""
+
+import gc
+import logging
+import math
+import queue
+import tempfile
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from sqlalchemy.exc import SQLAlchemyError
+
+from api.serving.executions import Plan, Planner
+from api.serving.lanes import Batcher
+from storage import safetext, versions
+from storage.blobs import BlobStore
+from storage.database import Database
+from storage.domain import Model, Version
+from storage.errors import BlobDamaged, BlobMissing, NotFound, VersionUnloadable
+from trainer.networks import LoadedVersion, load_version
+
+LOADERS = 4  # versions that are loaded at the same time; more wait
+REST = 10.0  # a version that did not load is let rest for so many times as long as the try took …
+LEAST_REST_SECONDS, MOST_REST_SECONDS = 1.0, 60.0  # … within these bounds
+REMEMBERED_FAILURES = 1000
+STOP_SECONDS = 5.0  # given to loads that are under way at the end
+
+Key = tuple[str, int]  # id of a model, number of a version
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """A version in memory, ready to compute: a plan for each device, and the queue before them."""
+
+    model: Model  # as it was when the version was loaded
+    number: int
+    labels: tuple[str, ...]  # in the order of the logits
+    files: tuple[str, ...]  # digests of what it was loaded from
+    batcher: Batcher
+
+    @property
+    def key(self) -> Key:
+        """What it is known by."""
+        return self.model.id, self.number
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why a version did not load; the words alone, since an exception would keep alive all that its frames hold."""
+
+    number: int
+    detail: str
+    rest_seconds: float
+    rests_until: float  # of time.monotonic()
+
+    def error(self) -> VersionUnloadable:
+        """What is said to whoever asks for the version."""
+        return VersionUnloadable(self.detail, version=self.number, retry_after=math.ceil(self.rest_seconds))
+
+
+class Loader:
+    """Loads versions on threads of its own, so that a slow one holds up nobody but those who ask for it.
+
+    A version that does not load is not tried again at once, however often it is asked for.
+    """
+
+    def __init__(
+        self, *, database: Database, blobs: BlobStore, devices: Sequence[torch.device], planner: Planner
+    ) -> None:
+        """Load from ``blobs`` onto every one of ``devices``."""
+        self._database, self._blobs = database, blobs
+        self._devices, self._planner = tuple(devices), planner
+        self._guard = threading.Lock()  # of the three that follow
+        self._under_way: dict[Key, Future[Served]] = {}
+        self._failures: OrderedDict[Key, _Failure] = OrderedDict()
+        self._settled = False  # whether what the first version brought with it is out of the collector's sight
+        self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        # Daemons, unlike a pool's: a store that never answers must not keep the process from its end.
+        self._threads = [threading.Thread(target=self._work, name=f"loading-{n}", daemon=True) for n in range(LOADERS)]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, work: Callable[..., Served], *arguments: Any) -> Future[Served]:
+        """Have something done on a loading thread."""
+        future: Future[Served] = Future()
+
+        def task() -> None:
+            try:
+                future.set_result(work(*arguments))
+            except BaseException as error:  # noqa: BLE001 - whoever waits gets it
+                future.set_exception(error)
+
+        self._tasks.put(task)
+        return future
+
+    def stop(self) -> None:
+        """Take no more, and wait a while for what is under way."""
+        for _ in self._threads:
+            self._tasks.put(None)
+        deadline = time.monotonic() + STOP_SECONDS
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def load(self, model: Model, number: int, *, again: bool = False, pause_seconds: float = 0.0) -> Served:
+        """A version, ready to compute; on this thread, unless another is at it already.
+
+        Raises `VersionNotFound` and `VersionUnloadable`; ``again`` tries one that rests after it did not load.
+        ``pause_seconds``: after what holds the interpreter, where others are served meanwhile.
+        """
+        key = (model.id, number)
+        with self._guard:
+            failure = self._failures.get(key)
+            if failure is not None and not again and time.monotonic() < failure.rests_until:
+                raise failure.error()
+            is_mine = (future := self._under_way.get(key)) is None
+            if future is None:
+                future = self._under_way[key] = Future()
+        if is_mine:
+            self._fulfil(future, model, number, pause_seconds)
+        return future.result()
+
+    def confirm(self, served: Served) -> None:
+        """Raise `VersionUnloadable` where a version in memory could not be loaded again, its files being damaged."""
+        with tempfile.TemporaryDirectory(prefix="accrete-version-") as folder:
+            try:
+                for digest in served.files:
+                    self._blobs.fetch(digest, Path(folder) / digest)
+            except (BlobDamaged, BlobMissing) as error:
+                raise _failure(served.model, served.number, error, seconds=0.0).error() from error
+            except Exception:  # the store is away: no reason to keep a version from service that is there
+                log.exception("%s: its files cannot be looked at", served.batcher.name)
+
+    def _work(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            task()
+
+    def _fulfil(self, future: "Future[Served]", model: Model, number: int, pause_seconds: float) -> None:
+        key, began = (model.id, number), time.monotonic()
+        outcome: Served | Exception
+        failure: _Failure | None = None
+        try:
+            outcome = self._load(model, number, pause_seconds)
+        except (NotFound, SQLAlchemyError) as error:
+            outcome = error
+        except Exception as error:
+            failure = _failure(model, number, error, seconds=time.monotonic() - began)
+            outcome = failure.error()
+            before = self._failures.get(key)
+            if before is None or before.detail != failure.detail:  # else it was told when it was tried last
+                log.exception("%s", failure.detail)
+        with self._guard:
+            del self._under_way[key]
+            self._failures.pop(key, None)
+            if failure is not None:
+                self._failures[key] = failure
+                while len(self._failures) > REMEMBERED_FAILURES:
+                    self._failures.popitem(last=False)
+        if isinstance(outcome, Served):
+            future.set_result(outcome)
+        else:
+            future.set_exception(outcome)
+
+    def _load(self, model: Model, number: int, pause_seconds: float) -> Served:
+        with self._database.read() as connection:
+            version = versions.get(connection, model, number)
+        with tempfile.TemporaryDirectory(prefix="accrete-version-") as folder:
+            for name, file in version.files.items():
+                self._blobs.fetch(file.sha256, Path(folder) / name)
+            copies = self._planner.aside(self._copies, Path(folder)).result()
+        for copy in copies.values():
+            _check_form(copy, model, version)
+        made = {
+            device: self._planner.plan(copy, device, pause_seconds=pause_seconds) for device, copy in copies.items()
+        }
+        plans = tuple(made[device] for device in self._devices)
+        for plan in made.values():
+            self._planner.aside(_check_answers, plan, version).result()
+        self._settle()
+        batcher = Batcher(f"{model.name} version {number}", plans)
+        digests = tuple(file.sha256 for file in version.files.values())
+        return Served(model, number, plans[0].version.labels, digests, batcher)
+
+    def _copies(self, folder: Path) -> dict[torch.device, LoadedVersion]:
+        """A version, loaded once for each device: lanes on one device share theirs."""
+        return {device: load_version(folder) for device in set(self._devices)}
+
+    def _settle(self) -> None:
+        """Take torch's own half million objects out of the collector's sight.
+
+        They stay for good, and a full collection would go through them again and again: 0.3 s each time, in which
+        nothing is answered.
+        """
+        with self._guard:
+            first, self._settled = not self._settled, True
+        if first:
+            gc.collect()
+            gc.freeze()
+
+
+def _failure(model: Model, number: int, error: Exception, *, seconds: float) -> _Failure:
+    """What is kept of a try that took so long."""
+    rest_seconds = min(max(REST * seconds, LEAST_REST_SECONDS), MOST_REST_SECONDS)
+    reason = safetext.message(str(error)) or type(error).__name__
+    detail = f"Version {number} of model {model.name!r} cannot be loaded: {reason}"
+    return _Failure(number, detail, rest_seconds, time.monotonic() + rest_seconds)
+
+
+def _check_form(loaded: LoadedVersion, model: Model, version: Version) -> None:
+    """Raise ValueError where a version's files are not what its model and its row say."""
+    transform = loaded.transform
+    found = (loaded.labels, transform.channels, transform.image_size)
+    expected = (version.classes, model.channels, model.image_size)
+    if found != expected:
+        raise ValueError(f"its files say (classes, channels, pixels) {found}, not {expected}")
+
+
+def _check_answers(plan: Plan, version: Version) -> None:
+    """Raise ValueError where a version computes what no answer can be made of."""
+    transform = plan.version.transform
+    pixels = torch.full((1, transform.channels, transform.image_size, transform.image_size), 128, dtype=torch.uint8)
+    probabilities = plan.probabilities(pixels)
+    if probabilities.shape != (1, len(version.classes)) or not bool(probabilities.isfinite().all()):
+        raise ValueError("what it computes are no probabilities of its classes")
