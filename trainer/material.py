@@ -31,6 +31,12 @@ class Material:
     rehearsed: ImageSet | None  # old images to learn from: the same, or all there are
     tests: tuple[ImageSet | None, ...]  # by task; None where the evaluation images are gone
 
+    @property
+    def measured(self) -> ImageSet:
+        """The evaluation images of every task that still has some; none where all are gone."""
+        nothing = self.train.select(torch.empty(0, dtype=torch.int64))
+        return sum((task for task in self.tests if task is not None), start=nothing)
+
 
 @dataclass(frozen=True)
 class _Stored:

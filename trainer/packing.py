@@ -15,10 +15,10 @@ from storage import images as stored_images
 from storage import leases, packs, references, shards
 from storage.blobs import BlobStore
 from storage.domain import Image
-from storage.errors import BlobDamaged, BlobMissing
+from storage.errors import BatchInvalid, BlobDamaged, BlobMissing
 from storage.leases import Claim
 from trainer.logbook import ClaimLost
-from trainer.networks.pictures import Form
+from trainer.networks.pictures import Form, ImageRejected
 from trainer.rows import Rows, put_at
 from trainer.tools import Tools
 
@@ -49,7 +49,7 @@ def pool(images: Sequence[Image], *, form: Form, claim: Claim, tools: Tools) -> 
 
     The file is mapped, so that its pages come and go with what is looked at. What has no packed copy, or a damaged one,
     is packed first and the place recorded, so that it is decoded once. Raises `ClaimLost`, `BlobMissing` and
-    `BlobDamaged` (an original), and ImageRejected.
+    `BlobDamaged` (an original), and `BatchInvalid` for one that is no image to us any more.
     """
     path = tools.folder / "pixels"
     with path.open("x+b") as file:
@@ -94,7 +94,13 @@ def _packed_anew(images: Sequence[Image], *, form: Form, claim: Claim, tools: To
     def decoded(numbered: tuple[int, Image]) -> None:
         number, image = numbered
         data = packs.original(image, database=tools.database, blobs=tools.blobs)
-        rows.put(number, form.row(data, max_pixels=limit))
+        try:
+            rows.put(number, form.row(data, max_pixels=limit))
+        except ImageRejected as rejected:  # another attempt would find the same
+            raise BatchInvalid(
+                f"{image.filename!r} of class {image.label!r} cannot be used any more ({rejected.reason}): erase it "
+                f"with DELETE /v1/images/{image.id} and retry, or set the limits of images as they were when it came."
+            ) from rejected
 
     with Rows(tools.folder, row_bytes=form.row_bytes) as rows, ThreadPoolExecutor(tools.threads) as workers:
         for done, _ in enumerate(workers.map(decoded, enumerate(images)), start=1):

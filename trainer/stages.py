@@ -121,10 +121,8 @@ def _found(job: Job, tools: Tools) -> Ingested:
 
 def _evaluate(job: Job, material: Material, learned: Learned, tools: Tools) -> dict[str, Any]:
     """Every metric of the new version, on every task whose evaluation images are still there."""
-    first, *others = [task for task in material.tests if task is not None]
     labels = [label for task in material.tasks for label in task]
-    everything = sum(others, start=first)
-    return evaluate(learned, everything, ancestors=job.documents, labels=labels, report=tools.report)
+    return evaluate(learned, material.measured, ancestors=job.documents, labels=labels, report=tools.report)
 
 
 def _write(job: Job, learned: Learned, outcome: Mapping[str, Any], tools: Tools) -> None:

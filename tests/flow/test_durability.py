@@ -2,6 +2,7 @@
 
 import io
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from tests.api.worlds import World, class_zip, picture, redis_server, running
 from tests.conftest import copy_sqlite
 from trainer import attempt, stages
 from trainer.job import read_job
+from trainer.logbook import Logbook
 from trainer.reporting import LineReport
 from trainer.safekeeping import FILE, Safekeeping
 from trainer.tools import Tools
@@ -97,14 +99,18 @@ def attempt_in_this_process(world: World, blobs: Watched, increment_id: str) -> 
     folder = attempt.scratch_folder(world.settings, claim)
     folder.mkdir(parents=True)
     threads = torch.get_num_threads()
-    job = read_job(world.database, claim)
+    with world.database.read() as connection:
+        job = read_job(connection, claim)
     outcome = stages.run(job, Tools(world.database, blobs, world.settings, folder, LineReport(io.StringIO())))
     torch.set_num_threads(threads)
     (folder / "outcome.json").write_text(json.dumps(outcome | {"seconds": {}}))
     with Safekeeping(claim, folder, database=world.database, blobs=blobs) as kept:
         assert (folder / FILE).exists()
         kept.take_over()
-    attempt._conclude(claim, folder, (0, ""), settings=world.settings, database=world.database, blobs=blobs)
+    with Logbook(claim, database=world.database, settings=world.settings) as logbook:
+        stopping = threading.Event()
+        made = attempt.Attempt(claim, folder, logbook, world.settings, world.database, blobs, stopping)
+        attempt._conclude(made, 0, "")
     with world.database.read() as connection:
         return of_batch(connection, job.batch.id)
 

@@ -1,6 +1,7 @@
 """What an increment learns from and is measured on: which stored images come into it, and which never do."""
 
 import dataclasses
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -21,11 +22,13 @@ from storage.tables import images
 from tests.patterns import picture
 from tests.storage.worlds import World
 from trainer.data import ImageSet
+from trainer.evaluation import evaluate
+from trainer.increment import Learned
 from trainer.job import read_job
 from trainer.material import Material, gather
 from trainer.networks import EvaluationTransform, build, write_version
 from trainer.recipes import resolve
-from trainer.reporting import LineReport
+from trainer.reporting import LineReport, SilentReport
 from trainer.tools import Tools
 
 SIZE = 32  # of the models that `World.create` makes
@@ -205,3 +208,32 @@ def test_a_single_class_needs_an_image_of_an_old_one_beside_it(story):
 def test_a_class_whose_training_images_are_all_measured_on_is_named(story):
     with pytest.raises(BatchInvalid, match="No training image is left of dill"):
         story.gather({"chive": range(4), "dill": [100]}, {"chive": [100], "dill": [100]})
+
+
+def test_a_version_none_of_whose_evaluation_images_is_left_has_figures_that_are_null(story):
+    """All were erased, or retention did not keep them: nothing was measured, and nothing is made up."""
+    with story.world.database.write() as connection:
+        connection.execute(delete(images).where(images.c.split == Split.TEST))
+    material = story.gather({"chive": [1, 2], "dill": [1, 2]}, {})
+    assert material.tests == (None, None)
+    assert len(material.measured) == 0
+    network = build("resnet32", channels=3, image_size=SIZE, task_sizes=[2, 2])
+    learned = Learned(network, EvaluationTransform(SIZE, 3, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)))
+    ancestor = {form: {"accuracy": [0.5]} for form in ("tag", "taw")}
+    labels = ["anise", "basil", "chive", "dill"]
+    found = evaluate(learned, material.measured, ancestors=[ancestor], labels=labels, report=SilentReport())
+    assert found["test_images"] == [None, None]
+    for form in ("tag", "taw"):
+        assert found[form]["accuracy"] == [None, None]
+        for figure in ("average_accuracy", "micro_accuracy", "forgetting", "calibration_error", "triangle_accuracy"):
+            assert found[form][figure] is None
+        assert {value for entry in found[form]["per_class"].values() for value in entry.values()} == {0, None}
+        assert found[form]["confusion"] == []
+    json.dumps(found, allow_nan=False)
+
+
+def test_what_is_left_of_the_evaluation_images_is_measured(story):
+    with story.world.database.write() as connection:
+        connection.execute(delete(images).where(images.c.split == Split.TEST))
+    material = story.gather({"chive": [1, 2], "dill": [1, 2]}, {"chive": [9], "dill": [8, 9]})
+    assert shown(material.measured, story) == pictures("chive", 9) + pictures("dill", 8, 9)

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +16,15 @@ from storage.blobs import BlobStore, open_blobs
 from storage.database import Database
 from storage.disposal import dispose
 from storage.domain import Image, Split, new_id
-from storage.errors import BlobMissing
+from storage.errors import BatchInvalid, BlobMissing
 from storage.leases import Claim
 from storage.settings import Settings
 from storage.tables import images as images_table
 from tests.patterns import SIZE, picture
 from tests.storage.worlds import World
+from trainer.childrun import _reason
 from trainer.logbook import ClaimLost
-from trainer.networks import ImageRejected, decode, pixels
+from trainer.networks import decode, pixels
 from trainer.networks.pictures import Form
 from trainer.packing import pool, store
 from trainer.reporting import LineReport
@@ -194,8 +195,21 @@ def test_an_original_that_is_gone_is_not_passed_over(bench):
 
 def test_the_limit_of_pixels_is_the_one_that_is_set(bench):
     assert len(bench.pool(bench.images()[:4], max_image_pixels=SIZE * SIZE)) == 4
-    with pytest.raises(ImageRejected, match="pixels"):
-        bench.pool(bench.images()[4:], max_image_pixels=SIZE * SIZE - 1)
+    image = bench.images()[4]
+    with pytest.raises(BatchInvalid, match="pixels") as refused:
+        bench.pool(bench.images()[4:5], max_image_pixels=SIZE * SIZE - 1)
+    assert image.filename in refused.value.detail
+    assert image.id in refused.value.detail
+
+
+def test_an_original_that_is_no_image_fails_with_its_name_and_the_reason(bench):
+    """Its bytes are those that were stored, so another attempt would find the same."""
+    batch, image = bench.batch_id, replace(bench.images()[0], id=new_id(), digest=bench.blobs.put(b"no image at all"))
+    bench.world.write(batches.record_ingestion, batch, ingested=[image], rejects=(), digest="0" * 64)
+    with pytest.raises(BatchInvalid, match="not a JPEG") as refused:
+        bench.pool(bench.images())
+    assert image.filename in refused.value.detail
+    assert _reason(refused.value, bench.settings) == refused.value.detail  # which ends the increment at once
 
 
 def test_pixels_lie_in_a_file_and_take_no_memory_of_their_own(bench):
