@@ -21,6 +21,7 @@ import httpx
 from api import following
 from api.connection import CONNECT_SECONDS, DEFAULT_URL, ClientError, Conflict, Connection
 from api.documents import (
+    AuditEntry,
     Batch,
     Current,
     Image,
@@ -129,6 +130,14 @@ class Client:
         """Take every stored image of a class back; how many there were."""
         path = _path("models", model, "classes", label, "images")
         return int(self._connection.json("DELETE", path)["erased"])
+
+    def image(self, image_id: str) -> bytes:
+        """A stored image as it was uploaded."""
+        return self._connection.request("GET", _path("images", image_id)).content
+
+    def audit(self) -> Iterator[AuditEntry]:
+        """Who asked for which change, latest first; for administrators."""
+        return self._connection.pages("/v1/audit")
 
     def strategies(self) -> Iterator[Strategy]:
         """What an increment can optimise."""

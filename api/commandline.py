@@ -8,22 +8,36 @@ from typing import Annotated
 
 import typer
 
-from api.commands import keys, models
+from api.commands import batches, erasure, keys, models
 from api.commands.console import emit, failure, warn
-from api.commands.increments import push, watch
+from api.commands.group import Commands
+from api.commands.increments import cancel, increments, push, retry, watch
 from api.commands.metrics import metrics
 from api.commands.options import AsJson
+from api.commands.overviews import audit, strategies
 from api.commands.predictions import predict
-from api.commands.versions import promote, rollback, versions, versions_table
+from api.commands.versions import download, promote, rollback, versions, versions_table
 
 __all__ = ["app", "versions_table"]
 
-app = typer.Typer(
-    help="A classifier that keeps learning new classes, and says what each update did to the old ones.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+def _tell_version(value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        typer.echo(f"accrete {version('accrete')}")
+        raise typer.Exit
+
+
+@app.callback(epilog="Exit status: 0 done, 1 failed or refused, 2 not understood, 130 interrupted.")
+def accrete(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """A classifier that keeps learning new classes, and says what each update did to the old ones."""
 
 
 @app.command()
@@ -108,9 +122,15 @@ def restore(
     emit(document if as_json else None, f"restored {contents.rows['models']} models, {contents.blobs} blobs")
 
 
-for command in (push, watch, versions, metrics, predict, promote, rollback):  # as `accrete --help` lists them
+# As `accrete --help` lists them.
+for command in (push, watch, increments, cancel, retry, versions, metrics, predict, promote, rollback, download):
     app.command()(command)
+app.command()(strategies)
+app.command()(audit)
 app.add_typer(models.app, name="models")
+app.add_typer(batches.batches, name="batches")
+app.add_typer(batches.images, name="images")
+app.add_typer(erasure.app, name="erase")
 app.add_typer(keys.app, name="keys")
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
@@ -33,6 +33,13 @@ class Problem(ClientError):
         """Keep the document's parts: HTTP status, kind such as ``model-not-found``, detail, further members."""
         super().__init__(detail)
         self.status, self.kind, self.detail, self.extra = status, kind, detail, extra
+
+
+class _Stranger(ClientError):
+    """Something answers there, and it is no Accrete."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(f"{url} is no Accrete service, by what it answers: is the address right (ACCRETE_URL, --url)?")
 
 
 class Unauthenticated(Problem):
@@ -128,13 +135,19 @@ class Connection:
 
     def json(self, method: str, path: str, **arguments: Any) -> Any:
         """The JSON document of the answer."""
-        return self.request(method, path, **arguments).json()
+        response = self.request(method, path, **arguments)
+        try:
+            return response.json()
+        except ValueError as error:
+            raise _Stranger(self.url) from error
 
     def pages(self, path: str, **params: Any) -> Iterator[Any]:
         """Every item of a list, page after page."""
         cursor: str | None = None
         while True:
             page = self.json("GET", path, params={**params, "cursor": cursor})
+            if not isinstance(page, dict) or not {"items", "next_cursor"} <= page.keys():
+                raise _Stranger(self.url)
             yield from page["items"]
             if (cursor := page["next_cursor"]) is None:
                 return
@@ -170,7 +183,8 @@ def _raise_for_problem(response: httpx.Response) -> None:
         return
     document: dict[str, Any] = {}
     if response.headers.get("content-type", "").partition(";")[0] == "application/problem+json":
-        document = response.json()
+        with suppress(ValueError):
+            document = response.json()
     said = f"{response.status_code} {response.reason_phrase}: {response.text[:200].strip()}"
     fallback = f"{shown(str(response.url))} answered {said}"
     raise _BY_STATUS.get(response.status_code, Problem)(

@@ -28,6 +28,19 @@ class Model(TypedDict):
     created_at: str
 
 
+class AuditEntry(TypedDict):
+    """A change that somebody asked for; `status` is null if the service ended before it had answered."""
+
+    number: int
+    created_at: str
+    key_id: str | None
+    key_name: str
+    client: str
+    action: str
+    path: str
+    status: int | None
+
+
 class Strategy(TypedDict):
     """What an increment can optimise, with the JSON schema of its recipe."""
 

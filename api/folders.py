@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from api.connection import ClientError
+from storage.file_kinds import ignored_because
 
 NOT_A_FILE = "no file, but a socket, a pipe or a device"
 LOOP = "a link to a folder that it lies in"
@@ -27,11 +28,14 @@ class Contents:
 
     files: list[FoundFile] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
-    unusable: list[tuple[str, str]] = field(default_factory=list)  # name and why it is not sent
+    unusable: list[tuple[str, str]] = field(default_factory=list)  # names as messages have them, and why
 
 
 def contents_of(folder: Path) -> Contents:
-    """Everything below a folder but what is hidden; raises ClientError if the folder itself cannot be read."""
+    """Everything below a folder; raises ClientError if the folder itself cannot be read.
+
+    Nobody looks into folders that are hidden or a system's own.
+    """
     try:
         os.scandir(folder).close()
     except OSError as error:
@@ -51,9 +55,10 @@ def _look(folder: Path, prefix: str, found: Contents, *, above: tuple[tuple[int,
         found.unusable.append((prefix, _cannot_be_read(error)))
         return
     for entry in entries:
-        if entry.name.startswith("."):
-            continue
         name = prefix + entry.name
+        if reason := ignored_because([entry.name]):
+            found.unusable.append((name, reason))
+            continue
         try:
             status = entry.stat()
         except OSError as error:  # removed meanwhile, a link to nothing, or one to itself

@@ -3,12 +3,13 @@
 import os
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from api.connection import ClientError
 from api.folders import FoundFile, contents_of
+from storage.archive_names import decoded
 
 OnUpload = Callable[[int, int], None]  # (bytes sent, bytes in all)
 
@@ -28,7 +29,9 @@ _ENTRY_BYTES = 140  # what a zip holds of a file beside its bytes and twice its 
 class Source(Protocol):
     """What can be sent as a batch, as often as it is asked for."""
 
-    content_type: str
+    @property
+    def content_type(self) -> str:
+        """Its media type."""
 
     @property
     def length(self) -> int | None:
@@ -66,9 +69,20 @@ class Folder:
     """
 
     files: Sequence[FoundFile]
+    folders: Sequence[str] = ()
+    unusable: Sequence[tuple[str, str]] = ()  # what cannot be sent or is not worth it, and why
     vanished: list[tuple[str, str]] = field(default_factory=list)  # what could not be read when its turn came, and why
     content_type: str = "application/zip"
     length: None = None
+
+    @property
+    def names(self) -> list[tuple[str, bool]]:
+        """The name of each file in the archive, and whether it had to be guessed."""
+        return sendable_names([file.name for file in self.files])
+
+    def only(self, positions: Sequence[int]) -> "Folder":
+        """The folder with some of its files."""
+        return replace(self, files=[self.files[position] for position in positions], vanished=[])
 
     def chunks(self, on_upload: OnUpload | None) -> Iterator[bytes]:
         """The bytes of a zip."""
@@ -76,7 +90,7 @@ class Folder:
         total = sum(file.size + _ENTRY_BYTES + 2 * len(os.fsencode(file.name)) for file in self.files)
         sink, sent = _Sink(), 0
         with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as archive:
-            for file, name in zip(self.files, sendable_names([file.name for file in self.files]), strict=True):
+            for file, (name, _) in zip(self.files, self.names, strict=True):
                 for _ in self._member(archive, file, name):
                     if chunk := sink.taken(CHUNK_BYTES):
                         yield chunk
@@ -110,7 +124,7 @@ def source_of(path: Path) -> Archive | Folder:
         contents = contents_of(path)
         if not contents.files:
             raise ClientError(f"{path} holds no files: expected one folder of images for each class")
-        return Folder(contents.files)
+        return Folder(contents.files, contents.folders, contents.unusable)
     if not path.is_file():
         raise ClientError(f"{path} does not exist: give a folder of class folders, or a zip or tar of one")
     kinds = [kind for suffix, kind in _CONTENT_TYPES.items() if path.name.lower().endswith(suffix)]
@@ -132,9 +146,9 @@ def _read(source: BinaryIO, count: int) -> bytes:
         ) from error
 
 
-def sendable_names(names: Sequence[str]) -> list[str]:
-    """The names for the archive: those that are no UTF-8 as an old code page has them, and none of them twice."""
-    taken: dict[str, None] = {}
+def sendable_names(names: Sequence[str]) -> list[tuple[str, bool]]:
+    """The names for the archive, and whether they are no UTF-8 and were read as an old code page; none comes twice."""
+    taken: dict[str, bool] = {}
     for name in names:
         readable, is_guessed = decoded(os.fsencode(name), legacy="cp1252")
         stem, dot, suffix = readable.rpartition(".")
@@ -142,16 +156,8 @@ def sendable_names(names: Sequence[str]) -> list[str]:
         while is_guessed and readable in taken:
             count += 1
             readable = f"{stem} ({count}){dot}{suffix}"
-        taken[readable] = None
-    return list(taken)
-
-
-def decoded(raw: bytes, *, legacy: str) -> tuple[str, bool]:
-    """PLACEHOLDER."""
-    try:
-        return raw.decode("utf-8"), False
-    except UnicodeDecodeError:
-        return raw.decode(legacy, "replace"), True
+        taken[readable] = is_guessed
+    return list(taken.items())
 
 
 class _Sink:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from api.documents import Increment
 from api.tables import size
+from api.wording import in_our_words
 from storage import safetext
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ def outcome_line(increment: dict[str, Any]) -> str | None:
     """What came of a successful increment; None for one that goes on, or whose end is an error to report."""
     if increment["status"] != "succeeded":
         return None
-    place = "is in service" if increment["promoted"] else f"is not in service: {increment['note']}"
+    place = "is in service" if increment["promoted"] else f"is not in service: {in_our_words(increment['note'] or '')}"
     rejects = increment["rejects"]
     left_out = (
         f"; {len(rejects)} files were left out, such as {rejects[0]['file']} ({rejects[0]['reason']})"

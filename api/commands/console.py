@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -19,12 +20,13 @@ def service(url: str | None) -> "Iterator[Client]":
     """A client with the key of ACCRETE_API_KEY, whose errors become one line and exit code 1."""
     from api.client import Client
     from api.connection import DEFAULT_URL, ClientError
+    from api.wording import in_our_words
 
     try:
         with Client(url or DEFAULT_URL, key=os.environ.get("ACCRETE_API_KEY")) as client:
             yield client
     except ClientError as error:
-        raise failure(str(error)) from error
+        raise failure(in_our_words(str(error))) from error
 
 
 def failure(message: str) -> typer.Exit:
@@ -41,4 +43,7 @@ def warn(messages: Iterable[str]) -> None:
 
 def emit(document: object | None, text: str) -> None:
     """Print the JSON document if there is one, else the text."""
-    typer.echo(safetext.lines(text) if document is None else safetext.in_json(json.dumps(document, ensure_ascii=False)))
+    is_plain = not (sys.stdout.encoding or "").lower().startswith("utf")
+    shown = safetext.lines(text) if document is None else safetext.in_json(json.dumps(document, ensure_ascii=is_plain))
+    sys.stdout.write(shown + "\n")  # not typer's echo, which sends UTF-8 to a terminal that says it knows ASCII only
+    sys.stdout.flush()

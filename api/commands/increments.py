@@ -1,12 +1,14 @@
-"""`accrete push` and `accrete watch`: start an increment, and follow it to its end."""
+"""`accrete push`, `watch`, `increments`, `cancel` and `retry`: start an increment, follow it, stop it, try it again."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from api.commands.console import emit, service
-from api.commands.options import AsJson, Model, Recipe, Strategy, Url, parsed_recipe
+from api.commands.console import emit, failure, service
+from api.commands.options import AsJson, IncrementId, Model, Recipe, Strategy, Url, parsed_recipe
+from api.commands.sending import prepared, tell_vanished
+from api.tables import MISSING, table
 
 if TYPE_CHECKING:
     from api.client import Client
@@ -14,8 +16,9 @@ if TYPE_CHECKING:
 
 def push(
     model: Model,
-    source: Annotated[Path, typer.Argument(help="Folder of class folders, or a zip or tar of one.")],
+    source: Annotated[Path | None, typer.Argument(help="Folder of class folders, or a zip or tar of one.")] = None,
     *,
+    batch: Annotated[str | None, typer.Option(help="Id of a batch that was collected before, instead.")] = None,
     create: Annotated[
         bool, typer.Option("--create", help="Create the model, with defaults, if there is none.")
     ] = False,
@@ -23,42 +26,87 @@ def push(
     recipe: Recipe = None,
     promote: Annotated[str | None, typer.Option(help="auto or manual.")] = None,
     known_classes: Annotated[str | None, typer.Option(help="refuse, or rehearse to train on them again.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, and send nothing.")] = False,
     wait: Annotated[bool, typer.Option(help="Follow the increment to its end.")] = True,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Upload images of new classes and train the next version on them."""
-    from api.connection import NotFound
     from api.progress import display
 
+    if (source is None) == (batch is None):
+        raise failure("give either a folder or archive, or --batch")
+    if dry_run and source is None:
+        raise failure("--dry-run says what is in a folder or archive: give one")
     chosen = parsed_recipe(recipe)
+    sent = None if source is None else prepared(source, as_json=as_json, dry_run=dry_run)
+    if dry_run:
+        return
     with service(url) as client:
         if create:
-            try:
-                client.model(model)
-            except NotFound:
-                client.create_model(model)
+            _ensure_model(client, model)
         with display(as_json=as_json) as shown:
             increment = client.start_increment(
                 model,
-                source,
+                sent,
+                batch_id=batch,
                 strategy=strategy,
                 recipe=chosen,
                 promote=promote,
                 known_classes=known_classes,
                 on_upload=shown.uploaded,
             )
+        tell_vanished(sent)
         if wait:
             _follow(client, increment["id"], as_json=as_json)
         else:
             emit(increment if as_json else None, f"queued: accrete watch {increment['id']}")
 
 
-def watch(
-    increment: Annotated[str, typer.Argument(help="Id of the increment.")],
-    url: Url = None,
-    as_json: AsJson = False,
-) -> None:
+def _ensure_model(client: "Client", model: str) -> None:
+    from api.connection import NotFound
+
+    try:
+        client.model(model)
+    except NotFound:
+        client.create_model(model)
+
+
+def increments(model: Model, url: Url = None, as_json: AsJson = False) -> None:
+    """List a model's increments, latest first."""
+    with service(url) as client:
+        items = list(client.increments(model))
+    headings = ["increment", "status", "strategy", "created", "version", "error"]
+    rows = [
+        [
+            item["id"],
+            item["status"],
+            item["strategy"],
+            item["created_at"][:19],
+            item["version"] or MISSING,
+            item["error"] or "",
+        ]
+        for item in items
+    ]
+    empty = f"No increments yet: accrete push {model} FOLDER"
+    emit({"items": items} if as_json else None, table(headings, rows) if rows else empty)
+
+
+def cancel(increment: IncrementId, url: Url = None, as_json: AsJson = False) -> None:
+    """Stop an increment."""
+    with service(url) as client:
+        document = client.cancel(increment)
+    emit(document if as_json else None, f"{document['status']}: accrete retry {increment} tries it again")
+
+
+def retry(increment: IncrementId, url: Url = None, as_json: AsJson = False) -> None:
+    """Try a failed or cancelled increment again."""
+    with service(url) as client:
+        document = client.retry(increment)
+    emit(document if as_json else None, f"{document['status']}: accrete watch {increment}")
+
+
+def watch(increment: IncrementId, url: Url = None, as_json: AsJson = False) -> None:
     """Follow an increment to its end."""
     with service(url) as client:
         _follow(client, increment, as_json=as_json)

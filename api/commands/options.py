@@ -13,8 +13,12 @@ Url = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Model = Annotated[str, typer.Argument(help="Name of the model.")]
+BatchId = Annotated[str, typer.Argument(metavar="BATCH", help="Id of the batch.")]
+ImageId = Annotated[str, typer.Argument(metavar="IMAGE", help="Id of the image.")]
+IncrementId = Annotated[str, typer.Argument(metavar="INCREMENT", help="Id of the increment.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 Recipe = Annotated[str | None, typer.Option(help="Hyper-parameters as JSON, such as '{\"epochs\": 10}'.")]
-Strategy = Annotated[str | None, typer.Option(help="What to optimise; GET /v1/strategies explains each.")]
+Strategy = Annotated[str | None, typer.Option(help="What to optimise; `accrete strategies` lists them.")]
 
 
 def parsed_recipe(text: str | None) -> dict[str, Any] | None:

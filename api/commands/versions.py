@@ -1,5 +1,6 @@
-"""`accrete versions`, `promote` and `rollback`: what there is, and what is in service."""
+"""`accrete versions`, `promote`, `rollback` and `download`: what there is, what is in service, and taking it along."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -37,6 +38,23 @@ def rollback(model: Model, url: Url = None, as_json: AsJson = False) -> None:
     with service(url) as client:
         current = client.rollback(model)
     emit(current if as_json else None, f"version {current['version']} of {model} is in service again")
+
+
+def download(
+    model: Model,
+    version: Annotated[int, typer.Argument(help="Number of the version.")],
+    folder: Annotated[
+        Path | None, typer.Argument(help="Where its files go; default: MODEL-VERSION in the working directory.")
+    ] = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Download the files of a version: all that `accrete.load_version` needs to predict."""
+    target = folder or Path(f"{model}-{version}")
+    with service(url) as client:
+        files = sorted(client.version(model, version)["files"])
+        client.download(model, version, target)
+    emit({"folder": str(target), "files": files} if as_json else None, f"wrote {', '.join(files)} to {target}")
 
 
 def versions_table(items: "list[Version]") -> str:

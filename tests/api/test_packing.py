@@ -13,6 +13,7 @@ import pytest
 from api.connection import ClientError
 from api.folders import DANGLING, LOOP, NOT_A_FILE, FoundFile, contents_of
 from api.packing import CHUNK_BYTES, Folder, sendable_names, source_of
+from storage.file_kinds import HIDDEN, SYSTEM
 
 LATIN = b"caf\xe9.png"
 
@@ -53,7 +54,7 @@ def test_names_that_are_no_utf8_are_sent_under_readable_ones(tmp_path: Path) -> 
 
 def test_no_name_is_there_twice() -> None:
     name = os.fsdecode(LATIN)
-    assert sendable_names([name, "x", name, name]) == ["café.png", "x", "café (2).png", "café (3).png"]
+    assert [sent for sent, _ in sendable_names([name, "x", name])] == ["café.png", "x", "café (2).png"]
 
 
 def test_links_are_followed_and_what_is_no_file_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,6 +67,7 @@ def test_links_are_followed_and_what_is_no_file_is_told(tmp_path: Path, monkeypa
     (folder / "cat" / "round.png").symlink_to("round.png")
     os.mkfifo(folder / "cat" / "pipe.png")
     (folder / "bird").mkdir()
+    write(folder, ".git/config", "cat/.hidden.png", "cat/Thumbs.db")
     with socket.socket(socket.AF_UNIX) as listener:
         monkeypatch.chdir(folder)  # the whole path may be too long for a socket
         listener.bind("socket")
@@ -73,6 +75,9 @@ def test_links_are_followed_and_what_is_no_file_is_told(tmp_path: Path, monkeypa
     assert [file.name for file in contents.files] == ["cat/1.png", "cat/2.png", "dog/1.png", "dog/2.png"]
     assert contents.folders == ["bird", "cat", "dog"]
     assert contents.unusable == [
+        (".git", HIDDEN),
+        ("cat/.hidden.png", HIDDEN),
+        ("cat/Thumbs.db", SYSTEM),
         ("cat/all/", LOOP),
         ("cat/gone.png", DANGLING),
         ("cat/pipe.png", NOT_A_FILE),

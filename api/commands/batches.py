@@ -1,0 +1,86 @@
+"""`accrete batches` and `accrete images`: collect a batch piecemeal, and look at what is in it."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from api.commands.console import emit, failure, service
+from api.commands.options import AsJson, BatchId, ImageId, Model, Url
+from api.tables import table
+
+if TYPE_CHECKING:
+    from api.documents import Batch
+
+batches = typer.Typer(help="Collect labelled images, and look at what was collected.", no_args_is_help=True)
+images = typer.Typer(help="Add images to a batch, and look at a stored one.", no_args_is_help=True)
+
+
+@batches.command("create")
+def create_batch(
+    model: Model,
+    source: Annotated[
+        Path | None, typer.Argument(help="Folder or archive; left out, the batch is filled by `accrete images add`.")
+    ] = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Begin a batch that no increment learns from yet."""
+    with service(url) as client:
+        batch = client.create_batch(model, source)
+    emit(
+        batch if as_json else None, f"{_described(batch)}\n\naccrete push {model} --batch {batch['id']} learns from it"
+    )
+
+
+@batches.command("show")
+def show_batch(batch_id: BatchId, url: Url = None, as_json: AsJson = False) -> None:
+    """Show a batch: its classes with their images, and each file that was left out with the reason."""
+    with service(url) as client:
+        batch = client.batch(batch_id)
+    emit(batch if as_json else None, _described(batch))
+
+
+@images.command("add")
+def add_images(
+    batch_id: BatchId,
+    label: Annotated[str, typer.Argument(help="Their class.")],
+    files: Annotated[list[Path], typer.Argument(help="Images.", exists=True, dir_okay=False)],
+    split: Annotated[str | None, typer.Option(help="train or test; left out, their content decides.")] = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Add images of one class to an open batch."""
+    with service(url) as client:
+        added = client.add_images(batch_id, label, files, split=split)
+    text = "\n".join(f"{image['id']}  {image['filename']}" for image in added)
+    emit({"items": added} if as_json else None, text)
+
+
+@images.command("show")
+def show_image(
+    image_id: ImageId,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; default: output.")] = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a stored image as it was uploaded."""
+    if output is None and (as_json or sys.stdout.isatty()):
+        raise failure("an image is no text: name a file with --output")
+    with service(url) as client:
+        data = client.image(image_id)
+    if output is None:
+        sys.stdout.buffer.write(data)
+        return
+    output.write_bytes(data)
+    emit({"id": image_id, "file": str(output), "bytes": len(data)} if as_json else None, f"wrote {output}")
+
+
+def _described(batch: "Batch") -> str:
+    head = f"batch {batch['id']} of {batch['model']}: {batch['status']}, {batch['images']} images"
+    rows = [[count["label"], count["train"], count["test"]] for count in batch["classes"]]
+    parts = [head, *([table(["class", "train", "test"], rows)] if rows else [])]
+    if batch["rejects"]:
+        parts.append(table(["left out", "because"], [[one["file"], one["reason"]] for one in batch["rejects"]]))
+    return "\n\n".join(parts)

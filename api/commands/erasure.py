@@ -1,0 +1,48 @@
+"""`accrete erase`: take images back; what was measured with them stays."""
+
+from typing import Annotated
+
+import typer
+
+from api.commands.console import emit, service
+from api.commands.options import AsJson, BatchId, ImageId, Model, Url, Yes
+
+app = typer.Typer(help="Take images back, wherever they are kept.", no_args_is_help=True)
+
+
+@app.command("image")
+def erase_image(image_id: ImageId, yes: Yes = False, url: Url = None, as_json: AsJson = False) -> None:
+    """Erase one image."""
+    _confirm(f"Erase image {image_id}?", yes=yes)
+    with service(url) as client:
+        client.erase_image(image_id)
+    emit({"erased": image_id} if as_json else None, f"erased image {image_id}")
+
+
+@app.command("batch")
+def erase_batch(batch_id: BatchId, yes: Yes = False, url: Url = None, as_json: AsJson = False) -> None:
+    """Erase a batch with all its images."""
+    _confirm(f"Erase batch {batch_id} with all its images?", yes=yes)
+    with service(url) as client:
+        client.erase_batch(batch_id)
+    emit({"erased": batch_id} if as_json else None, f"erased batch {batch_id}")
+
+
+@app.command("class")
+def erase_class(
+    model: Model,
+    label: Annotated[str, typer.Argument(help="The class.")],
+    yes: Yes = False,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Erase every stored image of a class."""
+    _confirm(f"Erase every image of {label} in {model}?", yes=yes)
+    with service(url) as client:
+        count = client.erase_class(model, label)
+    emit({"erased": count} if as_json else None, f"erased {count} images of {label}")
+
+
+def _confirm(question: str, *, yes: bool) -> None:
+    if not yes:
+        typer.confirm(question, abort=True, err=True)
