@@ -1,8 +1,7 @@
 """Small bodies that hold images: raw, multipart or base64 in JSON."""
 
-import base64
-import binascii
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
@@ -10,81 +9,118 @@ from pydantic import ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
+from api import base64text
 from api.jsonbodies import check_values
 from api.schemas.base import in_openapi
-from api.schemas.predictions import PredictionIn
+from api.schemas.predictions import ImagesIn
 from api.uploads import media_type
 from storage.errors import ImageUnreadable, Invalid
 
+Asked = TypeVar("Asked", bound=ImagesIn)
+
 MAX_FILES = 1000
+MAX_FIELDS = 32
 INLINE_BYTES = 1 << 16  # longer JSON is read beside the event loop
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 ARCHIVES = dict.fromkeys(
     ("application/zip", "application/x-tar", "application/gzip", "application/octet-stream"), BINARY
 )
-IMAGES: dict[str, Any] = {  # what `images_of` reads, in OpenAPI's words
-    "requestBody": {
-        "required": True,
-        "content": {
-            "image/*": BINARY,
-            "application/octet-stream": BINARY,
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "properties": {"images": {"type": "array", "items": {"type": "string", "format": "binary"}}},
-                }
+
+
+def images_body(kind: type[ImagesIn]) -> dict[str, Any]:
+    """What `images_of` reads, in OpenAPI's words."""
+    schema = in_openapi(kind)
+    beside = {name: of for name, of in schema["properties"].items() if name != "images"}
+    files = {"images": {"type": "array", "items": {"type": "string", "format": "binary"}}}
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "image/*": BINARY,
+                "application/octet-stream": BINARY,
+                "multipart/form-data": {"schema": {"type": "object", "properties": files | beside}},
+                "application/json": {"schema": schema},
             },
-            "application/json": {"schema": in_openapi(PredictionIn)},
-        },
+        }
     }
-}
 
 
-async def images_of(request: Request) -> list[tuple[str, bytes]]:
-    """File name and bytes of every image in a body, in order; raises `Invalid` when there is none.
+async def images_of(request: Request, kind: type[Asked]) -> tuple[list[tuple[str, bytes]], Asked]:
+    """File name and bytes of every image in a body, in order, and what is asked beside them.
 
-    ``application/json`` is ``{"images": [base64, …]}``, ``multipart/form-data`` any number of files, and everything
-    else one image as it is.
+    ``application/json`` is of that kind, ``multipart/form-data`` any number of files with its other members as text
+    fields, and everything else one image as it is. What the query says counts more. Raises `Invalid` for no image.
     """
-    kind = media_type(request.headers)
-    if kind == "application/json":
+    media = media_type(request.headers)
+    if media == "application/json":
         body = await request.body()
-        files = _from_json(body) if len(body) <= INLINE_BYTES else await run_in_threadpool(_from_json, body)
-    elif kind == "multipart/form-data":
-        files = await _from_form(request)
+        is_short = len(body) <= INLINE_BYTES
+        files, asked = _from_json(body, kind) if is_short else await run_in_threadpool(_from_json, body, kind)
+    elif media == "multipart/form-data":
+        files, asked = await _from_form(request, kind)
     else:
         data = await request.body()
-        files = [("image", data)] if data else []
+        files, asked = [("image", data)] if data else [], _asked(kind, {})
     if not files:
         raise Invalid(
             "The request holds no image: send one as the body, several as multipart files, "
             'or {"images": ["<base64>", …]} as JSON.'
         )
-    return files
+    return files, asked
 
 
-async def _from_form(request: Request) -> list[tuple[str, bytes]]:
+def above(asked: Asked, request: Request, **query: Any) -> Asked:
+    """What is asked in the end: what the query names, by parameters that were checked, before what the body says."""
+    return asked.model_copy(update={name: value for name, value in query.items() if name in request.query_params})
+
+
+async def _from_form(request: Request, kind: type[Asked]) -> tuple[list[tuple[str, bytes]], Asked]:
+    files: list[tuple[str, bytes]] = []
+    fields: dict[str, str] = {}
     try:
-        async with request.form(max_files=MAX_FILES, max_fields=0) as form:
-            parts = [part for _, part in form.multi_items() if isinstance(part, UploadFile)]
-            return [(part.filename or f"image {i}", await part.read()) for i, part in enumerate(parts)]
+        async with request.form(max_files=MAX_FILES, max_fields=MAX_FIELDS) as form:
+            for name, part in form.multi_items():
+                if isinstance(part, UploadFile):
+                    files.append((part.filename or f"image {len(files)}", await part.read()))
+                elif name in fields:
+                    raise Invalid(f"Form field {name[:100]!r} was given more than once: say which one is meant.")
+                else:
+                    fields[name] = part
     except HTTPException as error:
         raise Invalid(
             f"The multipart body cannot be read ({error.detail}): send each image as a file, as curl -F does."
         ) from error
+    return files, _asked(kind, fields)
 
 
-def _from_json(body: bytes) -> list[tuple[str, bytes]]:
+def _asked(kind: type[Asked], fields: Mapping[str, str]) -> Asked:
+    """The members beside the images, from text."""
+    known = [name for name in kind.model_fields if name != "images"]
+    if unknown := [name for name in fields if name not in known]:
+        raise Invalid(
+            f"Unknown form field {', '.join(repr(name[:100]) for name in unknown[:5])}: known are {', '.join(known)}. "
+            "Send an image as a file, as curl -F image=@a.png does."
+        )
+    try:
+        return kind.model_validate({"images": [""], **fields})
+    except ValidationError as error:
+        raise Invalid(f"The form's fields are not as they should be: {_faults(error)}") from error
+
+
+def _from_json(body: bytes, kind: type[Asked]) -> tuple[list[tuple[str, bytes]], Asked]:
     check_values(body)
     try:
-        encoded = PredictionIn.model_validate_json(body).images
+        asked = kind.model_validate_json(body)
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()[:5])
-        raise Invalid(f'Expected {{"images": ["<base64>", …]}}: {faults}') from error
+        raise Invalid(f'Expected {{"images": ["<base64>", …]}}: {_faults(error)}') from error
     files = []
-    for position, text in enumerate(encoded):
+    for position, text in enumerate(asked.images):
         try:
-            files.append((f"image {position}", base64.b64decode(text, validate=True)))
-        except (binascii.Error, ValueError) as error:
+            files.append((f"image {position}", base64text.decoded(text)))
+        except ValueError as error:
             raise ImageUnreadable(f"Image {position} (counted from 0) is no base64: {error}", image=position) from error
-    return files
+    return files, asked.model_copy(update={"images": []})
+
+
+def _faults(error: ValidationError) -> str:
+    return "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()[:5])

@@ -1,7 +1,5 @@
 """Bodies of the Open Inference Protocol: JSON, tensors in binary behind it, both perhaps compressed."""
 
-import base64
-import binascii
 import math
 import zlib
 from collections.abc import Mapping, Sequence
@@ -13,6 +11,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 from torch import Tensor
 
+from api import base64text
 from api.jsonbodies import check_values
 from api.schemas.inference import INPUT, OUTPUT, InferIn, InferOut, InferTensorOut, InputIn, OutputParameters
 from api.serving.engine import Answer
@@ -22,6 +21,7 @@ HEADER = "Inference-Header-Content-Length"  # bytes of the JSON, where tensors f
 WINDOWS = {"gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}  # zlib's formats of RFC 9110 §8.4.1
 LEAST_COMPRESSED = 1024  # bytes; a shorter answer would not get shorter
 FASTEST = 1  # zlib's level
+ROUNDING = 1e-3  # by which a pixel may lie outside of 0 … 1; a quarter of the step of 8 bits
 RANK = 4  # images, channels, height, width
 MAX_NUMBERS = 1_000_000  # in JSON, which takes forty bytes of memory for each
 
@@ -157,8 +157,8 @@ def _from_base64(data: Sequence[object]) -> list[bytes]:
         if not isinstance(text, str):
             raise Invalid(f"Element {position} of {INPUT!r} is no text: BYTES in JSON are base64.")
         try:
-            files.append(base64.b64decode(text, validate=True))
-        except (binascii.Error, ValueError) as error:
+            files.append(base64text.decoded(text))
+        except ValueError as error:
             raise Invalid(f"Element {position} of {INPUT!r} is no base64: {error}") from error
     return files
 
@@ -192,6 +192,11 @@ def _pixels(given: InputIn, binary: memoryview | None) -> Tensor:
         raise Invalid(f"Input {INPUT!r} has shape {given.shape}, and {pixels.numel():,} elements.")
     if not bool(pixels.isfinite().all()):
         raise Invalid(f"Input {INPUT!r} holds NaN or infinity: pixels are numbers in 0 … 1.")
+    if pixels.numel() and not -ROUNDING <= (least := float(pixels.min())) <= float(pixels.max()) <= 1 + ROUNDING:
+        raise Invalid(
+            f"Input {INPUT!r} holds values from {least:g} to {float(pixels.max()):g}: pixels are numbers in 0 … 1, "
+            "those of an image file divided by 255 and not normalised."
+        )
     return pixels.view(given.shape)
 
 

@@ -8,11 +8,11 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from api import admission, views
-from api.bodies import ARCHIVES, IMAGES, images_of
+from api.bodies import ARCHIVES, above, images_body, images_of
 from api.door import Guarded, has_body
 from api.idempotency import IdempotencyKey, answered, once
 from api.problems import problems
-from api.schemas.batches import BatchOut, ImageOut, ImagesOut
+from api.schemas.batches import AddedImagesIn, BatchOut, ImageOut, ImagesOut
 from api.service import Service, ServiceDep
 from api.uploads import Upload, received
 from storage import archives, batches, erasure, models, references
@@ -86,20 +86,23 @@ def delete_batch(batch_id: str, service: ServiceDep) -> None:
 @router.post(
     "/batches/{batch_id}/images",
     status_code=201,
-    openapi_extra=IMAGES,
+    openapi_extra=images_body(AddedImagesIn),
     responses=problems(BatchNotFound, BatchClosed, BatchInvalid, ImageUnreadable, TooLarge, IdempotencyMismatch),
 )
 async def add_images(
     batch_id: str,
     request: Request,
     service: ServiceDep,
-    label: Annotated[str, Query(min_length=1, max_length=1000)],
+    label: Annotated[str | None, Query(min_length=1, max_length=1000, description="Class of the images.")] = None,
     split: Annotated[Split | None, Query(description="Side of the images; left out, their content decides.")] = None,
     idempotency_key: IdempotencyKey = None,
 ) -> ImagesOut:
     """Add images of one class to an open batch: an image as the body, or several as multipart files."""
-    files = await images_of(request)
-    return await run_in_threadpool(_add, service, batch_id, label, split, files, idempotency_key)
+    files, asked = await images_of(request, AddedImagesIn)
+    asked = above(asked, request, label=label, split=split)
+    if asked.label is None:
+        raise Invalid("label is missing: name the class of the images, as in ?label=cat.")
+    return await run_in_threadpool(_add, service, batch_id, asked.label, asked.split, files, idempotency_key)
 
 
 def require_model(service: Service, name: str) -> None:

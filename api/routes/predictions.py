@@ -7,12 +7,12 @@ from fastapi import APIRouter, Header, Query, Request
 from fastapi.concurrency import run_in_threadpool
 
 from api import views
-from api.bodies import IMAGES, images_of
+from api.bodies import above, images_body, images_of
 from api.door import Guarded
 from api.problems import problems
 from api.routes.models import Cursor, Limit
 from api.schemas.base import PageOut
-from api.schemas.predictions import PredictionOut, PredictionRecordOut
+from api.schemas.predictions import PredictionIn, PredictionOut, PredictionRecordOut
 from api.service import Service, ServiceDep
 from api.serving.engine import Answer, Ranked, within
 from storage import models, predictions
@@ -57,7 +57,7 @@ Deadline = Annotated[
 
 @router.post(
     "/models/{name}/predictions",
-    openapi_extra=IMAGES,
+    openapi_extra=images_body(PredictionIn),
     responses=problems(*FAILURES),
 )
 async def predict(
@@ -72,11 +72,12 @@ async def predict(
     """Classify images: one as the body, several as multipart files, or base64 in JSON."""
     until = service.engine.deadline(request.state.arrived_at, deadline)
     async with within(until):
-        files = [data for _, data in await images_of(request)]
-    answer = await service.engine.predict(name, files, version=version, deadline=until)
-    predictions = answer.ranked(top_k)
+        files, asked = await images_of(request, PredictionIn)
+    asked = above(asked, request, top_k=top_k, version=version, record=record)
+    answer = await service.engine.predict(name, [data for _, data in files], version=asked.version, deadline=until)
+    predictions = answer.ranked(asked.top_k)
     return PredictionOut(
-        id=await recorded(service, answer, predictions, durable=record == "durable"),
+        id=await recorded(service, answer, predictions, durable=asked.record == "durable"),
         model=name,
         version=answer.version,
         predictions=[views.ranked(one) for one in predictions],

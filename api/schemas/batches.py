@@ -1,11 +1,13 @@
 """Batches: labelled images, and the files that were left out."""
 
 from datetime import datetime
+from typing import Annotated
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from api.schemas.base import Answer
-from storage.domain import BatchStatus
+from api.schemas.predictions import ImagesIn
+from storage.domain import BatchStatus, Split
 
 
 class RejectOut(Answer):
@@ -44,6 +46,13 @@ class BatchOut(Answer):
     notes: list[str]
     digest: str | None
     created_at: datetime
+
+
+class AddedImagesIn(ImagesIn):
+    """Images of one class."""
+
+    label: Annotated[str | None, Field(min_length=1, max_length=1000)] = None
+    split: Annotated[Split | None, Field(description="Side of the images; left out, their content decides.")] = None
 
 
 class ImageOut(Answer):

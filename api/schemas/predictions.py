@@ -1,7 +1,7 @@
 """Predictions: the most probable classes of an image, and the record that is kept."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
@@ -15,10 +15,18 @@ class RankedOut(BaseModel):
     probability: float
 
 
-class PredictionIn(Request):
-    """Images to classify, each a base64-encoded image file."""
+class ImagesIn(Request):
+    """Images, each a base64-encoded image file; what is beside them may as well be a form field, or in the query."""
 
     images: Annotated[list[str], Field(min_length=1)]
+
+
+class PredictionIn(ImagesIn):
+    """Images to classify."""
+
+    top_k: Annotated[int, Field(ge=1, le=1000, description="Classes per image, best first.")] = 5
+    version: Annotated[int | None, Field(ge=1, description="Default: the version in service.")] = None
+    record: Annotated[Literal["behind", "durable"], Field(description="durable waits for the commit.")] = "behind"
 
 
 class PredictionOut(BaseModel):

@@ -310,7 +310,7 @@ def test_files_in_json_are_base64(http, model):
         ({"data": [1e300] * (3 * SIZE * SIZE)}, "NaN or infinity"),
         ({"data": [10**400] * (3 * SIZE * SIZE)}, "lists of numbers"),
         ({"parameters": {"binary_data_size": 768}}, "either data or"),
-        ({"datatype": "BYTES", "shape": [1], "data": ["a b"]}, "base64"),
+        ({"datatype": "BYTES", "shape": [1], "data": ["a!b"]}, "base64"),
         ({"datatype": "BYTES", "shape": [1], "data": [1]}, "base64"),
         ({"datatype": "BYTES", "shape": [2], "data": [""]}, "elements"),
         ({"datatype": "BYTES", "shape": [], "data": [""]}, "elements"),
@@ -416,3 +416,15 @@ def test_every_error_under_v2_has_the_protocols_form(http, model, path):
     assert list(answer.json()) == ["error"]
     assert list(http.get("/v2/models/nobody").json()) == ["error"]
     assert list(http.put("/v2").json()) == ["error"]
+
+
+@pytest.mark.parametrize("value", [-1.0, -0.01, 1.01, 2.0, 255.0, 3e38])
+def test_pixels_outside_the_range_are_refused_with_what_is_wanted(http, model, value):
+    data = np.full((1, 3, SIZE, SIZE), 0.5, np.float32)
+    data[0, 1, 2, 3] = value
+    refused(ask(http, model, json_body(data)), 400, "pixels are numbers in 0 … 1")
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, -1e-6, 1 + 1e-6])
+def test_pixels_at_the_ends_of_the_range_are_taken(http, model, value):
+    assert ask(http, model, json_body(np.full((1, 3, SIZE, SIZE), value, np.float32))).status_code == 200

@@ -228,7 +228,7 @@ def test_a_pixel_bomb_is_refused_before_it_is_decoded(http, model):
 )
 def test_a_body_without_a_picture_is_refused(http, model, content, headers):
     answer = predict(http, model, content, headers=headers)
-    assert answer.status_code in {400, 422}
+    assert answer.status_code in {400, 413, 422}
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["detail"]
 
@@ -395,3 +395,73 @@ def test_what_was_deleted_by_another_process_is_forgotten_within_a_second(http, 
     assert eventually(lambda: predict(http, deleted, picture(1), version=1).status_code == 404, seconds=2)
     assert predict(http, kept, picture(1)).json()["version"] == 2
     assert predict(http, deleted, picture(1)).status_code == 404
+
+
+# Options beside the images
+
+
+@pytest.mark.parametrize(
+    "options", [{"top_k": "1"}, {"version": "1"}, {"top_k": "2", "version": "1", "record": "durable"}]
+)
+def test_options_mean_the_same_in_query_form_and_json(http, model, options):
+    asked = predict(http, model, picture(1), **options).json()
+    path = f"/v1/models/{model}/predictions"
+    in_form = http.post(path, files=files(picture(1)), data=options).json()
+    as_json = http.post(path, json=in_json(picture(1)) | options).json()
+    for said in (in_form, as_json):
+        assert (said["version"], said["predictions"]) == (asked["version"], approximately(asked["predictions"]))
+
+
+def test_the_query_counts_more_than_the_form(http, model):
+    answer = http.post(f"/v1/models/{model}/predictions?top_k=1", files=files(picture(1)), data={"top_k": "3"})
+    assert [len(one) for one in answer.json()["predictions"]] == [1]
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"topk": "1"}, "Unknown form field 'topk': known are top_k, version, record"),
+        ({"images": "aGVsbG8="}, "Unknown form field 'images'"),
+        ({"top_k": "none"}, "top_k"),
+        ({"top_k": "0"}, "top_k"),
+        ({"top_k": ["1", "2"]}, "'top_k' was given more than once"),
+        ({"record": "never"}, "record"),
+    ],
+)
+def test_a_form_field_that_cannot_be_meant_is_named(http, model, fields, words):
+    answer = http.post(f"/v1/models/{model}/predictions", files=files(picture(1)), data=fields)
+    assert words in problem(answer, 422, "invalid")["detail"]
+
+
+def wrapped(text: str) -> str:
+    return "\r\n".join(text[at : at + 76] for at in range(0, len(text), 76)) + "\r\n"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        lambda text: f"data:image/png;base64,{text}",
+        lambda text: f"DATA:image/png;charset=x;BASE64,{text}",
+        lambda text: "data:image/png;base64," + text.replace("+", "%2B").replace("=", "%3D"),
+        wrapped,
+        lambda text: text.replace("+", "-").replace("/", "_"),
+        lambda text: text.rstrip("="),
+        lambda text: f"  {text}\n",
+    ],
+    ids=["data URI", "any data URI", "escaped data URI", "lines", "for URLs", "without padding", "blanks"],
+)
+@pytest.mark.parametrize("size", [SIZE, SIZE + 1, SIZE + 2])
+def test_base64_is_taken_as_tools_write_it(http, model, written, size):
+    data = picture(1, size=size)
+    expected = predict(http, model, data).json()["predictions"]
+    text = base64.b64encode(data).decode()
+    answer = http.post(f"/v1/models/{model}/predictions", json={"images": [written(text)]})
+    assert answer.json()["predictions"] == approximately(expected)
+    tensor = {"name": "image", "shape": [1], "datatype": "BYTES", "data": [written(text)]}
+    assert http.post(f"/v2/models/{model}/infer", json={"inputs": [tensor]}).status_code == 200
+
+
+@pytest.mark.parametrize("text", ["data:image/png,abcd", "data:image/png;base64", "aGVs*bG8=", "a", "aGVsb=G8", "%%%%"])
+def test_what_is_no_base64_is_refused(http, model, text):
+    answer = http.post(f"/v1/models/{model}/predictions", json={"images": [text]})
+    assert "Image 0 (counted from 0) is no base64" in problem(answer, 422, "image-unreadable")["detail"]

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from PIL import Image, UnidentifiedImageError
 
+from trainer.networks.mending import mended
+
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 MODES = {1: "L", 3: "RGB"}  # Pillow's names, by channels
 SPARE = 2  # times the height and width needed are decoded, at least; Pillow's own thumbnails are made so
@@ -35,6 +37,10 @@ class ImageRejected(ValueError):
         self.reason = reason
 
 
+class Damaged(ImageRejected):
+    """Something in the file is not as it should be, perhaps only around the pixels."""
+
+
 def decode(data: bytes, *, channels: int, image_size: int | None = None, max_pixels: int = 50_000_000) -> Image.Image:
     """The upright picture in mode L (1 channel) or RGB (3 channels), transparency laid on white.
 
@@ -42,12 +48,24 @@ def decode(data: bytes, *, channels: int, image_size: int | None = None, max_pix
     picture more than twice as high and wide would need, and takes a fifth of the time (docs/decisions/0017).
 
     Reads JPEG, PNG, WebP, BMP and GIF. Raises ImageRejected for anything else, for animations, for damaged or
-    truncated files, and, before any pixel is decoded, for more than ``max_pixels``.
+    truncated files, and, before any pixel is decoded, for more than ``max_pixels``. What is around the pixels may be
+    damaged, as viewers have it (`trainer.networks.mending`).
     """
     if channels not in MODES:
         raise ValueError(f"images have 1 channel (grey) or 3 (colour), got {channels}")
     if not data:
         raise ImageRejected("the file is empty")
+    try:
+        return _read(data, channels, image_size, max_pixels)
+    except Damaged:
+        whole = mended(data, max_pixels=max_pixels)
+        if whole is None or whole == data:
+            raise
+    return _read(whole, channels, image_size, max_pixels)
+
+
+def _read(data: bytes, channels: int, image_size: int | None, max_pixels: int) -> Image.Image:
+    """`decode` for a file without a fault; raises ImageRejected, which is Damaged where it may be mended."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _refuse(image, max_pixels=max_pixels)
@@ -60,11 +78,11 @@ def decode(data: bytes, *, channels: int, image_size: int | None = None, max_pix
     except (ImageRejected, MemoryError):  # what is too much for this process says nothing about the image
         raise
     except UnidentifiedImageError as error:
-        raise ImageRejected("not a JPEG, PNG, WebP, BMP or GIF image") from error
+        raise Damaged("not a JPEG, PNG, WebP, BMP or GIF image") from error
     except Image.DecompressionBombError as error:
         raise ImageRejected(f"more than the {max_pixels:,} pixels allowed") from error
     except Exception as error:  # hostile bytes make Pillow's readers raise almost anything
-        raise ImageRejected(f"damaged or truncated: {str(error) or type(error).__name__}") from error
+        raise Damaged(f"damaged or truncated: {str(error) or type(error).__name__}") from error
 
 
 def resized(image: Image.Image, image_size: int, *, box: Box | None = None) -> Image.Image:
