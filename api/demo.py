@@ -24,6 +24,7 @@ import typer
 from api.client import Client, succeeded
 from api.commandline import versions_table
 from api.commands.console import failure
+from api.commands.group import print_anything
 from api.connection import ClientError
 from api.demoimages import (
     Picture,
@@ -75,6 +76,7 @@ def main(
 ) -> None:
     """Grow a classifier step by step, without rehearsal and with, and show what each step cost the old classes."""
     started_at = time.monotonic()
+    print_anything()
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # so that the service is stopped too
     with tempfile.TemporaryDirectory(prefix="accrete-demo-") as folder:
         try:

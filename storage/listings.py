@@ -1,15 +1,13 @@
 """What a list of files amounts to, of an archive or a folder: classes, sides, what is left out and why.
 
-Names and sizes are all that is looked at. `storage.archives` has the entries of an archive; `entries_of` has a
-folder's, so that a client can say before an upload what the service will say after it.
+Names and sizes are all that is looked at. `storage.archives` has the entries of an archive, `api.commands.sending`
+those of a folder, so that a client can say before an upload what the service will say after it.
 """
 
-import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from storage import archive_names, file_kinds
@@ -70,13 +68,6 @@ def survey(entries: Iterable[Entry], *, limits: ArchiveLimits) -> Listing:
         found.add(entry)
     _refuse_twins(found.images)
     return _placed(found, limits)
-
-
-def entries_of(folder: Path, files: Sequence[Path]) -> Iterator[Entry]:
-    """The entries that an archive of these files of a folder would have; each position is that in ``files``."""
-    for position, path in enumerate(files):
-        name, is_guessed = archive_names.decoded(os.fsencode(path.relative_to(folder)), legacy="cp1252")
-        yield Entry(name, path.stat().st_size, position, is_folder=False, is_stored=True, is_guessed=is_guessed)
 
 
 class _Found:

@@ -2,14 +2,13 @@
 
 import unicodedata
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 import pytest
 
 from storage.archive_names import Entry
 from storage.domain import ClassCount, Split
 from storage.errors import ArchiveUnsafe, BatchInvalid
-from storage.listings import ArchiveLimits, Listing, entries_of, survey
+from storage.listings import ArchiveLimits, Listing, survey
 from storage.remarks import EXAMPLES
 
 TRAIN, TEST = Split.TRAIN, Split.TEST
@@ -273,20 +272,3 @@ def test_a_backslash_separates_folders():
         "pets/cat/1.jpg": ("cat", None),
         "pets/dog/1.jpg": ("dog", None),
     }
-
-
-# A folder instead of an archive
-
-
-def test_a_folder_is_understood_as_its_archive_would_be(tmp_path: Path):
-    names = [*tree({"cat": 2, "dog": 2}), "README.md", ".DS_Store"]
-    for name in names:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(b"x" * 9)
-    (tmp_path / "cat" / "caf\udce9.jpg").write_bytes(b"latin-1")
-    files = sorted(path for path in tmp_path.rglob("*") if path.is_file())
-    listing = survey(entries_of(tmp_path, files), limits=ArchiveLimits())
-    assert listing.classes == (ClassCount("cat", 3, 0), ClassCount("dog", 2, 0))
-    by_name = {member.name: files[member.position] for member in listing.members}
-    assert by_name["cat/café.jpg"].read_bytes() == b"latin-1"
-    assert sum(group.count for group in listing.ignored) == 2
