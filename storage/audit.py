@@ -1,4 +1,4 @@
-"""The audit log: every change that somebody asked for, written before it is made; nothing is ever deleted."""
+"""The audit log: every change that somebody asked for, written before it is made; `storage.pruning` ends it."""
 
 from sqlalchemy import Connection, insert, select, update
 

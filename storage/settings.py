@@ -126,6 +126,20 @@ class Settings(BaseSettings):
     record_share: float = Field(
         1.0, ge=0, le=1, description="Share of predictions of which a record is kept; 0: none but durable ones."
     )
+    keep_predictions_days: float = Field(
+        90.0, gt=0, description="After how long a prediction's record is deleted; inf: never."
+    )
+    keep_answers_days: float = Field(
+        30.0, gt=0, description="How long an Idempotency-Key of a batch is remembered; inf: for ever."
+    )
+    keep_events_days: float = Field(
+        90.0,
+        gt=0,
+        description="After how long events of an increment that has ended are deleted but for the last; inf: never.",
+    )
+    keep_audit_days: float = Field(
+        730.0, gt=0, description="After how long an entry of the audit log is deleted; inf: never."
+    )
     watch_seconds: float = Field(0.25, gt=0, description="How often the API looks for promotions.")
 
     @field_validator("port", mode="before")

@@ -246,7 +246,7 @@ audit = Table(  # nothing refers from here to what may be deleted
     "audit",
     metadata,
     Column("number", Sequence, primary_key=True, autoincrement=True),
-    Column("created_at", Moment, nullable=False),
+    Column("created_at", Moment, nullable=False, index=True),
     Column("key_id", Identifier),
     Column("key_name", Name, nullable=False),
     Column("client", String(100), nullable=False),
@@ -263,7 +263,7 @@ answers = Table(
     Column("key", Name, primary_key=True),
     Column("fingerprint", Digest, nullable=False),
     Column("document", JSON, nullable=False),
-    Column("created_at", Moment, nullable=False),
+    Column("created_at", Moment, nullable=False, index=True),
 )
 
 released = Table(  # blobs to be deleted, unless something refers to them
@@ -280,7 +280,7 @@ predictions = Table(
     _model(),
     Column("version", Integer, nullable=False),
     Column("predictions", JSON, nullable=False),
-    Column("created_at", Moment, nullable=False),
+    Column("created_at", Moment, nullable=False, index=True),
     Index(None, "model_id", "number"),
     sqlite_autoincrement=True,
 )

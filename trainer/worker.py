@@ -18,6 +18,7 @@ from storage.blobs import open_blobs
 from storage.broker import wake_worker
 from storage.database import Database
 from storage.disposal import dispose
+from storage.pruning import prune
 from storage.settings import Settings
 from trainer.attempt import run_attempt
 from trainer.forkserver import ForkServer, may_use_gpu
@@ -26,6 +27,7 @@ from trainer.safekeeping import discard_obsolete
 ATTEMPT_FOLDER = re.compile(r"[0-9a-f]{32}-[0-9]+")
 CANARY = "worker.canary"
 CANARY_SECONDS = 10.0
+PRUNE_SECONDS = 60.0  # from one look for what is too old to the next, once there is none
 SILENCE_SECONDS = 45.0  # a canary that takes longer will not come
 EXIT_SILENT = 70  # EX_SOFTWARE: whoever supervises starts a fresh worker
 
@@ -96,7 +98,7 @@ class Worker:
 
         Only an idle worker sweeps: a busy one could not take the increment, and will look by itself when it is done.
         """
-        next_canary, scratch_is_clear = 0.0, False
+        next_canary, next_pruning, scratch_is_clear = 0.0, 0.0, False
         while not self.stopping.wait(self.settings.sweep_seconds):
             try:
                 if not scratch_is_clear:
@@ -106,6 +108,8 @@ class Worker:
                     self._sweep()
                 discard_obsolete(self._database)
                 dispose(database=self._database, blobs=self._blobs, scratch=self.settings.scratch)
+                if time.monotonic() >= next_pruning and prune(self._database, self.settings):
+                    next_pruning = time.monotonic() + PRUNE_SECONDS
                 if time.monotonic() >= next_canary:
                     next_canary = time.monotonic() + CANARY_SECONDS
                     self._send_canary()
