@@ -33,6 +33,7 @@ class Database:
             self._reading: Engine = self.engine  # a transaction sees what was there at its first look
             writers = _sqlite(url, pool_size=WRITERS, max_overflow=0, pool_timeout=WRITER_SECONDS)
             self._writing: Engine = writers.execution_options(accrete_writes=True)
+            self.engines: tuple[Engine, ...] = (self.engine, writers)
         else:
             patience = {"connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": 1000 * LOST_SECONDS}
             patience = {name: value for name, value in patience.items() if name not in make_url(url).query}
@@ -40,6 +41,7 @@ class Database:
             self.engine = create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=30, connect_args=patience)
             self._reading = self.engine.execution_options(isolation_level="REPEATABLE READ")
             self._writing = self.engine
+            self.engines = (self.engine,)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -55,8 +57,8 @@ class Database:
 
     def close(self) -> None:
         """Give every connection back."""
-        self.engine.dispose()
-        self._writing.dispose()
+        for engine in self.engines:
+            engine.dispose()
 
 
 def is_away(error: SQLAlchemyError) -> bool:
@@ -66,7 +68,10 @@ def is_away(error: SQLAlchemyError) -> bool:
         return code is None or code & 0xFF != sqlite3.SQLITE_ERROR  # that one is of SQL that can never succeed
     if isinstance(error, PoolTimeout | DisconnectionError | InterfaceError):
         return True
-    return isinstance(error, DBAPIError) and error.connection_invalidated
+    if not isinstance(error, DBAPIError):
+        return False
+    stands_by = getattr(error.orig, "sqlstate", None) == "25006"  # read_only_sql_transaction
+    return error.connection_invalidated or stands_by
 
 
 def _sqlite(url: str | URL, **pool: int) -> Engine:

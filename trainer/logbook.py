@@ -14,10 +14,10 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from storage import events, leases
-from storage.database import Database
+from storage.database import Database, is_away
 from storage.leases import Claim
 from storage.settings import Settings
-from trainer.patience import PAUSE_SECONDS, is_away
+from trainer.patience import PAUSE_SECONDS
 
 TICK_SECONDS = 0.1
 WRITE_SECONDS = 0.25  # progress reaches the database at most this often

@@ -1,32 +1,19 @@
 """A database that may be away for a while: restarted, cut off, locked, or without room on its disk."""
 
 import logging
-import sqlite3
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as NoConnectionFree
+from sqlalchemy.exc import SQLAlchemyError
 
-from storage.database import Database
+from storage.database import Database, is_away
 
 PAUSE_SECONDS = 1.0  # between two tries
 
 log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
-
-
-def is_away(error: SQLAlchemyError) -> bool:
-    """Whether the same statement may succeed later, since the database and not the statement is what is wrong."""
-    if not isinstance(error, DBAPIError):
-        return isinstance(error, NoConnectionFree)
-    if getattr(error.orig, "sqlstate", None) == "25006":  # read_only_sql_transaction, of a server that stands by
-        return True
-    if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:  # no such table, and the like
-        return False
-    return isinstance(error, OperationalError | InterfaceError)
 
 
 def persist(database: Database, write: Callable[[Connection], Answer], *, waiting: Callable[[], None]) -> Answer:

@@ -19,7 +19,8 @@ def ignore_foreign_keys(connection: Any, _record: Any) -> None:
 with closing(Database(context.config.attributes.get("url") or Settings().database)) as database:
     is_sqlite = database.engine.dialect.name == "sqlite"
     if is_sqlite:
-        event.listen(database.engine, "connect", ignore_foreign_keys)
+        for engine in database.engines:
+            event.listen(engine, "connect", ignore_foreign_keys)
     with database.write() as connection:
         context.configure(connection=connection, target_metadata=metadata, render_as_batch=True)
         with context.begin_transaction():
