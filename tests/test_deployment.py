@@ -14,6 +14,9 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from api.__main__ import GRACE_SECONDS
+from storage.settings import Settings
+
 ROOT = Path(__file__).resolve().parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 INDEX = re.compile(
@@ -116,6 +119,12 @@ def test_compose_starts_nothing_before_the_migrations_are_done(compose: Any) -> 
     for name in ("api", "worker", "worker-gpu"):
         assert compose["services"][name]["depends_on"]["migrations"] == {"condition": "service_completed_successfully"}
     assert compose["services"]["migrations"]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
+
+
+def test_compose_grants_the_time_to_drain_and_to_answer_what_is_in_flight(compose: Any) -> None:
+    defaults = {name: field.default for name, field in Settings.model_fields.items()}
+    granted = float(compose["services"]["api"]["stop_grace_period"].removesuffix("s"))
+    assert granted >= defaults["drain_seconds"] + defaults["deadline_seconds"] + GRACE_SECONDS + 1
 
 
 def test_compose_publishes_the_api_alone_and_on_this_machine_alone(compose: Any) -> None:

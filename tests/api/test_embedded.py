@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from storage.migrations import upgrade
 from storage.settings import Settings
+from tests.api.test_ending import ignores
 from tests.api.test_supervisor import alive, eventually
 
 COMMAND = [sys.executable, "-m", "api.commandline", "up", "--port", "0", "--json"]
@@ -180,3 +182,24 @@ def answers(url: str) -> bool:
         return httpx.get(url).status_code == 200
     except httpx.TransportError:
         return False
+
+
+def test_under_nohup_no_process_hears_the_terminal_close_and_sigterm_drains(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ACCRETE_")}
+    environment["ACCRETE_DRAIN_SECONDS"] = "12"
+    command = ["nohup", *COMMAND, "--home", str(tmp_path / "home")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        try:
+            url = json.loads(process.stdout.readline())["url"]
+            everyone = [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))]
+            assert len(everyone) >= 6  # keeper, Redis, worker, its fork server and the API
+            assert all(ignores(pid, signal.SIGHUP) for pid in everyone)
+            for pid in everyone:
+                os.kill(pid, signal.SIGHUP)
+            assert answers(f"{url}/readyz")
+        finally:
+            process.send_signal(signal.SIGTERM)
+        assert eventually(lambda: httpx.get(f"{url}/readyz", timeout=30).status_code == 503, seconds=10)
+        assert answers(f"{url}/livez")
+        assert process.wait(60) == 0

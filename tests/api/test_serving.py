@@ -400,3 +400,28 @@ def test_a_version_that_nobody_holds_any_more_is_let_go(lanes, tmp_path):
     gc.collect()
     time.sleep(0.05)
     assert gone() is None
+
+
+def test_the_time_an_image_takes_is_learned_and_told_to_who_has_to_come_again(measures, batcher, gate):
+    lanes = Lanes(1, capacity=1000, minibatch=8, wait_seconds=0, measures=measures)
+    probabilities = gate.probabilities
+
+    def slowly(pixels: Tensor) -> Tensor:
+        time.sleep(0.05 * len(pixels))
+        found: Tensor = probabilities(pixels)
+        return found
+
+    object.__setattr__(gate, "probabilities", slowly)
+
+    def told() -> int:
+        full = Batcher("a version whose queue is full", (gate,))
+        lanes.admit(full, 1000)
+        with pytest.raises(Overloaded) as refused:
+            lanes.admit(full, 1)
+        return int(refused.value.extra["retry_after"])
+
+    assert told() == 10  # 1000 images at a hundredth of a second, as is supposed at first
+    for _ in range(20):
+        asyncio.run(asked(lanes, batcher, some_pixels(1)))
+    lanes.stop()
+    assert told() > 40
