@@ -14,6 +14,7 @@ import torch
 
 from benchmarks.parts.machine import described
 from benchmarks.parts.material import noise, untaught
+from trainer.chance import Chance
 from trainer.checkpoint import write
 from trainer.execution import choose
 from trainer.increment import Architecture
@@ -71,7 +72,9 @@ def begun(name: str) -> Progression:
         lowest_rate=0.1,
     )
     images = noise(20, architecture=architecture, first_class=0, classes=10)
-    minibatches = Minibatches(images, transform=made.transform, recipe=recipe, device=CPU)
+    minibatches = Minibatches(
+        images, transform=made.transform, recipe=recipe, chance=Chance(0, 1), rehearses=False, device=CPU
+    )
     return Progression(made.network, optimiser, schedule, minibatches, choose(CPU, "auto"))
 
 

@@ -91,7 +91,7 @@ def minibatch(task_sizes: Sequence[int]) -> dict[str, Any]:
         "teacher_logits": torch.randn(BATCH, classes - task_sizes[-1]),
         "targets": torch.randint(classes, (BATCH,)),
         "task_sizes": task_sizes,
-        "rehearsal": True,
+        "shown": [1] * classes,
         "student_features": torch.randn(BATCH, DIMENSIONS, requires_grad=True),
         "teacher_features": torch.randn(BATCH, DIMENSIONS),
         "student_scale": torch.tensor(10.0),

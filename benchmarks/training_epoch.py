@@ -154,6 +154,7 @@ def measured(case: Case, *, plain: bool) -> dict[str, float]:
         exemplars=None,
         strategy=case.strategy,
         recipe=case.recipe,
+        t=1,
         weights_folder=Path(),
         device=case.device,
         report=report,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from losses.shown import Shown
 from losses.strategies import Weights
 from losses.tasks import TaskSlices
 
@@ -17,6 +18,7 @@ class Minibatch:
     teacher_logits: Tensor | None
     targets: Tensor
     tasks: TaskSlices
+    shown: Shown
     student_features: Tensor | None = None
     teacher_features: Tensor | None = None
     student_attention: Tensor | None = None

@@ -17,6 +17,7 @@ from losses.distillation import (
 )
 from losses.minibatch import Minibatch
 from losses.representation import attention_distillation, less_forget, margin_ranking
+from losses.shown import shown_classes
 from losses.strategies import Weights, get
 from losses.tasks import task_slices
 
@@ -70,7 +71,7 @@ class Objective:
         teacher_logits: Tensor | None,
         targets: Tensor,
         task_sizes: Sequence[int],
-        rehearsal: bool,
+        shown: Sequence[int] | Tensor,
         student_features: Tensor | None = None,
         teacher_features: Tensor | None = None,
         student_attention: Tensor | None = None,
@@ -81,17 +82,20 @@ class Objective:
 
         ``student_logits`` [batch, classes] of all seen tasks; ``teacher_logits`` [batch, old classes] of the previous
         version, None at t = 0 and wherever nothing is distilled; ``targets`` int64 [batch], indices among all
-        classes; ``task_sizes`` classes of every seen task, the new one last. With ``rehearsal`` (a minibatch may hold
-        old classes) labels are learned over all classes, else among the new task's only. Asked for from t = 1 on by
+        classes; ``task_sizes`` classes of every seen task, the new one last; ``shown`` training images of every class,
+        0 for those that no minibatch holds: labels are learned among the others. Asked for from t = 1 on by
         the objectives that keep them: features [batch, dim], attention maps [batch, h, w] of the teacher's top class,
         neither normalised, and the scale η of a cosine head (scalar). Raises ValueError for what is missing or has
         another shape.
         """
+        tasks = task_slices(task_sizes)
+        everything = [1] * tasks[-1].stop if self.over_all_classes else shown
         given = Minibatch(
             student_logits=student_logits,
             teacher_logits=teacher_logits,
             targets=targets,
-            tasks=task_slices(task_sizes),
+            tasks=tasks,
+            shown=shown_classes(everything, classes=tasks[-1].stop, device=targets.device),
             student_features=student_features,
             teacher_features=teacher_features,
             student_attention=student_attention,
@@ -101,15 +105,14 @@ class Objective:
         given.check(self.weights)
         with torch.autocast(student_logits.device.type, enabled=False):
             given = given.at_least_float32()
-            parts = self._learned(given, everything=rehearsal or self.over_all_classes)
+            parts = self._learned(given)
             if given.old_tasks:
                 parts |= self._kept(given)
         return Loss(parts)
 
-    def _learned(self, given: Minibatch, *, everything: bool) -> dict[str, Tensor]:
-        """CE and w_P·P, over all seen classes or over the new task's."""
-        first = 0 if everything else given.old_classes
-        student, targets = given.student_logits[:, first:], given.targets - first
+    def _learned(self, given: Minibatch) -> dict[str, Tensor]:
+        """CE and w_P·P, over the classes shown."""
+        student, targets = given.shown.logits(given.student_logits), given.shown.targets(given.targets)
         smoothing = self.label_smoothing
         parts = {
             "classification": softmax_cross_entropy(student_logits=student, targets=targets, label_smoothing=smoothing)

@@ -43,7 +43,7 @@ class Strategy:
     defaults: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))  # of its hyper-parameters
     head: HeadKind | None = None  # kind of head it needs; None: whichever the network has
     adaptive: bool = False  # Λ grows with √(old classes / new classes)
-    over_all_classes: bool = False  # labels are learned over all seen classes also without rehearsal
+    over_all_classes: bool = False  # labels are learned over all seen classes, shown or not
     old_heads_fixed: bool = False  # also with rehearsal; without it they are fixed for all that distil or fine-tune
     backbone_fixed: bool = False  # from the second task on
     every_image: bool = False  # learns a new network from the training images of all tasks

@@ -20,6 +20,7 @@ from storage.settings import Settings
 from trainer import stages
 from trainer.allowance import release_memory, shortage
 from trainer.attempt import REFUSED
+from trainer.evaluation import BelowChance
 from trainer.forks import name_process
 from trainer.job import read_job
 from trainer.pace import LossNotFinite
@@ -62,7 +63,7 @@ def _reason(error: Exception, settings: Settings) -> str | None:
         return short
     if isinstance(error, AccreteError):
         return error.detail
-    if isinstance(error, LossNotFinite):
+    if isinstance(error, (LossNotFinite, BelowChance)):
         return str(error)
     return None
 

@@ -20,6 +20,7 @@ from storage.errors import BlobDamaged, BlobMissing
 from trainer import checkpoint
 from trainer.checkpoint import Checkpoint
 from trainer.data import ImageSet
+from trainer.increment import PROCEDURE
 from trainer.job import Job
 from trainer.material import Material
 from trainer.safekeeping import FILE
@@ -70,6 +71,7 @@ def training_of(job: Job, material: Material) -> dict[str, str]:
     parent = job.parent
     parts: dict[str, Any] = {
         "increment": job.increment.id,
+        "training procedure": PROCEDURE,
         "parent": (parent.number, parent.files["weights.safetensors"].sha256) if parent is not None else None,
         "batch": job.batch.digest,
         "set of images": _named(material.train),

@@ -1,12 +1,22 @@
 """What a network is worth: every metric of it on held-out images, in the service and in experiments alike."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from trainer import metrics
 from trainer.data import ImageSet
 from trainer.increment import Learned, head_rows, logits_of
 from trainer.reporting import Report
+
+LEVEL = 1e-3  # of the test below: so often, at most, a network that guesses is called worse than one that does
+
+
+class BelowChance(Exception):
+    """The new classes are told apart worse than by guessing: that is a fault of the training, and no version."""
 
 
 def evaluate(
@@ -20,7 +30,7 @@ def evaluate(
     """The metrics document on the evaluation images of all tasks that still have some (docs/metrics.md).
 
     ``ancestors`` are the documents of the versions before it, ``labels`` in the order of the logits. Raises
-    `LossNotFinite` for outputs that are not finite.
+    `LossNotFinite` for outputs that are not finite, and `BelowChance`.
     """
     norms, biases = head_rows(learned.network)
     measurement = metrics.measure(
@@ -30,4 +40,35 @@ def evaluate(
         weight_norms=norms,
         biases=biases,
     )
+    new = slice(-learned.network.task_sizes[-1], None)
+    check_learned(measurement.taw.confusion[new, new])
     return metrics.document(ancestors, measurement, labels=labels)
+
+
+def check_learned(confusion: NDArray[np.int64]) -> None:
+    """Raise `BelowChance` if predictions within a task, [true, predicted] images, are worse than guesses beyond doubt.
+
+    A guess is the same predictions dealt out among the images at random, so that a network that gives every image one
+    class guesses, however many images that class has. One-sided binomial test: few images can be wrong by bad luck.
+    """
+    images, hits = int(confusion.sum()), int(confusion.trace())
+    if images == 0:
+        return
+    chance = float(confusion.sum(axis=0) @ confusion.sum(axis=1)) / images**2
+    if hits < chance * images and _at_most(hits, trials=images, probability=chance) < LEVEL:
+        raise BelowChance(
+            f"of {images} held-out images of the new classes {hits} are told right within these classes, where "
+            f"guessing would get {chance * images:.1f}: the training went astray. Change the recipe (a lower "
+            "learning_rate, more epochs) or the strategy."
+        )
+
+
+def _at_most(hits: int, *, trials: int, probability: float) -> float:
+    """P(X ≤ hits) of a binomial X, for a probability between 0 and 1."""
+    won, lost = math.log(probability), math.log1p(-probability)
+    return math.fsum(
+        math.exp(
+            math.lgamma(trials + 1) - math.lgamma(k + 1) - math.lgamma(trials - k + 1) + k * won + (trials - k) * lost
+        )
+        for k in range(hits + 1)
+    )

@@ -4,20 +4,22 @@ No storage, no HTTP: the service's worker and experiments in process train throu
 """
 
 import copy
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from losses import objective
 from losses.strategies import Strategy
 from storage.errors import RecipeInvalid
 from trainer.alignment import align_weights
+from trainer.chance import Chance
 from trainer.checkpoint import Checkpoints
 from trainer.data import ImageSet, channel_statistics
 from trainer.execution import Execution, choose
+from trainer.fixed import fixed_parts
 from trainer.lesson import Lesson
 from trainer.networks import EvaluationTransform, IncrementalNetwork, build, folded, load_initial_weights
 from trainer.pace import LossNotFinite
@@ -26,6 +28,7 @@ from trainer.reporting import Report
 from trainer.training import train
 
 EVALUATION_MINIBATCH = 256
+PROCEDURE = 2  # how recipe and images become weights: counted up where the same ones come to others
 
 
 @dataclass(frozen=True)
@@ -55,12 +58,15 @@ def learn(
     exemplars: ImageSet | None,
     strategy: str,
     recipe: Recipe,
+    t: int,
     weights_folder: Path,
     device: torch.device,
     report: Report,
     checkpoints: Checkpoints | None = None,
 ) -> Learned:
     """Train one increment on ``images`` of the batch and the parent's ``exemplars``; the parent is left as it was.
+
+    ``t`` versions are before it in its line of ancestors; what is random comes from that and the recipe's seed.
 
     Images of old classes, in either, are rehearsed. For a strategy that learns from every image, ``exemplars`` are all
     training images of the old tasks. Normalisation is fixed by the first increment's images, the kind of heads by the
@@ -77,7 +83,8 @@ def learn(
         image_size=architecture.image_size,
         head_kind=parent.network.head_kind if parent else None,
     )
-    torch.manual_seed(recipe.seed)  # heads and, at first, the backbone draw their initial weights from here
+    chance = Chance(recipe.seed, t)
+    torch.manual_seed(chance.of("weights"))  # heads and, at first, the backbone draw their initial weights from here
     if parent is None or chosen.every_image:
         network = _fresh(architecture, chosen, parent, recipe, weights_folder)
     else:
@@ -90,8 +97,7 @@ def learn(
         transform = parent.transform
     network.add_task(new_classes)
     shown = images + exemplars if exemplars else images
-    old_classes = sum(network.task_sizes[:-1])
-    rehearsal = bool((shown.targets < old_classes).any())
+    counts = shown.targets.bincount(minlength=sum(network.task_sizes)).tolist()
     saved = checkpoints.load() if checkpoints is not None else None
     execution = Execution.from_json(saved.state["execution"]) if saved else choose(device, recipe.precision)
     torch.set_num_threads(execution.threads)
@@ -100,14 +106,15 @@ def learn(
         student=network.to(device, memory_format=torch.channels_last),  # type: ignore[call-overload]
         teacher=_teacher(parent, device) if goal.weights.distils else None,
         objective=goal,
-        rehearsal=rehearsal,
+        shown=tuple(counts),
     )
     train(
         lesson,
         images=shown,
         transform=transform,
-        fixed=_fixed(network, chosen, rehearsal=rehearsal),
+        fixed=fixed_parts(network, chosen, shown=counts, old_tasks=len(network.heads) - 1),
         recipe=recipe,
+        chance=chance,
         execution=execution,
         report=report,
         saved=saved,
@@ -132,15 +139,6 @@ def _fresh(
     if recipe.initial_weights is not None:
         _start_from(network, weights_folder / recipe.initial_weights)
     return network
-
-
-def _fixed(network: IncrementalNetwork, strategy: Strategy, *, rehearsal: bool) -> Collection[nn.Module]:
-    """What stays as the parent left it: without rehearsal the old heads (LOSSES, LwF-x), and what a strategy fixes."""
-    *old, _new = network.heads
-    if not old:
-        return ()
-    backbone = (network.backbone,) if strategy.backbone_fixed else ()
-    return (*backbone, *old) if strategy.old_heads_fixed or not rehearsal else backbone
 
 
 def _start_from(network: IncrementalNetwork, file: Path) -> None:

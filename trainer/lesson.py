@@ -18,7 +18,12 @@ class Lesson:
     student: IncrementalNetwork
     teacher: IncrementalNetwork | None  # in evaluation mode and without gradients; None where nothing is kept
     objective: Objective
-    rehearsal: bool  # whether a minibatch may hold old classes
+    shown: tuple[int, ...]  # training images of each class, the new ones last
+
+    @property
+    def rehearses(self) -> bool:
+        """Whether images of old classes are shown."""
+        return any(self.shown[: sum(self.student.task_sizes[:-1])])
 
     def loss(self, inputs: Tensor, targets: Tensor) -> Loss:
         """The objective of normalised images [batch, channels, size, size] with targets int64 [batch]."""
@@ -37,7 +42,7 @@ class Lesson:
             teacher_logits=teacher.logits if teacher is not None else None,
             targets=targets,
             task_sizes=self.student.task_sizes,
-            rehearsal=self.rehearsal,
+            shown=self.shown,
             student_scale=self.student.scale,
             **kept,
         )
@@ -50,7 +55,7 @@ class Lesson:
             teacher_logits=None,
             targets=targets,
             task_sizes=self.student.task_sizes,
-            rehearsal=self.rehearsal,
+            shown=self.shown,
         ).total
 
     def _taught(self, inputs: Tensor, *, stage: bool) -> Observed | None:

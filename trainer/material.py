@@ -12,6 +12,7 @@ from storage import images
 from storage.domain import Image, Split
 from storage.errors import BatchInvalid, NothingToLearn
 from trainer import exemplars, packing
+from trainer.chance import Chance
 from trainer.data import ImageSet
 from trainer.increment import Learned, features_of
 from trainer.job import Job
@@ -139,7 +140,7 @@ def _topped_up(
         kept=kept,
         share=job.model.memory.share(len(job.known)),
         selection=recipe.exemplar_selection,
-        seed=recipe.seed,
+        seed=Chance(recipe.seed, len(job.line)).of("free places"),
         features=lambda shown: features_of(parent, shown, report=tools.report),
     )
     pool = kept + spare if kept is not None else spare

@@ -26,6 +26,9 @@ class Scores:
     accuracy: Row  # by task, in 0 … 1
     confusion: NDArray[np.int64]  # [true class, predicted class] images
     calibration_error: float | None  # over all measured images
+    whole: (
+        bool  # whether images of every class that can be predicted were there; False: who is wrongly named is unknown
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +78,8 @@ def measure(
     images = np.bincount(task_of_image, minlength=len(task_sizes))
     return Measurement(
         test_images=[int(count) if count else None for count in images],
-        tag=_scores(logits, targets, task_of_image, images),
-        taw=_scores(within_true_task, targets, task_of_image, images),
+        tag=_scores(logits, targets, task_of_image, images, whole=bool(images.all())),
+        taw=_scores(within_true_task, targets, task_of_image, images, whole=True),
         imbalance=_imbalance(logits, task_of_image, task_of_class, weight_norms, biases)
         if len(task_sizes) > 1
         else None,
@@ -128,7 +131,7 @@ def forgetting_by_task(matrix: Sequence[Row]) -> Row:
     return forgetting
 
 
-def _scores(logits: Floats, targets: Indices, task_of_image: Indices, images: Indices) -> Scores:
+def _scores(logits: Floats, targets: Indices, task_of_image: Indices, images: Indices, *, whole: bool) -> Scores:
     """Hold the argmax of ``logits`` against ``targets``; −∞ excludes a class."""
     predicted = logits.argmax(axis=1)
     correct = predicted == targets
@@ -140,7 +143,8 @@ def _scores(logits: Floats, targets: Indices, task_of_image: Indices, images: In
     return Scores(
         accuracy=[float(hits / count) if count else None for hits, count in zip(right, images, strict=True)],
         confusion=confusion,
-        calibration_error=expected_calibration_error(confidence, correct),
+        calibration_error=expected_calibration_error(confidence, correct) if whole else None,
+        whole=whole,
     )
 
 
@@ -156,8 +160,9 @@ def _imbalance(
         if rows is not None and len(rows) != len(task_of_class):
             raise ValueError(f"{name}: expected one for each of {len(task_of_class)} classes, got {len(rows)}")
     others = [logits[np.ix_(task_of_image != task, task_of_class == task)] for task in tasks]
+    whole = set(task_of_image.tolist()) == set(tasks)  # else "others" would be others for each task
     return Imbalance(
-        mean_logit_on_others=[float(values.mean()) if values.size else None for values in others],
+        mean_logit_on_others=[float(values.mean()) if whole else None for values in others],
         weight_norm=_mean_by_task(weight_norms, task_of_class),
         bias=_mean_by_task(biases, task_of_class),
     )
@@ -191,7 +196,7 @@ def _summary(
         "backward_transfer": _mean(transfer),
         "triangle_accuracy": _mean([accuracy for row in matrix for accuracy in row]),
         "triangle_forgetting": _mean([None if f is None else max(f, 0.0) for row in forgotten for f in row]),
-        "per_class": {label: _of_class(scores.confusion, index) for index, label in enumerate(labels)},
+        "per_class": {label: _of_class(scores, index) for index, label in enumerate(labels)},
         "confusion": [
             [int(true), int(predicted), int(scores.confusion[true, predicted])]
             for true, predicted in np.argwhere(scores.confusion)
@@ -200,14 +205,19 @@ def _summary(
     }
 
 
-def _of_class(confusion: NDArray[np.int64], index: int) -> dict[str, Any]:
-    """Support, precision, recall and F1; None where nothing was measured, or never predicted."""
+def _of_class(scores: Scores, index: int) -> dict[str, Any]:
+    """Support, precision, recall and F1; None where nothing was measured, or never predicted.
+
+    While images of other classes are missing, precision and F1 are unknown: a network that gave everything this class
+    would have a precision of 1.
+    """
+    confusion = scores.confusion
     hits, support, predicted = confusion[index, index], confusion[index].sum(), confusion[:, index].sum()
     return {
         "support": int(support),
-        "precision": float(hits / predicted) if support and predicted else None,
+        "precision": float(hits / predicted) if scores.whole and support and predicted else None,
         "recall": float(hits / support) if support else None,
-        "f1": float(2 * hits / (support + predicted)) if support else None,
+        "f1": float(2 * hits / (support + predicted)) if scores.whole and support else None,
     }
 
 

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from trainer.augmentation import Augmentation
+from trainer.chance import Chance
 from trainer.data import ImageSet
 from trainer.networks import EvaluationTransform
 from trainer.recipes import Recipe
-from trainer.sampling import epoch_order
+from trainer.sampling import epoch_order, settled
 
 RESIDENT_SHARE = 0.5  # of a GPU's free memory that pixels may take; the rest is for the networks
 _COPIED = 4096  # images on their way to a GPU at a time
@@ -20,17 +21,24 @@ class Minibatches:
     """Images as an epoch shows them; everything random comes from two generators, which a checkpoint keeps."""
 
     def __init__(
-        self, images: ImageSet, *, transform: EvaluationTransform, recipe: Recipe, device: torch.device
+        self,
+        images: ImageSet,
+        *,
+        transform: EvaluationTransform,
+        recipe: Recipe,
+        chance: Chance,
+        rehearses: bool,
+        device: torch.device,
     ) -> None:
         """Move the pixels to the device if they fit; on a CPU they stay where they are, in memory or in a file."""
         self._images = images
-        self._sampling = recipe.sampling
+        self._sampling = settled(recipe.sampling, rehearses=rehearses)
         self._device = device
         self._pool, self._rows = _resident(images, device)
         self._targets = images.targets.to(device)
         self._transform = transform
-        self._shuffling = torch.Generator().manual_seed(recipe.seed)
-        self._changing = torch.Generator(device).manual_seed(recipe.seed)
+        self._shuffling = torch.Generator().manual_seed(chance.of("order"))
+        self._changing = torch.Generator(device).manual_seed(chance.of("augmentation"))
         self._augment = Augmentation(
             recipe.augmentation,
             image_size=transform.image_size,
@@ -39,6 +47,7 @@ class Minibatches:
         )
         # Parts of nearly one size, of two images at least: one alone leaves batch normalisation nothing to average.
         self.steps = max(1, min(math.ceil(len(images) / recipe.minibatch), len(images) // 2))
+        self.epochs = max(recipe.epochs, math.ceil(recipe.least_steps / self.steps))
 
     def epoch(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Normalised images [batch, channels, size, size] and targets int64 [batch], every image once (uniform)."""

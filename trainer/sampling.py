@@ -1,13 +1,24 @@
 """In which order, and how often, an epoch shows its images."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
 from trainer.data import positions_by_class
 from trainer.recipes import Sampling
 
+Settled = Literal["uniform", "class-balanced"]
 
-def epoch_order(sampling: Sampling, targets: Tensor, *, generator: torch.Generator) -> Tensor:
+
+def settled(sampling: Sampling, *, rehearses: bool) -> Settled:
+    """What ``auto`` comes to: exemplars are few, and every class is to count the same."""
+    if sampling == "auto":
+        return "class-balanced" if rehearses else "uniform"
+    return sampling
+
+
+def epoch_order(sampling: Settled, targets: Tensor, *, generator: torch.Generator) -> Tensor:
     """Positions int64 [images] of one epoch over images of ``targets`` int64 [images], all on the CPU.
 
     ``uniform`` shows every image once. ``class-balanced`` shows every class equally often: each place in the order is

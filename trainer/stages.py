@@ -14,6 +14,7 @@ from storage.errors import Invalid
 from storage.publication import next_number
 from trainer import exemplars
 from trainer.allowance import bound_memory
+from trainer.chance import Chance
 from trainer.continuation import Continuation, find, training_of
 from trainer.evaluation import evaluate
 from trainer.execution import occupy
@@ -53,6 +54,7 @@ def run(job: Job, tools: Tools) -> dict[str, Any]:
             exemplars=material.rehearsed,
             strategy=job.increment.strategy,
             recipe=recipe,
+            t=len(job.line),
             weights_folder=tools.settings.weights_folder,
             device=device,
             report=report,
@@ -153,7 +155,7 @@ def _select_exemplars(
         kept=material.kept,
         share=job.model.memory.share(len(labels)),
         selection=recipe.exemplar_selection,
-        seed=recipe.seed,
+        seed=Chance(recipe.seed, len(job.line)).of("exemplars"),
         features=lambda images: features_of(learned, images, report=tools.report),
     )
     return {labels[target]: ids for target, ids in chosen.items()}

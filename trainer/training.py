@@ -7,9 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from trainer import optimisers
+from trainer.chance import Chance
 from trainer.checkpoint import Checkpoint, Checkpoints
 from trainer.data import ImageSet
 from trainer.execution import Execution
+from trainer.fixed import Fixed
 from trainer.lesson import Lesson
 from trainer.minibatches import Minibatches
 from trainer.networks import EvaluationTransform, IncrementalNetwork
@@ -28,16 +30,17 @@ def train(
     *,
     images: ImageSet,
     transform: EvaluationTransform,
-    fixed: Collection[nn.Module],
+    fixed: Fixed,
     recipe: Recipe,
+    chance: Chance,
     execution: Execution,
     report: Report,
     saved: Checkpoint | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> None:
-    """Fit the lesson's student to ``images`` in place; its modules ``fixed`` stay as they are to the last bit.
+    """Fit the lesson's student to ``images`` in place; what of it is ``fixed`` stays as it is to the last bit.
 
-    Everything random comes from ``recipe.seed``, so on one machine, CPU and execution the weights repeat to the last
+    Everything random comes from ``chance``, so on one machine, CPU and execution the weights repeat to the last
     bit; also when it goes on from ``saved``, one of the ``checkpoints`` that it made in the same execution. Raises
     `LossNotFinite`.
     """
@@ -47,30 +50,34 @@ def train(
     if recipe.schedule in VALIDATED:
         images, held = split_by_hash(images, share=recipe.validation_share)
     validation = _Validation(lesson, held, transform, report) if held else None
-    minibatches = Minibatches(images, transform=transform, recipe=recipe, device=device)
-    trained = _parameters(student, fixed)
+    minibatches = Minibatches(
+        images, transform=transform, recipe=recipe, chance=chance, rehearses=lesson.rehearses, device=device
+    )
+    trained = _parameters(student, fixed.modules)
     optimiser = optimisers.sgd(recipe, trained, device)
-    schedule = _schedule(recipe, optimiser, student, steps_per_epoch=minibatches.steps)
+    schedule = _schedule(recipe, optimiser, student, minibatches)
     progression = Progression(student, optimiser, schedule, minibatches, execution)
     begun = progression.resume(saved) if saved is not None else 0
-    pace = Pace(report, epochs=recipe.epochs, steps=minibatches.steps, begun=begun)
-    for epoch in range(begun + 1, recipe.epochs + 1):
-        _training_mode(student, fixed)
+    pace = Pace(report, epochs=minibatches.epochs, steps=minibatches.steps, begun=begun)
+    for epoch in range(begun + 1, minibatches.epochs + 1):
+        _training_mode(student, fixed.modules)
         pace.begin(epoch)
         for step, (inputs, targets) in enumerate(minibatches.epoch(), start=1):
             with execution.autocast():
                 loss = lesson.loss(inputs, targets).total
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
+            fixed.before_step()
             if recipe.gradient_clip is not None:
                 nn.utils.clip_grad_norm_(trained, recipe.gradient_clip)
             optimiser.step()
+            fixed.after_step()
             schedule.step()
             pace.advance(step, loss.detach(), len(targets))
         pace.end()
         ended = schedule.epoch(validation.loss() if validation else None)
         if checkpoints is not None:
-            checkpoints.save(progression.checkpoint(epoch=recipe.epochs if ended else epoch))
+            checkpoints.save(progression.checkpoint(epoch=minibatches.epochs if ended else epoch))
         if ended:
             break
     schedule.finish()
@@ -92,14 +99,14 @@ def _training_mode(student: IncrementalNetwork, fixed: Collection[nn.Module]) ->
 
 
 def _schedule(
-    recipe: Recipe, optimiser: torch.optim.Optimizer, student: IncrementalNetwork, *, steps_per_epoch: int
+    recipe: Recipe, optimiser: torch.optim.Optimizer, student: IncrementalNetwork, minibatches: Minibatches
 ) -> Schedule:
     return schedule_for(
         recipe.schedule,
         optimiser,
         student,
-        epochs=recipe.epochs,
-        steps_per_epoch=steps_per_epoch,
+        epochs=minibatches.epochs,
+        steps_per_epoch=minibatches.steps,
         warmup_epochs=recipe.warmup_epochs,
         patience=recipe.patience,
         rate_divisor=recipe.rate_divisor,

@@ -37,7 +37,7 @@ class ModelIn(Request):
     network: str = "resnet32"
     image_size: Annotated[int, Field(ge=8, le=1024, description="Pixels, height and width.")] = 32
     channels: Annotated[Literal[1, 3], Field(description="1 (grey) or 3 (colour).")] = 3
-    strategy: str = "lwf"
+    strategy: str = "lwf-bsr"
     recipe: dict[str, Any] = Field(default_factory=dict, description="Hyper-parameters, see /v1/strategies.")
     memory: MemoryIn | None = MemoryIn(per_class=20)
     retention: Retention = Retention.ALL

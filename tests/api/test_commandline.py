@@ -80,7 +80,7 @@ def test_models_are_created_listed_and_deleted(api_url: str) -> None:
     assert made.stdout == "created digits: accrete push digits FOLDER\n"
     rows = accrete("models", url=api_url).stdout.splitlines()
     assert rows[0].split() == ["model", "network", "pixels", "strategy", "classes", "current", "head"]
-    assert rows[2].split() == ["digits", "resnet32", "1×32×32", "lwf", "0", "–", "–"]
+    assert rows[2].split() == ["digits", "resnet32", "1×32×32", "lwf-bsr", "0", "–", "–"]
     [listed] = json.loads(accrete("models", "--json", url=api_url).stdout)["items"]
     assert (listed["memory"], listed["recipe"]["epochs"]) == (None, 2)
     assert json.loads(accrete("models", "delete", "digits", "--yes", "--json", url=api_url).stdout) == {

@@ -21,7 +21,7 @@ def test_a_model_needs_nothing_but_a_name(http):
         "network": "resnet32",
         "image_size": 32,
         "channels": 3,
-        "strategy": "lwf",
+        "strategy": "lwf-bsr",
         "recipe": {},
         "memory": {"per_class": 20},
         "retention": "all",

@@ -155,6 +155,10 @@ def test_retention_none_forgets_the_images_and_later_metrics_of_them(client: Cli
     assert metrics["tag"]["accuracy"][0] is None
     assert metrics["tag"]["average_accuracy"] is None
     assert metrics["tag"]["accuracy"][1] is not None
+    assert metrics["tag"]["calibration_error"] is None
+    assert {each["precision"] for each in metrics["tag"]["per_class"].values()} == {None}
+    assert metrics["imbalance"] is not None
+    assert {task["mean_logit_on_others"] for task in metrics["imbalance"]["tasks"]} == {None}
     assert client.version_metrics("forgetful", 1)["tag"]["accuracy"][0] is not None
 
 

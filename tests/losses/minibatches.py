@@ -14,7 +14,7 @@ Floats = NDArray[np.float64]
 DIFFERENTIABLE = ("student_logits", "student_features", "student_attention", "student_scale")
 FLOATS = (*DIFFERENTIABLE, "teacher_logits", "teacher_features", "teacher_attention")
 
-each_rehearsal = pytest.mark.parametrize("rehearsal", [False, True], ids=["alone", "rehearsal"])
+each_shown = pytest.mark.parametrize("shown", ["new", "some", "all"])  # classes of which there are images
 each_task_sizes = pytest.mark.parametrize(
     "task_sizes", [(3,), (1,), (2, 2), (3, 1), (1, 4), (1, 1, 1), (2, 5, 1, 3)], ids=str
 )
@@ -28,7 +28,7 @@ class Minibatch:
     teacher_logits: Floats | None
     targets: NDArray[np.int64]
     task_sizes: tuple[int, ...]
-    rehearsal: bool
+    shown: tuple[int, ...]
     student_features: Floats
     teacher_features: Floats
     student_attention: Floats
@@ -40,7 +40,7 @@ class Minibatch:
         keywords: dict[str, Any] = {
             "targets": torch.tensor(self.targets),
             "task_sizes": self.task_sizes,
-            "rehearsal": self.rehearsal,
+            "shown": self.shown,
         }
         for name in FLOATS:
             array = getattr(self, name)
@@ -63,17 +63,19 @@ def gradients(keywords: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def minibatch(
-    task_sizes: Sequence[int], *, rehearsal: bool, seed: int = 0, batch: int = 5, dimensions: int = 4, side: int = 3
+    task_sizes: Sequence[int], *, shown: str, seed: int = 0, batch: int = 5, dimensions: int = 4, side: int = 3
 ) -> Minibatch:
-    """Random arrays; the targets are among the new classes only without rehearsal."""
+    """Random arrays; the targets are among the classes shown: the new ones, and all or every second of the old."""
     random = np.random.default_rng(seed)
     classes, old = sum(task_sizes), sum(task_sizes[:-1])
+    step = {"new": old + 1, "some": 2, "all": 1}[shown]  # 1 of so many old classes, the last of them
+    counts = tuple(3 + target if target >= old or (target + 1) % step == 0 else 0 for target in range(classes))
     return Minibatch(
         student_logits=random.normal(0, 2, (batch, classes)),
         teacher_logits=random.normal(0, 2, (batch, old)) if old else None,
-        targets=random.integers(0 if rehearsal else old, classes, batch),
+        targets=random.choice([target for target, count in enumerate(counts) if count], batch),
         task_sizes=tuple(task_sizes),
-        rehearsal=rehearsal,
+        shown=counts,
         student_features=random.normal(0, 1, (batch, dimensions)),
         teacher_features=random.normal(0, 1, (batch, dimensions)),
         student_attention=random.uniform(0, 1, (batch, side, side)),

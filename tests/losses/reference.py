@@ -1,7 +1,7 @@
 """LOSSES.md spelled out in float64, image by image and class by class, as an oracle: shares nothing with `losses`."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -54,7 +54,7 @@ def parts(name: str, given: Minibatch, hyper: Hyper) -> dict[str, float]:
     form = f"-{form}" if form else ""
     old = sum(given.task_sizes[:-1])
     row = (LUCIR_TABLE if family == "lucir" else SOFTMAX_TABLE)[form]
-    seen = range(0 if given.rehearsal or family == "lucir" else old, given.student_logits.shape[1])
+    seen = [target for target, count in enumerate(given.shown) if count or family == "lucir"]
     weighted: Weighted = {
         "classification": (1, _over_images(given, lambda n: _cross_entropy(given, n, seen, hyper.label_smoothing))),
         "binary_prediction": (row[3], _over_images(given, lambda n: _prediction(given, n, seen))),
@@ -143,14 +143,14 @@ def _binary(logit: float, *, present: float, absent: float) -> float:
     return -present * _log_sigmoid(logit) - absent * _log_sigmoid(-logit)
 
 
-def _cross_entropy(given: Minibatch, n: int, seen: range, smoothing: float) -> float:
+def _cross_entropy(given: Minibatch, n: int, seen: Sequence[int], smoothing: float) -> float:
     loss = 0.0
     for c, log_p in zip(seen, _log_softmax([float(given.student_logits[n, c]) for c in seen]), strict=True):
         loss -= ((1 - smoothing) * (c == given.targets[n]) + smoothing / len(seen)) * log_p
     return loss
 
 
-def _prediction(given: Minibatch, n: int, seen: range) -> float:
+def _prediction(given: Minibatch, n: int, seen: Sequence[int]) -> float:
     labelled = [
         _binary(
             float(given.student_logits[n, c]), present=float(c == given.targets[n]), absent=float(c != given.targets[n])

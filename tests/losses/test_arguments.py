@@ -7,7 +7,7 @@ from losses import objective
 from tests.losses import reference
 from tests.losses.minibatches import minibatch
 
-GOOD = minibatch((2, 3), rehearsal=False).tensors(torch.float32)
+GOOD = minibatch((2, 3), shown="new").tensors(torch.float32)
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,9 @@ GOOD = minibatch((2, 3), rehearsal=False).tensors(torch.float32)
         ("lwf", {"targets": torch.zeros(5, 1, dtype=torch.int64)}, r"targets: expected int64 \[5\], got .*\[5, 1\]"),
         ("lwf", {"task_sizes": ()}, "at least one task"),
         ("lwf", {"task_sizes": (5, 0)}, "at least one class"),
+        ("lwf", {"shown": (1, 1, 1)}, r"shown: expected images of each of 5 classes.* got \[1, 1, 1\]"),
+        ("lwf", {"shown": (0, 0, 0, 0, 0)}, "shown: expected images of each of 5 classes, not negative and not all 0"),
+        ("lwf", {"shown": (0, 0, 2, 2, -1)}, "shown: expected .*not negative"),
         ("lwf", {"task_sizes": (5,)}, r"teacher_logits: expected \[5, 0\] or None, got \[5, 2\]"),
         ("lwm", {"student_attention": torch.zeros(5, 9)}, r"student_attention: expected \[batch, h, w\].*got \[5, 9\]"),
         ("lwm", {"student_attention": torch.zeros(4, 3, 3)}, r"student_attention: .*batch = 5, got \[4, 3, 3\]"),
@@ -68,7 +71,7 @@ def test_what_is_missing_is_asked_for_by_name(names, argument):
 
 
 def test_a_scale_may_be_a_vector_of_one():
-    keywords = minibatch((2, 3), rehearsal=True).tensors()
+    keywords = minibatch((2, 3), shown="all").tensors()
     one = keywords | {"student_scale": keywords["student_scale"].reshape(1)}
     assert torch.equal(objective("lucir")(**one).total, objective("lucir")(**keywords).total)
 

@@ -8,7 +8,7 @@ import torch
 
 from losses import objective
 from tests.losses import reference
-from tests.losses.minibatches import DIFFERENTIABLE, each_rehearsal, each_task_sizes, gradients, minibatch
+from tests.losses.minibatches import DIFFERENTIABLE, each_shown, each_task_sizes, gradients, minibatch
 from tests.losses.reference import Hyper
 
 each_strategy = pytest.mark.parametrize("name", reference.NAMES)
@@ -33,10 +33,10 @@ def values(parts) -> dict[str, float]:
 
 @each_strategy
 @each_task_sizes
-@each_rehearsal
+@each_shown
 @each_hyper
-def test_every_part_equals_the_reference(name, task_sizes, rehearsal, hyper):
-    given = minibatch(task_sizes, rehearsal=rehearsal)
+def test_every_part_equals_the_reference(name, task_sizes, shown, hyper):
+    given = minibatch(task_sizes, shown=shown)
     loss = objective(name, **hyper)(**given.tensors())
     expected = reference.parts(name, given, Hyper(**hyper))
     assert values(loss.parts) == pytest.approx(expected, rel=1e-10, abs=1e-10)
@@ -45,10 +45,10 @@ def test_every_part_equals_the_reference(name, task_sizes, rehearsal, hyper):
 
 @each_strategy
 @pytest.mark.parametrize("task_sizes", [(3,), (3, 1), (1, 2, 1, 3)], ids=str)
-@each_rehearsal
+@each_shown
 @each_hyper
-def test_every_gradient_equals_finite_differences_of_the_reference(name, task_sizes, rehearsal, hyper):
-    given = minibatch(task_sizes, rehearsal=rehearsal, seed=1, batch=3, dimensions=3, side=2)
+def test_every_gradient_equals_finite_differences_of_the_reference(name, task_sizes, shown, hyper):
+    given = minibatch(task_sizes, shown=shown, seed=1, batch=3, dimensions=3, side=2)
     chosen, step = Hyper(**hyper), 1e-5
     assert reference.distance_to_kinks(name, given, chosen) > 100 * step
     keywords = given.tensors(requires_grad=True)
@@ -71,9 +71,9 @@ def test_every_gradient_equals_finite_differences_of_the_reference(name, task_si
 
 
 @each_strategy
-@each_rehearsal
-def test_float32_is_as_exact_as_its_rounding(name, rehearsal):
-    given = minibatch(UNEVEN, rehearsal=rehearsal, batch=16).rounded(torch.float32)
+@each_shown
+def test_float32_is_as_exact_as_its_rounding(name, shown):
+    given = minibatch(UNEVEN, shown=shown, batch=16).rounded(torch.float32)
     single, double = given.tensors(torch.float32, requires_grad=True), given.tensors(requires_grad=True)
     loss = objective(name)(**single)
     assert values(loss.parts) == pytest.approx(reference.parts(name, given, Hyper()), rel=2e-6, abs=1e-7)
@@ -86,9 +86,9 @@ def test_float32_is_as_exact_as_its_rounding(name, rehearsal):
 
 
 @each_strategy
-@each_rehearsal
-def test_under_autocast_the_loss_of_coarse_inputs_is_computed_in_float32(name, rehearsal):
-    given = minibatch(UNEVEN, rehearsal=rehearsal, batch=16).rounded(torch.bfloat16)
+@each_shown
+def test_under_autocast_the_loss_of_coarse_inputs_is_computed_in_float32(name, shown):
+    given = minibatch(UNEVEN, shown=shown, batch=16).rounded(torch.bfloat16)
     coarse, double = given.tensors(torch.bfloat16, requires_grad=True), given.tensors(requires_grad=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         loss = objective(name)(**coarse)
@@ -103,11 +103,11 @@ def test_under_autocast_the_loss_of_coarse_inputs_is_computed_in_float32(name, r
 
 
 @each_strategy
-@each_rehearsal
+@each_shown
 @pytest.mark.parametrize("temperature", [2.0, 3.0])
 @pytest.mark.parametrize("same_levels", [True, False], ids=["teacher at them", "teacher elsewhere"])
-def test_tasks_at_levels_far_apart_cost_no_digits(name, rehearsal, temperature, same_levels):
-    given = minibatch(UNEVEN, rehearsal=rehearsal, batch=16)
+def test_tasks_at_levels_far_apart_cost_no_digits(name, shown, temperature, same_levels):
+    given = minibatch(UNEVEN, shown=shown, batch=16)
     level = np.repeat(LEVELS, UNEVEN)
     assert given.teacher_logits is not None
     given = replace(
@@ -129,14 +129,14 @@ def test_tasks_at_levels_far_apart_cost_no_digits(name, rehearsal, temperature, 
 @each_strategy
 @pytest.mark.parametrize("first", [None, torch.zeros(5, 0)], ids=["no teacher", "a teacher of no classes"])
 def test_at_the_first_task_nothing_is_kept(name, first):
-    keywords = minibatch((4,), rehearsal=False).tensors() | {"teacher_logits": first}
+    keywords = minibatch((4,), shown="new").tensors() | {"teacher_logits": first}
     assert set(objective(name)(**keywords).parts) <= {"classification", "binary_prediction"}
 
 
 @each_strategy
 def test_at_the_first_task_only_logits_and_targets_are_asked_for(name):
-    keywords = minibatch((4,), rehearsal=False).tensors()
-    asked = {key: keywords[key] for key in ("student_logits", "teacher_logits", "targets", "task_sizes", "rehearsal")}
+    keywords = minibatch((4,), shown="new").tensors()
+    asked = {key: keywords[key] for key in ("student_logits", "teacher_logits", "targets", "task_sizes", "shown")}
     assert torch.equal(objective(name)(**asked).total, objective(name)(**keywords).total)
 
 
@@ -147,21 +147,21 @@ def test_values_one_can_compute_by_hand():
         teacher_logits=torch.tensor([[9.0, 9.0]]),
         targets=torch.tensor([2]),
         task_sizes=(2, 2),
-        rehearsal=False,
+        shown=(0, 0, 1, 1),
     )
     assert values(loss.parts) == pytest.approx({"joint": np.log(2), "classification": np.log(1 + np.exp(-1))}, rel=1e-6)
 
 
 @pytest.mark.parametrize(("task_sizes", "weight"), [((4, 1), 10.0), ((1, 4), 2.5), ((3, 5, 2), 10.0), ((9, 1), 15.0)])
 def test_what_lucir_keeps_weighs_five_times_the_root_of_old_to_new_classes(task_sizes, weight):
-    keywords = minibatch(task_sizes, rehearsal=True).tensors()
+    keywords = minibatch(task_sizes, shown="all").tensors()
     keywords["student_features"], keywords["teacher_features"] = torch.eye(5), torch.eye(5).roll(1, 0)  # 1 − cos = 1
     assert float(objective("lucir")(**keywords).parts["less_forget"]) == pytest.approx(weight, rel=1e-12)
 
 
 @pytest.mark.parametrize("name", ["finetune", "lwf", "lwf-s", "lwf-br2", "lwm-bsr"])
 def test_without_rehearsal_labels_teach_the_old_heads_nothing(name):
-    keywords = minibatch((3, 2), rehearsal=False).tensors(requires_grad=True)
+    keywords = minibatch((3, 2), shown="new").tensors(requires_grad=True)
     parts = objective(name)(**keywords).parts
     labelled = [parts[kind] for kind in ("classification", "binary_prediction") if kind in parts]
     torch.stack(labelled).sum().backward()
@@ -169,10 +169,29 @@ def test_without_rehearsal_labels_teach_the_old_heads_nothing(name):
     assert keywords["student_logits"].grad[:, 3:].all()
 
 
+@pytest.mark.parametrize("name", ["finetune", "lwf", "lwm-br2", "joint"])
+def test_labels_teach_nothing_to_classes_of_which_nothing_is_shown(name):
+    keywords = minibatch((3, 2, 2), shown="some").tensors(requires_grad=True)
+    assert keywords["shown"][:5] == (0, 4, 0, 6, 0)
+    parts = objective(name)(**keywords).parts
+    labelled = [parts[kind] for kind in ("classification", "binary_prediction") if kind in parts]
+    torch.stack(labelled).sum().backward()
+    reached = keywords["student_logits"].grad.ne(0).any(dim=0)
+    assert reached.tolist() == [count > 0 for count in keywords["shown"]]
+
+
+def test_counts_may_be_a_tensor():
+    keywords = minibatch((3, 2), shown="some").tensors()
+    counted = keywords | {"shown": torch.tensor(keywords["shown"])}
+    assert torch.equal(objective("lwf")(**counted).total, objective("lwf")(**keywords).total)
+
+
 @pytest.mark.parametrize("name", ["lucir", "lucir-br2"])
 def test_lucir_learns_labels_over_all_classes_also_without_rehearsal(name):
-    keywords = minibatch((3, 2), rehearsal=False).tensors()
-    alone, rehearsed = (objective(name)(**keywords | {"rehearsal": flag}).parts for flag in (False, True))
+    keywords = minibatch((3, 2), shown="new").tensors()
+    alone, rehearsed = (
+        objective(name)(**keywords | {"shown": counts}).parts for counts in ((0, 0, 0, 2, 2), (1, 1, 1, 2, 2))
+    )
     assert values(alone) == values(rehearsed)
     assert float(alone["margin_ranking"]) == 0  # no old images
 
@@ -185,12 +204,12 @@ def test_a_class_100_places_before_the_new_task_is_not_silently_ignored():
             teacher_logits=None,
             targets=torch.tensor([0, 101]),
             task_sizes=(100, 2),
-            rehearsal=False,
+            shown=[0] * 100 + [1, 1],
         )
 
 
 def test_a_loss_computed_in_inference_mode_leaves_training_as_it_was():
-    given = minibatch((2, 1, 4, 2), rehearsal=True)  # sizes of no other test, so that nothing about them is kept yet
+    given = minibatch((2, 1, 4, 2), shown="all")  # sizes of no other test, so that nothing about them is kept yet
     with torch.inference_mode():
         before = objective("lwf-bsr")(**given.tensors()).total.item()
     keywords = given.tensors(requires_grad=True)

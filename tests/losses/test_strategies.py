@@ -97,7 +97,7 @@ def test_a_formula_reads_as_it_is_minimised(name, formula):
 @pytest.mark.parametrize("name", reference.NAMES)
 @pytest.mark.parametrize("hyper", OTHER_VALUES)
 def test_a_hyper_parameter_has_an_effect_exactly_where_it_is_listed(name, hyper):
-    keywords = minibatch((2, 3, 1, 3), rehearsal=True).tensors()
+    keywords = minibatch((2, 3, 1, 3), shown="all").tensors()
     before, after = losses.objective(name), losses.objective(name, **{hyper: OTHER_VALUES[hyper]})
     assert (before(**keywords).total != after(**keywords).total) == (hyper in strategies.get(name).hyper)
 

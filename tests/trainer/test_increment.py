@@ -67,6 +67,7 @@ def taught(
         exemplars=exemplars,
         strategy=strategy,
         recipe=resolve(strategy, QUICK, recipe),
+        t=len(parent.network.task_sizes) if parent else 0,
         weights_folder=weights_folder,
         device=torch.device(device),
         report=SilentReport(),
@@ -140,6 +141,27 @@ def test_with_rehearsal_old_heads_move_too(first, strategy, way):
         second = taught(first, images_of(0, 2, 3), strategy=strategy)
     for name, tensor in old_head(first).items():
         assert not torch.equal(old_head(second)[name], tensor)
+
+
+@pytest.mark.parametrize("strategy", ["finetune", "lwf-bsr", "freeze"])
+@pytest.mark.parametrize("way", ["exemplars", "known classes in the batch"])
+def test_rows_of_old_classes_that_are_not_shown_stay_to_the_last_bit(first, strategy, way):
+    """Under momentum and weight decay, and though they are distilled."""
+    if way == "exemplars":
+        second = taught(first, images_of(2, 3), exemplars=images_of(1, each=4), strategy=strategy, weight_decay=0.1)
+    else:
+        second = taught(first, images_of(1, 2, 3), strategy=strategy, weight_decay=0.1)
+    for name, before in old_head(first).items():
+        assert torch.equal(old_head(second)[name][0], before[0])
+        assert not torch.equal(old_head(second)[name][1], before[1])
+
+
+def test_rehearsing_one_old_class_does_not_wipe_out_the_others():
+    first = taught(None, images_of(0, 1, 2, 3), new_classes=4, epochs=10, strategy="lwf-bsr")
+    second = taught(first, images_of(0, 4, 5), strategy="finetune", epochs=10, learning_rate=0.02)
+    others = images_of(1, 2, 3, seed=7)
+    for learned in (first, second):  # among all six classes: 0 when the labels pushed the others' rows down
+        assert float((logits(learned, others).argmax(1) == others.targets).double().mean()) > 0.7
 
 
 def test_with_rehearsal_old_and_new_classes_are_told_from_each_other(first):
@@ -323,6 +345,16 @@ def test_the_seed_decides_and_nothing_else(first):
     torch.manual_seed(78)
     assert same(state(taught(first, images_of(2, 3), strategy="lwf")), state(second))
     assert not same(state(taught(first, images_of(2, 3), strategy="lwf", seed=1)), state(second))
+
+
+def test_no_two_heads_start_alike():
+    hardly: dict[str, Any] = {"epochs": 1, "learning_rate": 1e-9}
+    learned = taught(None, images_of(0, 1), **hardly)
+    for task in (1, 2):
+        learned = taught(learned, images_of(2 * task, 2 * task + 1), **hardly)
+    rows = torch.cat([head.get_parameter("weight").detach() for head in learned.network.heads])
+    cosines = nn.functional.cosine_similarity(rows[:, None], rows[None], dim=2) - torch.eye(6)
+    assert float(cosines.abs().max()) < 0.5  # 64 features: chance rarely brings two rows nearer
 
 
 def test_the_first_images_fix_how_all_later_ones_are_normalised(first):

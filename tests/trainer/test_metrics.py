@@ -108,12 +108,32 @@ def test_a_task_whose_images_are_gone_is_null_and_so_is_every_mean_over_it():
         assert second[name] is None, name
     assert second["forgetting_by_task"] == [None]
     assert second["per_class"]["c0"] == {"support": 0, "precision": None, "recall": None, "f1": None}
-    assert second["per_class"]["c2"] == {"support": 2, "precision": 1.0, "recall": 1.0, "f1": 1.0}
+    assert second["per_class"]["c2"] == {"support": 2, "precision": None, "recall": 1.0, "f1": None}
     # measured again: the maximum skips the null, the means over the whole history do not
     assert third["average_accuracy"] == pytest.approx((0.75 + 0.5 + 1) / 3)
     assert third["forgetting_by_task"] == pytest.approx([0.25, 0.5])
     assert third["forgetting"] == pytest.approx(0.375)
     assert third["average_incremental_accuracy"] is third["triangle_accuracy"] is third["triangle_forgetting"] is None
+
+
+def test_a_network_that_calls_everything_new_gets_no_praise_while_the_old_tasks_are_unmeasured():
+    """Its precision would be 1 and its calibration error 0, only because the images it would fail on are gone."""
+    blind = np.tile([-9.0, -9.0, 9.0, -9.0, -9.0], (6, 1))
+    found = measure(logits=blind, targets=np.array([2] * 6), task_sizes=(2, 1, 2), weight_norms=[1.0] * 5)
+    base = {"accuracy": [1.0]}
+    told = document(
+        [dict.fromkeys(("tag", "taw"), base), {form: {"accuracy": [1.0, 1.0]} for form in ("tag", "taw")}],
+        found,
+        [f"c{n}" for n in range(5)],
+    )
+    assert told["tag"]["calibration_error"] is None
+    assert told["tag"]["per_class"]["c2"] == {"support": 6, "precision": None, "recall": 1.0, "f1": None}
+    assert told["tag"]["accuracy"] == [None, 1.0, None]
+    assert {task["mean_logit_on_others"] for task in told["imbalance"]["tasks"]} == {None}
+    assert told["imbalance"]["spread"]["mean_logit_on_others"] is None
+    within = told["taw"]  # what is told apart within a measured task is known
+    assert within["per_class"]["c2"] == {"support": 6, "precision": 1.0, "recall": 1.0, "f1": 1.0}
+    assert within["calibration_error"] == 0.0
 
 
 def test_backward_transfer_is_null_where_a_task_was_not_measured_at_first():
@@ -203,11 +223,11 @@ def test_imbalance_worked_out_by_hand():
     }
 
 
-def test_imbalance_is_null_where_nothing_of_other_tasks_was_measured():
+def test_levels_on_others_are_null_while_a_task_is_unmeasured():
     found = measure(logits=np.ones((2, 3)), targets=np.array([2, 2]), task_sizes=(2, 1), weight_norms=[1.0, 1.0, 1.0])
     base = {"accuracy": [1.0]}
     imbalance = document([{"tag": base, "taw": base}], found, ["a", "b", "c"])["imbalance"]
-    assert [task["mean_logit_on_others"] for task in imbalance["tasks"]] == [1.0, None]
+    assert [task["mean_logit_on_others"] for task in imbalance["tasks"]] == [None, None]
     assert imbalance["spread"] == {"mean_logit_on_others": None, "weight_norm": 0.0, "bias": None}
 
 

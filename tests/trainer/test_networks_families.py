@@ -43,7 +43,7 @@ def test_the_families_are_those_of_the_contract():
 def test_every_member_is_built_both_ways_at_its_usual_size(name):
     linear, cosine = weightless(name), weightless(name, head_kind="cosine")
     shapes = {path: tensor.shape for path, tensor in linear.state_dict().items()}
-    assert {path: tensor.shape for path, tensor in cosine.state_dict().items()} == shapes | {"scale": ()}
+    assert {path: tensor.shape for path, tensor in cosine.state_dict().items()} == shapes | {"log_scale": ()}
     assert linear.dim == cosine.dim
     assert linear.stage == cosine.stage
     assert linear.stage in dict(linear.backbone.named_modules())

@@ -1,6 +1,7 @@
 """Heads: linear ones as ever, and cosine ones, which see directions only."""
 
 import copy
+import math
 
 import numpy as np
 import pytest
@@ -9,7 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainer.networks import IncrementalNetwork, build, check
-from trainer.networks.heads import CosineHead
+from trainer.networks.heads import CosineHead, cosines
+from trainer.optimisers import sgd
+from trainer.recipes import Recipe
 
 
 class Lengths(nn.Module):
@@ -30,7 +33,7 @@ def network_of(*task_sizes: int, dim: int = 5, scale: float = 1.0) -> Incrementa
     )
     for classes in task_sizes:
         network.add_task(classes)
-    network.get_parameter("scale").data.fill_(scale)
+    network.get_parameter("log_scale").data.fill_(math.log(scale))
     return network
 
 
@@ -46,7 +49,7 @@ def test_cosine_logits_are_the_scale_times_the_cosine():
     expected = np.array(
         [[3.75 * (f @ w) / (np.linalg.norm(f) * np.linalg.norm(w)) for w in rows] for f in features.numpy()]
     )
-    np.testing.assert_allclose(found, expected, rtol=1e-13, atol=1e-13)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("length", [1e-3, 1.0, 1e4])
@@ -88,16 +91,46 @@ def test_cosines_are_taken_in_single_precision_under_autocast():
     assert network.logits(features.bfloat16()).dtype == torch.float32
 
 
-def test_a_cosine_network_has_one_scale_which_starts_at_one_and_learns():
+def test_a_cosine_network_has_one_scale_which_starts_where_a_softmax_is_not_flat_and_learns():
     network = build("resnet32", channels=1, image_size=8, task_sizes=(2, 3), head_kind="cosine")
     assert network.head_kind == "cosine"
     assert network.scale is not None
     assert network.scale.shape == ()
-    assert network.scale.item() == 1.0
+    assert network.scale.item() == pytest.approx(10.0)
     features = torch.randn(4, 64)
     network.logits(features).sum().backward()
     cosine = F.cosine_similarity(features[:, None], rows_of(network)[None], dim=2)
-    torch.testing.assert_close(network.scale.grad, cosine.sum())
+    learned = network.get_parameter("log_scale")  # d/d log η = η · d/dη
+    assert learned.grad is not None
+    torch.testing.assert_close(learned.grad, 10 * cosine.sum(), rtol=1e-5, atol=1e-5)
+
+
+def test_no_step_makes_the_scale_negative():
+    network = network_of(3, scale=0.5)
+    features = torch.randn(20, 5)
+    optimiser = sgd(Recipe(learning_rate=10.0, momentum=0.0), network.parameters(), torch.device("cpu"))
+    for _ in range(20):
+        optimiser.zero_grad()
+        F.cross_entropy(network(features), network(features).argmin(1)).backward()  # labels that are always wrong
+        optimiser.step()
+    assert network.scale is not None
+    assert 0 < float(network.scale.detach()) < 0.5
+
+
+@pytest.mark.parametrize("scale", [1.27, -0.49, 0.0])
+def test_weights_of_an_earlier_release_say_what_they_said(scale):
+    """They hold η itself, of either sign."""
+    network = network_of(2, 3)
+    state = {name: tensor.clone() for name, tensor in network.state_dict().items() if name != "log_scale"}
+    state["scale"] = torch.tensor(scale)
+    before = {name: tensor.clone() for name, tensor in state.items()}
+    features = torch.randn(6, 5)
+    expected = scale * cosines(features * state["backbone.factor"], rows=rows_of(network))
+    network.load_state_dict(state)
+    assert network.scale is not None
+    assert float(network.scale) > 0
+    torch.testing.assert_close(network(features), expected, rtol=1e-5, atol=1e-5)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in state.items())  # what was given stays as it was
 
 
 def test_the_tensors_of_linear_networks_keep_their_names():
@@ -107,7 +140,7 @@ def test_the_tensors_of_linear_networks_keep_their_names():
     heads = ["heads.0.weight", "heads.0.bias", "heads.1.weight", "heads.1.bias"]
     assert list(linear.state_dict()) == backbone + heads
     assert linear.scale is None
-    assert set(cosine.state_dict()) == {*backbone, "heads.0.weight", "heads.1.weight", "scale"}
+    assert set(cosine.state_dict()) == {*backbone, "heads.0.weight", "heads.1.weight", "log_scale"}
 
 
 def test_rows_start_uniform_within_one_over_the_root_of_the_features():
@@ -147,7 +180,7 @@ def test_a_copy_stands_on_its_own():
     copied = copy.deepcopy(network)
     assert torch.equal(copied(images), network(images))
     with torch.no_grad():
-        copied.get_parameter("scale").mul_(2)
+        copied.get_parameter("log_scale").add_(math.log(2))
         copied.heads[0].get_parameter("weight").neg_()
     torch.testing.assert_close(copied(images), -2 * network(images))
 
@@ -157,13 +190,14 @@ def test_a_cosine_network_is_learned_from_real_gradients():
     network = build("resnet32", channels=1, image_size=8, task_sizes=(2,), head_kind="cosine")
     images, targets = torch.rand(16, 1, 8, 8), torch.arange(16) % 2
     images[targets == 1, :, :4] += 1.0  # the classes differ in the brightness of the upper half
-    optimiser = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
+    optimiser = sgd(Recipe(learning_rate=0.05), network.parameters(), torch.device("cpu"))
     for _ in range(15):
         optimiser.zero_grad()
         F.cross_entropy(network(images), targets).backward()
         optimiser.step()
     assert network(images).argmax(1).eq(targets).all()
-    assert network.get_parameter("scale").item() > 1
+    assert network.scale is not None
+    assert float(network.scale.detach()) != pytest.approx(10.0)
 
 
 @pytest.mark.parametrize("using", [build, check])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from trainer.networks import EvaluationTransform, IncrementalNetwork, LoadedVersion, build, load_version, write_version
 
@@ -56,14 +56,31 @@ def test_a_loaded_cosine_version_is_the_written_network(tmp_path):
     torch.manual_seed(4)
     network = build("resnet32", channels=3, image_size=16, task_sizes=(2, 1), head_kind="cosine")
     network(torch.rand(8, 3, 16, 16))
-    network.get_parameter("scale").data.fill_(2.5)
+    network.get_parameter("log_scale").data.fill_(2.5)
     write_version(tmp_path, network.eval(), transform=TRANSFORM, manifest={"tasks": TASKS})
     assert json.loads((tmp_path / "version.json").read_text())["head"] == "cosine"
     loaded = load_version(tmp_path).network
     images = torch.rand(3, 3, 16, 16)
     assert loaded.head_kind == "cosine"
-    assert loaded.get_parameter("scale").item() == 2.5
+    assert loaded.get_parameter("log_scale").item() == 2.5
     assert torch.equal(loaded(images), network(images))
+
+
+@pytest.mark.parametrize("scale", [1.27, -0.49])
+def test_a_cosine_version_of_an_earlier_release_predicts_as_it_did(scale, tmp_path):
+    torch.manual_seed(4)
+    network = build("resnet32", channels=3, image_size=16, task_sizes=(2, 1), head_kind="cosine").eval()
+    write_version(tmp_path, network, transform=TRANSFORM, manifest={"tasks": TASKS})
+    weights, manifest = tmp_path / "weights.safetensors", json.loads((tmp_path / "version.json").read_text())
+    tensors = load_file(weights)
+    del tensors["log_scale"]
+    save_file(tensors | {"scale": torch.tensor(scale)}, weights)
+    manifest["files"]["weights.safetensors"]["sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
+    (tmp_path / "version.json").write_text(json.dumps(manifest))
+    loaded = load_version(tmp_path).network
+    images = torch.rand(3, 3, 16, 16)
+    then = network(images) / network.scale * scale
+    torch.testing.assert_close(loaded(images), then)
 
 
 def test_the_manifest_describes_network_and_files(folder):

@@ -35,6 +35,19 @@ def test_a_later_preset_takes_back_what_earlier_layers_set_but_not_the_seed():
     assert recipe == Recipe(seed=5)
 
 
+def test_few_images_get_steps_enough_unless_epochs_are_asked_for_or_the_schedule_is_the_published_one():
+    assert resolve("lwf").least_steps == resolve("lwf", {"preset": "quick"}).least_steps == 40
+    assert resolve("lwf", {"epochs": 10}).least_steps == 0
+    assert resolve("lwf", {"epochs": 10, "least_steps": 25}).least_steps == 25
+    assert resolve("lwf", {"epochs": 3}, {"preset": "recommended"}).least_steps == 40
+    assert resolve("lwf", {"preset": "paper"}).least_steps == 0
+
+
+def test_classes_are_balanced_by_default_but_not_in_the_published_schedule():
+    assert resolve("lwf-bsr").sampling == "auto"
+    assert resolve("lwf-bsr", {"preset": "paper"}).sampling == "uniform"
+
+
 def test_every_preset_decides_the_same_fields_within_their_ranges():
     assert all(set(values) == set(PRESETS["recommended"]) for values in PRESETS.values())
     for preset in PRESETS:
@@ -68,7 +81,8 @@ def test_whole_numbers_stand_for_real_ones():
         ("schedule", "step", "one of constant, cosine, one-cycle, plateau"),
         ("augmentation", ["crop"], "one of auto, none, crop, crop-flip"),
         ("task_reduction", "max", "one of sum, mean"),
-        ("sampling", "fair", "one of uniform, class-balanced"),
+        ("sampling", "fair", "one of auto, uniform, class-balanced"),
+        ("least_steps", -1, "a whole number at least 0 and at most 100,000"),
         ("exemplar_selection", "best", "one of herding, random"),
         ("align_weights", 1, "true or false"),
         ("rate_divisor", 1, "a number above 1 and at most 1,000"),

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from trainer.sampling import epoch_order
+from trainer.sampling import epoch_order, settled
 
 
 def order(sampling, targets: list[int], seed: int = 0) -> Tensor:
@@ -16,6 +16,15 @@ def order(sampling, targets: list[int], seed: int = 0) -> Tensor:
 
 
 some_targets = st.lists(st.sampled_from([0, 1, 2, 5, 40]), min_size=1, max_size=60)
+
+
+def test_auto_balances_classes_where_old_images_are_shown_and_what_is_asked_for_stays():
+    assert settled("auto", rehearses=True) == "class-balanced"
+    assert settled("auto", rehearses=False) == "uniform"
+    for asked in ("uniform", "class-balanced"):
+        assert {settled(asked, rehearses=rehearses) for rehearses in (True, False)} == {asked}
+
+
 either = pytest.mark.parametrize("sampling", ["uniform", "class-balanced"])
 
 

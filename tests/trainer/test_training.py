@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from losses import objective
+from trainer.chance import Chance
 from trainer.checkpoint import Checkpoint, Checkpoints
 from trainer.data import ImageSet, channel_statistics
 from trainer.execution import choose
+from trainer.fixed import Fixed
 from trainer.lesson import Lesson
 from trainer.networks import EvaluationTransform, IncrementalNetwork, build
 from trainer.pace import LossNotFinite
@@ -88,19 +90,20 @@ def trained(
     *,
     student: IncrementalNetwork | None = None,
     report: Report | None = None,
-    rehearsal: bool = False,
     fixed: Collection[nn.Module] = (),
     precision: Precision = "float32",
     checkpoints: Checkpoints | None = None,
+    t: int = 0,
     **recipe: Any,
 ) -> IncrementalNetwork:
     student = student or network(size=images.pixels.shape[-1])
     train(
-        Lesson(student=student, teacher=None, objective=objective("finetune"), rehearsal=rehearsal),
+        Lesson(student=student, teacher=None, objective=objective("finetune"), shown=(1,) * sum(student.task_sizes)),
         images=images,
         transform=transform_of(images),
-        fixed=fixed,
+        fixed=Fixed(tuple(fixed)),
         recipe=resolve("finetune", PLAIN, recipe),
+        chance=Chance(recipe.get("seed", 0), t),
         execution=choose(torch.device("cpu"), precision),
         report=report or SilentReport(),
         checkpoints=checkpoints,
@@ -223,6 +226,21 @@ def test_the_seed_decides_and_nothing_else(augmentation):
     assert not torch.equal(outcome(seed=2, global_seed=1), first)
 
 
+def test_images_come_in_another_order_at_each_increment_of_a_line():
+    images = images_of(12)
+
+    def order(t: int) -> list[int]:
+        student = network()
+        with watched_minibatches(student) as shown:
+            trained(images, student=student, epochs=1, t=t)
+        return positions(torch.cat(shown), transform_of(images).normalise(images.pixels))
+
+    orders = [order(t) for t in range(3)]
+    assert [sorted(each) for each in orders] == [list(range(12))] * 3
+    assert orders[0] != orders[1] != orders[2] != orders[0]
+    assert order(1) == orders[1]
+
+
 def test_listening_to_the_training_does_not_change_it():
     start = network()
     quiet = trained(images_of(12), student=copy.deepcopy(start))
@@ -275,7 +293,7 @@ def test_what_is_fixed_stays_to_the_last_bit_even_under_weight_decay_and_the_res
         for fix in (False, True):
             student = copy.deepcopy(start)
             fixed = (student.get_submodule(part),) if fix else ()
-            trained(shifted, student=student, fixed=fixed, rehearsal=True, weight_decay=0.5)
+            trained(shifted, student=student, fixed=fixed, weight_decay=0.5)
             for name, before in start.get_submodule(part).state_dict().items():  # running statistics are among them
                 assert torch.equal(student.get_submodule(part).state_dict()[name], before) is fix, name
             assert isinstance(student.heads[1], nn.Linear)
@@ -295,6 +313,33 @@ def test_class_balanced_sampling_shows_a_class_of_few_images_as_often_as_one_of_
         shown = positions(torch.cat(seen), normalised)
         assert len(shown) == 12
         assert int((images.targets[shown] == 1).sum()) == shown_of_second
+
+
+def test_old_images_are_shown_as_often_as_new_ones_by_default_and_new_ones_alone_each_once():
+    many = images_of(20, classes=2)
+    chosen = torch.cat([(many.targets == 0).nonzero().flatten()[:2], (many.targets == 1).nonzero().flatten()])
+    images = many.select(chosen)  # two and ten
+    normalised = transform_of(images).normalise(images.pixels)
+    for task_sizes, shown_of_first in (((1, 1), 6), ((2,), 2)):
+        student = network(*task_sizes)
+        with watched_minibatches(student) as seen:
+            trained(images, student=student, epochs=1)
+        shown = positions(torch.cat(seen), normalised)
+        assert int((images.targets[shown] == 0).sum()) == shown_of_first
+
+
+def test_few_images_are_shown_until_the_least_number_of_steps_is_reached():
+    report = Recorder()
+    with watched_steps(lambda optimiser: optimiser.param_groups[0]["lr"]) as rates:
+        trained(images_of(8), report=report, epochs=3, least_steps=7, schedule="cosine", warmup_epochs=0.0)
+    assert [done["epoch"] for done in report.epochs] == [1, 2, 3, 4]  # of two steps each
+    assert {done["epochs"] for done in report.epochs} == {4}
+    assert {state["epochs"] for state in report.progressed} == {4}
+    assert len(rates) == 8
+    assert rates[3] > rates[-1] > 0  # the schedule is as long as the training
+    enough = Recorder()
+    trained(images_of(8), report=enough, epochs=3, least_steps=6)
+    assert len(enough.epochs) == 3
 
 
 def test_a_plateau_ends_training_early_on_images_it_never_trained_on():

@@ -19,6 +19,7 @@ from storage.errors import Invalid, UnknownNetwork
 from trainer import networks, recipes
 from trainer.experiments import tasks as sequence
 from trainer.experiments.tasks import Task
+from trainer.increment import PROCEDURE
 from trainer.recipes import Recipe
 
 
@@ -71,6 +72,7 @@ class Setting:
             "recipe": recipe.model_dump(exclude={"preset"}),
             "initial_weights": self.initial_weights,
             "releases": releases(),
+            "procedure": PROCEDURE,
         }
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 

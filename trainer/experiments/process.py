@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from storage.errors import AccreteError
+from trainer.evaluation import BelowChance
 from trainer.experiments import tasks
 from trainer.experiments.run import Order, perform
 from trainer.experiments.runfolder import RunElsewhere
@@ -38,7 +39,7 @@ def main() -> int:
         perform(order, tasks.load(order.tasks), say)
     except RunElsewhere:
         return ELSEWHERE
-    except (AccreteError, LossNotFinite) as error:
+    except (AccreteError, LossNotFinite, BelowChance) as error:
         say({"kind": "refusal", "reason": str(error)})
         return REFUSED
     return 0

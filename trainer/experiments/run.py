@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from trainer import exemplars
+from trainer.chance import Chance
 from trainer.data import ImageSet
 from trainer.evaluation import evaluate
 from trainer.execution import occupy
@@ -110,6 +111,7 @@ def _learn(order: Order, tasks: Sequence[Task], say: Say) -> None:
         exemplars=kept,
         strategy=run.strategy,
         recipe=run.recipe,
+        t=t,
         weights_folder=order.weights_folder,
         device=torch.device(order.device),
         report=_Epochs(say, t),
@@ -171,6 +173,6 @@ def _chosen(run: Run, tasks: Sequence[Task], learned: Learned, kept: ImageSet | 
         kept=kept,
         share=run.memory.share(sum(len(task.labels) for task in tasks)),
         selection=run.recipe.exemplar_selection,
-        seed=run.seed,
+        seed=Chance(run.seed, len(tasks) - 1).of("exemplars"),
         features=lambda images: features_of(learned, images, report=SilentReport()),
     )

@@ -1,12 +1,19 @@
 """A network that grows: one backbone, and a head of its own for each task."""
 
+import math
 from dataclasses import dataclass
 from threading import get_ident
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from trainer.networks.heads import HEAD_KINDS, CosineHead, HeadKind, cosines
+
+# Of η. At 1, where the authors' program starts, the softmax stays flat over ten epochs and η can fall below 0. 10 is
+# where Gidaris and Komodakis start (arXiv:1804.09458 §3.2).
+FIRST_SCALE = 10.0
+SMALLEST_SCALE = 1e-6  # that a file of an earlier release is taken to hold
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,7 +29,7 @@ class Observed:
 class IncrementalNetwork(nn.Module):
     """Backbone and heads; the logits of all tasks stand beside each other in the order the tasks came."""
 
-    scale: nn.Parameter | None
+    log_scale: nn.Parameter | None
 
     def __init__(
         self,
@@ -40,14 +47,16 @@ class IncrementalNetwork(nn.Module):
 
         ``classifier`` is the path the backbone's own last layer had, under which weight files hold it; ``stage`` the
         path of its last convolutional stage, if that is known; ``head_kind`` one of ``HEAD_KINDS``. Cosine heads have
-        one learnable scale η, which starts at 1 as in the authors' program (LUCIR, Eq. 4, leaves it open).
+        one learnable scale η, whose logarithm is the parameter: no step of an optimiser makes it negative.
         """
         if head_kind not in HEAD_KINDS:
             raise ValueError(f"heads are {' or '.join(HEAD_KINDS)}, got {head_kind!r}")
         super().__init__()
         self.backbone = backbone
         self.heads = nn.ModuleList()
-        self.register_parameter("scale", nn.Parameter(torch.ones(())) if head_kind == "cosine" else None)
+        start = nn.Parameter(torch.tensor(math.log(FIRST_SCALE))) if head_kind == "cosine" else None
+        self.register_parameter("log_scale", start)
+        self.register_load_state_dict_pre_hook(_scale_as_logarithm)  # type: ignore[no-untyped-call]
         self.name = name
         self.channels = channels
         self.image_size = image_size
@@ -55,6 +64,11 @@ class IncrementalNetwork(nn.Module):
         self.classifier = classifier
         self.stage = stage
         self.head_kind = head_kind
+
+    @property
+    def scale(self) -> Tensor | None:
+        """η of cosine heads, positive; None for linear ones."""
+        return None if self.log_scale is None else self.log_scale.exp()
 
     @property
     def task_sizes(self) -> tuple[int, ...]:
@@ -66,7 +80,7 @@ class IncrementalNetwork(nn.Module):
         if classes < 1:
             raise ValueError(f"a task has at least one class, got {classes}")
         like = next(self.backbone.parameters())
-        kind = nn.Linear if self.scale is None else CosineHead
+        kind = nn.Linear if self.log_scale is None else CosineHead
         self.heads.append(kind(self.dim, classes, device=like.device, dtype=like.dtype))
 
     def features(self, images: Tensor) -> Tensor:
@@ -77,9 +91,9 @@ class IncrementalNetwork(nn.Module):
     def logits(self, features: Tensor) -> Tensor:
         """Logits [batch, classes] of every task from features [batch, dim]; with cosine heads η·⟨f̂, ŵ⟩."""
         layers = self._layers()
-        if self.scale is None:
+        if (scale := self.scale) is None:
             return torch.cat([layer(features) for layer in layers], dim=1)
-        return self.scale * cosines(features, rows=torch.cat([layer.weight for layer in layers]))
+        return scale * cosines(features, rows=torch.cat([layer.weight for layer in layers]))
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [batch, classes] of every task."""
@@ -128,10 +142,23 @@ class IncrementalNetwork(nn.Module):
     def biases(self) -> Tensor | None:
         """Bias of each class [classes]; cosine heads have none."""
         layers = self._layers()
-        return None if self.scale is not None else torch.cat([layer.bias.detach() for layer in layers])
+        return None if self.log_scale is not None else torch.cat([layer.bias.detach() for layer in layers])
 
     def _layers(self) -> list[nn.Linear]:
         """The heads; a cosine head is a linear layer by its parameters."""
         if not self.heads:
             raise RuntimeError("the network has no task yet: call add_task first")
         return [head for head in self.heads if isinstance(head, nn.Linear)]
+
+
+def _scale_as_logarithm(_network: nn.Module, state: dict[str, Any], prefix: str, *_unused: Any) -> None:
+    """Read what earlier releases wrote: η itself, of either sign.
+
+    A negative η is as good as a positive one with the rows turned round: the outputs are the same.
+    """
+    if (scale := state.pop(f"{prefix}scale", None)) is None:
+        return
+    state[f"{prefix}log_scale"] = scale.abs().clamp_min(SMALLEST_SCALE).log()
+    if scale < 0:
+        for name in [name for name in state if name.startswith(f"{prefix}heads.")]:
+            state[name] = -state[name]

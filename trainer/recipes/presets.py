@@ -25,6 +25,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "schedule": "plateau",
         "warmup_epochs": 0.0,
         "gradient_clip": None,
+        "least_steps": 0,
+        "sampling": "uniform",
     },
 }
 

@@ -10,7 +10,7 @@ from losses.distillation import TaskReduction
 Preset = Literal["recommended", "quick", "paper"]
 ScheduleKind = Literal["constant", "cosine", "one-cycle", "plateau"]
 AugmentationKind = Literal["auto", "none", "crop", "crop-flip"]
-Sampling = Literal["uniform", "class-balanced"]
+Sampling = Literal["auto", "uniform", "class-balanced"]
 Selection = Literal["herding", "random"]
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -32,6 +32,16 @@ class Recipe(BaseModel):
         int,
         Field(ge=1, le=2000, description="Passes over the training images. 10: measured (docs/benchmarks.md)."),
     ] = 10
+    least_steps: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=100_000,
+            description="Optimiser steps at least: with few images there are more epochs than asked for; 0 for none. A "
+            "recipe that names epochs and not this means just these epochs. 40: 20 images a class gained 9 points on "
+            "new classes and 5 on old ones over 10 steps.",
+        ),
+    ] = 40
     minibatch: Annotated[
         int,
         Field(ge=2, le=4096, description="Images of one optimiser step. 64: the published schedule's (LOSSES)."),
@@ -111,7 +121,13 @@ class Recipe(BaseModel):
         ),
     ] = "auto"
     seed: Annotated[
-        int, Field(ge=0, lt=2**32, description="Of initial weights, order and augmentation. 0: any will do.")
+        int,
+        Field(
+            ge=0,
+            lt=2**32,
+            description="Of initial weights, order, augmentation and random exemplars; each increment of a line of "
+            "versions draws anew. 0: any will do.",
+        ),
     ] = 0
     initial_weights: Annotated[
         str | None,
@@ -125,9 +141,10 @@ class Recipe(BaseModel):
         Sampling,
         Field(
             description="Each image once an epoch (uniform), or every class equally often (class-balanced: "
-            "Kang et al., arXiv:1910.09217 §3), so that exemplars weigh as much as new images."
+            "Kang et al., arXiv:1910.09217 §3), so that exemplars weigh as much as new images; auto is class-balanced "
+            "wherever images of old classes are shown, else uniform."
         ),
-    ] = "uniform"
+    ] = "auto"
     exemplar_selection: Annotated[
         Selection,
         Field(

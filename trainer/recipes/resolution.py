@@ -19,14 +19,17 @@ def resolve(strategy: str, *layers: Mapping[str, Any]) -> Recipe:
     """The complete recipe: each layer (model, then increment) goes on top of those before it.
 
     Underneath are the recommended values with the strategy's own; a layer's ``preset`` fills in that preset's values
-    before the layer's own. Raises UnknownStrategy, and RecipeInvalid with field, value and what is permitted. Values
-    that the strategy's objective has no use for are checked and kept.
+    before the layer's own. Whoever names ``epochs`` gets them, without the floor of ``least_steps``. Raises
+    UnknownStrategy, and RecipeInvalid with field, value and what is permitted. Values that the strategy's objective has
+    no use for are checked and kept.
     """
     chosen = known(strategy)
     values: dict[str, Any] = presets.values("recommended", chosen)
     for layer in layers:
         if isinstance(preset := layer.get("preset"), str):  # anything else is named as invalid below
             values |= presets.values(preset, chosen)
+        if "epochs" in layer:  # said outright, so many are meant
+            values["least_steps"] = 0
         values |= layer
     try:
         return Recipe.model_validate(values)
