@@ -11,8 +11,9 @@ from pathlib import Path
 
 from PIL import Image
 
-_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"})
-_SPLITS = {"train": "train", "test": "test", "val": "test"}  # folder → the split the service calls it
+from storage.errors import AccreteError
+from storage.listings import ArchiveLimits, entries_of, survey
+
 _SIZES = (16, 32)  # pixels; beyond, ResNet-32 takes longer than a demonstration may
 _SAMPLED = 50  # images whose size and colours are looked at
 
@@ -39,23 +40,15 @@ def write_digits(folder: Path) -> Path:
 
 
 def read_folder(folder: Path) -> list[Picture]:
-    """Images of an ImageFolder tree: ``class/image``, or ``train/class/image`` with ``test`` or ``val`` beside it."""
+    """Images of a folder, understood as the service understands an archive of it; ValueError where it would refuse."""
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder")
-    splits = [name for name in _SPLITS if (folder / name).is_dir()]
-    if "train" not in splits:
-        return _pictures(folder, split=None)
-    if {"test", "val"} <= set(splits):
-        splits.remove("val")
-    return [picture for name in splits for picture in _pictures(folder / name, split=_SPLITS[name])]
-
-
-def _pictures(folder: Path, *, split: str | None) -> list[Picture]:
-    return [
-        Picture(path=path, label=path.parent.name, split=split)
-        for path in sorted(folder.glob("*/*"))
-        if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".") and path.is_file()
-    ]
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    try:
+        members = survey(entries_of(folder, files), limits=ArchiveLimits()).members
+    except AccreteError as refused:
+        raise ValueError(f"{folder}: {refused.detail}") from refused
+    return [Picture(path=files[one.position], label=one.label, split=one.split) for one in members]
 
 
 def split_classes(pictures: Sequence[Picture], classes_per_step: int) -> list[list[str]]:
@@ -92,9 +85,14 @@ def hold_out(pictures: Sequence[Picture], *, per_class: int) -> tuple[list[Pictu
 def write_archive(pictures: Sequence[Picture], target: Path) -> Path:
     """A zip in ImageFolder layout, ready to be uploaded."""
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
-        for picture in pictures:
+        taken = set[str]()
+        for number, picture in enumerate(pictures):
             parts = [picture.split, picture.label, picture.path.name]
-            archive.write(picture.path, "/".join(part for part in parts if part))
+            name = "/".join(part for part in parts if part)
+            if name in taken:  # of another folder within that of the class
+                name = f"{name.removesuffix(picture.path.name)}{number}-{picture.path.name}"
+            taken.add(name)
+            archive.write(picture.path, name)
     return target
 
 

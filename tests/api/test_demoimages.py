@@ -42,6 +42,10 @@ def test_the_digits_are_saved_as_scikit_learn_ships_them(tmp_path: Path) -> None
 def test_both_layouts_are_read(tmp_path: Path) -> None:
     plain = read_folder(tree(tmp_path / "plain", "cat/1.png", "dog/1.jpg", "dog/.hidden.png"))
     assert [(picture.label, picture.split) for picture in plain] == [("cat", None), ("dog", None)]
+    nested = read_folder(tree(tmp_path / "nested", "cat/a/1.png", "cat/b/1.png", "dog/1.jpg"))
+    assert [picture.label for picture in nested] == ["cat", "cat", "dog"]
+    with zipfile.ZipFile(write_archive(nested, tmp_path / "nested.zip")) as archive:
+        assert archive.namelist() == ["cat/1.png", "cat/1-1.png", "dog/1.jpg"]
     split = read_folder(tree(tmp_path / "split", "train/cat/1.png", "val/cat/2.png"))
     assert [(picture.path.name, picture.split) for picture in split] == [("1.png", "train"), ("2.png", "test")]
     assert fitting_shape(split) == (32, 3)
@@ -74,5 +78,5 @@ def test_the_same_few_images_are_held_out_each_time_and_never_too_many() -> None
 def test_an_archive_has_the_layout_the_service_reads(tmp_path: Path) -> None:
     folder = tree(tmp_path / "split", "train/cat/1.png", "test/cat/2.png")
     with zipfile.ZipFile(write_archive(read_folder(folder), tmp_path / "step.zip")) as archive:
-        assert archive.namelist() == ["train/cat/1.png", "test/cat/2.png"]
+        assert archive.namelist() == ["test/cat/2.png", "train/cat/1.png"]
         assert archive.read("test/cat/2.png") == (folder / "test/cat/2.png").read_bytes()
