@@ -7,7 +7,6 @@ It starts the service in a temporary folder on a free port and speaks to it thro
 """
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -36,7 +35,7 @@ from api.demoimages import (
     write_digits,
 )
 from api.documents import Memory, Ranked
-from api.processes import SAFE_PATH
+from api.inheritance import inherited
 from api.progress import display, follow
 from api.tables import labels, share, table
 
@@ -157,11 +156,9 @@ def service(home: Path) -> Iterator[str]:
     """The embedded service on a free port, as its own process; the URL. Stopped at the end."""
     home.mkdir()
     command = [sys.executable, "-m", "api.commandline", "up", "--port", "0", "--home", str(home), "--json"]
-    environment = (
-        {name: value for name, value in os.environ.items() if not name.startswith("ACCRETE_") or name in _KEPT_SETTINGS}
-        | SAFE_PATH
-        | {"ACCRETE_DRAIN_SECONDS": "0"}
-    )  # nobody else sends requests here
+    environment = {
+        name: value for name, value in inherited().items() if not name.startswith("ACCRETE_") or name in _KEPT_SETTINGS
+    } | {"ACCRETE_DRAIN_SECONDS": "0"}  # nobody else sends requests here
     messages = home / "messages.log"
     with (
         messages.open("w") as log,

@@ -10,13 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from api.inheritance import inherited
 from api.keeper import MARK, kill_marked, send_signal
 from api.processlog import ProcessLog
 from storage import dispositions
-
-# `python -m` would look for modules in the working directory first, where somebody may keep a `trainer.py`, or a
-# `queue.py`. The variable is inherited by all that the processes start themselves.
-SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 
 
 def _nothing() -> None:
@@ -70,7 +67,7 @@ class Keeper:
         self._orders = os.fdopen(writing, "w")
         self._process = subprocess.Popen(
             [sys.executable, "-m", "api.keeper", self._mark],
-            env={**os.environ, **SAFE_PATH},
+            env=inherited(),
             stdin=reading,
             stdout=subprocess.DEVNULL,
             start_new_session=True,
@@ -142,7 +139,7 @@ class Child:
         """Start the process in a session of its own: Ctrl-C at the terminal reaches the supervisor only."""
         self._process = subprocess.Popen(
             list(self.part.command),
-            env={**os.environ, **SAFE_PATH, "PYTHONUNBUFFERED": "1", **self.part.environment, MARK: self._mark},
+            env={**inherited(), "PYTHONUNBUFFERED": "1", **self.part.environment, MARK: self._mark},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
