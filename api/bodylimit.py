@@ -40,6 +40,9 @@ class BodyLimit:
             is_json = "inference-header-content-length" not in headers
         elif not path.endswith(("/predictions", "/images")):
             return self._settings.max_json_bytes, ""
+        is_image = not path.endswith("/infer") and media_type(headers) != "multipart/form-data"
+        if is_image and not is_json:
+            return min(self._settings.max_image_bytes, self._settings.max_request_bytes), ""
         if is_json:
             return min(self._settings.max_prediction_json_bytes, self._settings.max_request_bytes), _OTHER_WAYS
         return self._settings.max_request_bytes, ""

@@ -1,10 +1,14 @@
 """The description at /openapi.json, where it has to differ from what FastAPI writes by itself."""
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.problems import MEDIA_TYPE, SCHEMA, Problem, is_protocol
 from api.schemas.inference import InferIn
@@ -40,7 +44,26 @@ def install(app: FastAPI, *, keys_needed: bool) -> None:
                 content[EVENT_STREAM] = {"schema": {"type": "string"}}
         return document
 
-    app.openapi = openapi  # type: ignore[method-assign]
+    app.openapi = cache(openapi)  # type: ignore[method-assign]
+    _make_beside_the_event_loop(app)
+
+
+def _make_beside_the_event_loop(app: FastAPI) -> None:
+    """Let nobody wait for the description but who asks for it: to make it takes half a second, once."""
+    for route in app.router.routes:
+        if isinstance(route, Route) and route.path == app.openapi_url:
+            route.app = _After(app, route.app)
+
+
+class _After:
+    """An ASGI application that answers once the description is there."""
+
+    def __init__(self, described: FastAPI, app: ASGIApp) -> None:
+        self._described, self._app = described, app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await run_in_threadpool(self._described.openapi)
+        await self._app(scope, receive, send)
 
 
 def _with_parts(model: type[BaseModel]) -> dict[str, Any]:

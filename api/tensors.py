@@ -43,7 +43,8 @@ class Question:
 
 def read(body: bytes, headers: Mapping[str, str], *, max_bytes: int, max_json_bytes: int) -> Question:
     """Read a request; raises `Invalid`, and `TooLarge` where it unpacks to more than the limits, JSON to its own."""
-    body = decompressed(body, headers.get("content-encoding", "identity"), max_bytes=max_bytes)
+    most = max_bytes if HEADER.lower() in headers else min(max_bytes, max_json_bytes)
+    body = decompressed(body, headers.get("content-encoding", "identity"), max_bytes=most)
     document, tensors = _parts(body, headers.get(HEADER.lower()))
     asked = _asked(document, max_json_bytes)
     if asked.outputs and asked.outputs[0].name != OUTPUT:

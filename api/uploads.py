@@ -113,6 +113,11 @@ class _Sink:
 
 async def _read_form(request: Request, boundary: bytes, sink: _Sink) -> dict[str, str]:
     """Send the part ``data`` to the sink and return the other parts, which must be small."""
+    if not boundary:
+        raise BatchInvalid(
+            "The header Content-Type of the form lacks its boundary: let the client set it, as curl -F, fetch with "
+            "FormData and axios do where no Content-Type is given by hand."
+        )
     form = _Form()
     try:
         parser = MultipartParser(boundary, form.callbacks())
@@ -131,6 +136,8 @@ async def _read_form(request: Request, boundary: bytes, sink: _Sink) -> dict[str
         raise BatchInvalid(
             "The form has no part named 'data': put the zip or tar archive there, as in -F data=@batch.zip."
         )
+    if form.repeated is not None:
+        raise BatchInvalid(f"The form has two parts named {form.repeated[:100]!r}: say which one is meant.")
     return form.fields
 
 
@@ -139,6 +146,7 @@ class _Form:
 
     def __init__(self) -> None:
         self.fields: dict[str, str] = {}
+        self.repeated: str | None = None  # name of a field that came more than once
         self.has_file = False
         self.is_complete = False
         self._parts = 0
@@ -202,6 +210,8 @@ class _Form:
             )
 
     def _end_part(self) -> None:
+        if self._name in self.fields:
+            self.repeated = self._name
         if self._name != "data":
             self.fields[self._name] = self._value.decode(errors="replace")
 

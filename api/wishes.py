@@ -1,6 +1,5 @@
 """What a request for an increment asks beside its images."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,10 +8,11 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from sqlalchemy import Connection
 
+from api import jsonbodies
 from api.fitness import check_first, check_of_model, head_kind
 from api.schemas.increments import IncrementIn
 from storage.domain import KnownClasses, Model, Promotion
-from storage.errors import Invalid, RecipeInvalid
+from storage.errors import Invalid, RecipeInvalid, TooLarge
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
@@ -39,10 +39,12 @@ class Wish:
 def parse_json(body: bytes) -> IncrementIn:
     """The JSON form of a request for an increment; raises `Invalid` that names the field."""
     try:
-        return IncrementIn.model_validate_json(body)
+        asked = IncrementIn.model_validate_json(body)
+        jsonbodies.loads(body)  # what is named twice
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
         raise Invalid(f"The JSON body is not as it should be: {faults}") from error
+    return asked
 
 
 def wish(body: Mapping[str, Any], query: Mapping[str, Any], *, idempotency_key: str | None) -> Wish:
@@ -51,11 +53,13 @@ def wish(body: Mapping[str, Any], query: Mapping[str, Any], *, idempotency_key: 
     unknown = sorted(set(fields) - {"strategy", "recipe", "promote", "known_classes"})
     if unknown:
         raise Invalid(f"Unknown field {', '.join(unknown)}: known are strategy, recipe, promote and known_classes.")
+    if empty := [name for name, value in fields.items() if value == "" and name != "recipe"]:
+        raise Invalid(f"{', '.join(empty)} is empty: leave it out for the default.")
     recipe = fields.get("recipe")
     if isinstance(recipe, str):
         try:
-            recipe = json.loads(recipe)
-        except (ValueError, RecursionError) as error:
+            recipe = jsonbodies.loads(recipe.encode("utf-8", "surrogatepass"))
+        except (ValueError, RecursionError, Invalid, TooLarge) as error:
             raise RecipeInvalid(f"recipe is no JSON: {error}") from error
     if recipe is not None and not isinstance(recipe, dict):
         raise RecipeInvalid(f'recipe is a JSON object such as {{"epochs": 10}}, got {recipe!r}')

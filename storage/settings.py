@@ -91,7 +91,9 @@ class Settings(BaseSettings):
     max_json_bytes: int = Field(1 << 20, gt=0, description="Largest body of any other request. Beyond: 413.")
     max_archive_members: int = Field(500_000, gt=0, description="Entries of an archive. Beyond: 422.")
     max_unpacked_bytes: int = Field(32 << 30, gt=0, description="Size of an archive's files together. Beyond: 422.")
-    max_image_bytes: int = Field(32 << 20, gt=0, description="Largest image of an archive. Beyond: 422.")
+    max_image_bytes: int = Field(
+        32 << 20, gt=0, description="Largest image, in an archive or alone. Beyond: 422 or 413."
+    )
     max_image_pixels: int = Field(50_000_000, gt=0, description="Width × height of an image. Beyond: it is rejected.")
     max_classes: int = Field(10_000, gt=0, description="Classes of one batch. Beyond: 422.")
     max_bad_share: float = Field(

@@ -27,7 +27,8 @@ from api.schemas.inference import (
     TensorOut,
 )
 from api.service import Service, ServiceDep
-from api.serving.engine import within
+from api.serving.engine import Answer, within
+from api.tensors import Question
 from storage import models, versions
 from storage.domain import Model
 from storage.errors import Invalid, NoVersionYet
@@ -37,6 +38,7 @@ router = APIRouter(prefix="/v2", tags=["open inference protocol"], route_class=G
 probes = APIRouter(prefix="/v2", tags=["open inference protocol"])
 
 EXTENSIONS = ["binary_tensor_data", "classification", "model_repository"]
+INLINE_NUMBERS = 10_000  # of an answer; a longer one is written beside the event loop
 RECORDED_CLASSES = 5
 FAILURES = protocol_errors(*predictions.FAILURES)
 BODY: dict[str, Any] = {
@@ -143,14 +145,26 @@ async def _infer(name: str, number: int | None, request: Request, service: Servi
         assert question.pixels is not None
         answer = await service.engine.compute(name, question.pixels, version=number, deadline=until)
     record = await recorded(service, answer, answer.ranked(RECORDED_CLASSES), durable=False)
-    content, length = tensors.written(question, answer, model=name, record=record)
+    accepted = request.headers.get("accept-encoding", "")
+    if len(answer.probabilities) * len(answer.labels) <= INLINE_NUMBERS:
+        content, length, encoding = _written(question, answer, name, record, accepted)
+    else:
+        content, length, encoding = await run_in_threadpool(_written, question, answer, name, record, accepted)
     headers = {} if length is None else {tensors.HEADER: str(length)}
-    content, encoding = tensors.compressed(content, request.headers.get("accept-encoding", ""))
     if encoding is not None:
         headers |= {"Content-Encoding": encoding, "Vary": "Accept-Encoding"}
     return Response(
         content, headers=headers, media_type="application/json" if length is None else "application/octet-stream"
     )
+
+
+def _written(
+    question: Question, answer: Answer, name: str, record: str | None, accepted: str
+) -> tuple[bytes, int | None, str | None]:
+    """The body of an answer, how much of it is JSON where a tensor follows, and how it is compressed."""
+    content, length = tensors.written(question, answer, model=name, record=record)
+    content, encoding = tensors.compressed(content, accepted)
+    return content, length, encoding
 
 
 def _metadata(service: Service, name: str, number: int | None) -> MetadataOut:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from api import views
@@ -43,6 +43,7 @@ FAILURES = (
     VersionUnloadable,
     DeadlineExceeded,
 )
+INLINE_RANKS = 2000  # classes of an answer; a longer one is written beside the event loop
 DEADLINE_HEADER = "Accrete-Deadline-Seconds"
 Deadline = Annotated[
     float | None,
@@ -58,6 +59,7 @@ Deadline = Annotated[
 @router.post(
     "/models/{name}/predictions",
     openapi_extra=images_body(PredictionIn),
+    response_model=PredictionOut,
     responses=problems(*FAILURES),
 )
 async def predict(
@@ -68,20 +70,20 @@ async def predict(
     version: Annotated[int | None, Query(ge=1, description="Default: the version in service.")] = None,
     record: Annotated[Literal["behind", "durable"], Query(description="durable waits for the commit.")] = "behind",
     deadline: Deadline = None,
-) -> PredictionOut:
+) -> PredictionOut | Response:
     """Classify images: one as the body, several as multipart files, or base64 in JSON."""
     until = service.engine.deadline(request.state.arrived_at, deadline)
     async with within(until):
         files, asked = await images_of(request, PredictionIn)
     asked = above(asked, request, top_k=top_k, version=version, record=record)
     answer = await service.engine.predict(name, [data for _, data in files], version=asked.version, deadline=until)
-    predictions = answer.ranked(asked.top_k)
-    return PredictionOut(
-        id=await recorded(service, answer, predictions, durable=asked.record == "durable"),
-        model=name,
-        version=answer.version,
-        predictions=[views.ranked(one) for one in predictions],
-    )
+    is_durable = asked.record == "durable"
+    if len(files) * asked.top_k > INLINE_RANKS:
+        ranked = await run_in_threadpool(answer.ranked, asked.top_k)
+        number = await recorded(service, answer, ranked, durable=is_durable)
+        return Response(await run_in_threadpool(_written, name, answer, ranked, number), media_type="application/json")
+    ranked = answer.ranked(asked.top_k)
+    return _said(name, answer, ranked, await recorded(service, answer, ranked, durable=is_durable))
 
 
 @router.get("/models/{name}/predictions", responses=problems(ModelNotFound))
@@ -113,6 +115,16 @@ async def recorded(service: Service, answer: Answer, ranked: Sequence[Ranked], *
     elif not service.recorder.add(record):
         return None
     return record.id
+
+
+def _said(name: str, answer: Answer, ranked: Sequence[Ranked], number: str | None) -> PredictionOut:
+    return PredictionOut(
+        id=number, model=name, version=answer.version, predictions=[views.ranked(one) for one in ranked]
+    )
+
+
+def _written(name: str, answer: Answer, ranked: Sequence[Ranked], number: str | None) -> str:
+    return _said(name, answer, ranked, number).model_dump_json()
 
 
 def _write(service: Service, record: Prediction) -> None:

@@ -210,3 +210,76 @@ def test_json_of_pictures_may_be_longer_than_other_json(settings_for, tmp_path):
         answer = world.http.post(path, content=larger, headers={"Content-Type": "application/json"})
         assert "multipart" in problem(answer, 413, "too-large")["detail"]
         assert world.http.post(path, content=picture(1)).status_code == 200
+
+
+# Options mean the same wherever they stand
+
+WAYS = ["query", "form", "json"]
+NAMED = {"strategy": "lwf", "recipe": '{"epochs": 3}', "promote": "manual", "known_classes": "rehearse"}
+
+
+def wished(http: httpx.Client, world: World, way: str, fields: dict[str, str]) -> httpx.Response:
+    """An increment with options as they come in one of the ways."""
+    name = world.model()
+    path, content = f"/v1/models/{name}/increments", class_zip("cat", "dog")
+    if way == "query":
+        return http.post(path, params=fields, content=content)
+    if way == "form":
+        return http.post(path, data=fields, files={"data": content})
+    batch = http.post(f"/v1/models/{name}/batches", content=content).json()["id"]
+    recipe = {"recipe": json.loads(fields["recipe"])} if fields.get("recipe") else {}
+    return http.post(path, json={"batch_id": batch, **fields, **recipe})
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_options_mean_the_same_wherever_they_stand(http, world: World, way: str):
+    asked = wished(http, world, way, NAMED).json()
+    assert {name: asked[name] for name in ("strategy", "promote", "known_classes")} == {
+        name: NAMED[name] for name in ("strategy", "promote", "known_classes")
+    }
+    assert asked["recipe"]["epochs"] == 3
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("value", ["", "MANUAL", " manual", "manual "])
+def test_an_option_is_taken_letter_by_letter_and_never_empty(http, world: World, way: str, name: str, value: str):
+    if (way, name) == ("json", "recipe"):
+        pytest.skip("an object in JSON")
+    answer = wished(http, world, way, {name: value})
+    assert answer.status_code == 422
+    assert name in answer.json()["detail"] or "trategy" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("way", ["query", "form"])
+def test_a_recipe_that_names_a_field_twice_is_refused(http, world: World, way: str):
+    answer = wished(http, world, way, {"recipe": '{"epochs": 1, "epochs": 2}'})
+    assert "twice" in problem(answer, 422, "recipe-invalid")["detail"]
+
+
+def test_json_that_names_an_option_twice_is_refused(http, world: World):
+    body = '{"batch_id": "x", "promote": "manual", "promote": "auto"}'
+    path = f"/v1/models/{world.model()}/increments"
+    answer = http.post(path, content=body, headers={"Content-Type": "application/json"})
+    assert "'promote' twice" in problem(answer, 422, "invalid")["detail"]
+
+
+def test_a_form_that_names_a_field_twice_is_refused(http, world: World):
+    files = [("promote", (None, "manual")), ("promote", (None, "auto")), ("data", ("a.zip", class_zip("cat", "dog")))]
+    answer = http.post(f"/v1/models/{world.model()}/increments", files=files)
+    assert "'promote'" in problem(answer, 422, "batch-invalid")["detail"]
+
+
+def test_a_field_that_a_batch_does_not_have_is_refused(http, world: World):
+    files = {"promote": (None, "manual"), "data": ("a.zip", class_zip("cat", "dog"))}
+    answer = http.post(f"/v1/models/{world.model()}/batches", files=files)
+    assert "promote" in problem(answer, 422, "invalid")["detail"]
+
+
+@pytest.mark.parametrize("path", ["increments", "batches", "predictions"])
+def test_a_form_whose_header_lacks_the_boundary_is_told_so(http, world: World, path: str):
+    body = b'--x\r\nContent-Disposition: form-data; name="data"; filename="a"\r\n\r\n1\r\n--x--\r\n'
+    headers = {"Content-Type": "multipart/form-data"}
+    answer = http.post(f"/v1/models/{world.model()}/{path}", content=body, headers=headers)
+    assert answer.status_code == 422
+    assert "boundary" in answer.json()["detail"]
