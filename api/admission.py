@@ -25,11 +25,12 @@ def from_archive(service: Service, name: str, upload: Upload, wish: Wish) -> tup
             return earlier, False
         strategy, _ = wish.recipe_for(connection, model)
         index = archives.scan(upload.path, limits=ArchiveLimits.of(service.settings))
+        known = increments.coming_classes(connection, model)
         check_classes(
             batch=index.classes,
-            known=increments.coming_classes(connection, model),
+            known=known,
             policy=wish.known_classes,
-            has_memory=rehearses(model, strategy),
+            has_memory=rehearses(model, strategy, known=known),
             duplicate_of=increments.earlier_increment(connection, model, upload.sha256),
         )
     store(service, upload)
@@ -100,7 +101,7 @@ def _request(connection: Connection, model: Model, batch_id: str, wish: Wish) ->
         batch_id=batch_id,
         strategy=strategy,
         recipe=recipe,
-        rehearses=rehearses(model, strategy),
+        rehearses=rehearses(model, strategy, known=increments.coming_classes(connection, model)),
         promote=wish.promote,
         known_classes=wish.known_classes,
         idempotency_key=wish.idempotency_key,

@@ -1,6 +1,6 @@
 """Whether a model can be trained as a request asks."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from sqlalchemy import Connection
@@ -68,6 +68,12 @@ def check_first(strategy: str, *, default: str) -> None:
         )
 
 
-def rehearses(model: Model, strategy: str) -> bool:
-    """Whether an increment sets old images beside the new ones."""
-    return model.memory is not None or recipes.known(strategy).every_image
+def rehearses(model: Model, strategy: str, *, known: Collection[str]) -> bool:
+    """Whether an increment sets old images, of the classes ``known`` by then, beside the new ones.
+
+    A memory of fewer places in all than there are classes keeps none of any.
+    """
+    if not known:
+        return False
+    places = model.memory.share(len(known)) if model.memory is not None else 0
+    return places > 0 or recipes.known(strategy).every_image

@@ -40,7 +40,8 @@ def check_classes(
         way_out = (
             "send a second new class with it"
             if not known
-            else "send a second new class with it, or give the model a memory: rehearsal sets old classes beside it"
+            else "send a second new class with it, or give the model a memory with a place for every class: rehearsal "
+            "sets old classes beside it"
         )
         raise NothingToLearn(
             f"{new[0]!r} alone cannot be learned: cross-entropy over a single class is constant; {way_out}.",

@@ -39,8 +39,14 @@ class Job:
             batch=self.batch.classes,
             known=self.known,
             policy=self.increment.known_classes,
-            has_memory=self.model.memory is not None or self.strategy.every_image,
+            has_memory=self._has_places or self.strategy.every_image,
         )
+
+    @property
+    def _has_places(self) -> bool:
+        """Whether the memory has a place for each class of the parent."""
+        memory = self.model.memory
+        return memory is not None and bool(self.known) and memory.share(len(self.known)) > 0
 
     @property
     def strategy(self) -> Strategy:

@@ -159,6 +159,15 @@ def test_one_class_without_rehearsal_is_refused_with_the_ways_out(http, world):
     assert post(http, model, class_zip("emu")).status_code == 202
 
 
+def test_a_memory_without_a_place_for_every_class_sets_nothing_beside_a_single_new_one(http, world):
+    model = world.model(memory={"total": 1})
+    world.version(model, "cat", "dog")
+    refused = problem(post(http, model, class_zip("emu")), 422, "nothing-to-learn")
+    assert "a memory with a place for every class" in refused["detail"]
+    assert http.patch(f"/v1/models/{model}", json={"memory": {"total": 2}}).status_code == 200
+    assert post(http, model, class_zip("emu")).status_code == 202
+
+
 def test_a_class_of_one_image_is_refused(http, world):
     content = zipped(class_folders("cat") | {"dog/1.png": picture(1)})
     assert problem(post(http, world.model(), content), 422, "batch-invalid")["classes"] == ["dog"]
