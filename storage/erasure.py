@@ -2,6 +2,8 @@
 
 What was measured with them stays, and so does what a network has learned: to take that back, delete the version.
 An increment that has its images loaded already goes on with them; the next one, or another attempt, does without.
+Each takes the model's lock before it looks: an image that is being added, packed or chosen as an exemplar, and an
+increment that is being asked for, are there when it looks, or come after it and find the images gone.
 """
 
 from collections.abc import Sequence
@@ -9,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, select, update
 
-from storage import batches, images, references
+from storage import batches, images, models, references
 from storage.domain import BatchStatus, IncrementStatus, Model
 from storage.errors import BatchInUse, ImageNotFound
 from storage.labels import folded
@@ -22,6 +24,7 @@ _UNFINISHED = (IncrementStatus.QUEUED, IncrementStatus.RUNNING)
 
 def erase_image(connection: Connection, image_id: str) -> None:
     """Take one image back; raises `ImageNotFound`."""
+    models.lock_id(connection, images.model_of(connection, image_id))
     image = images.get(connection, image_id)
     images.forget(connection, [image.id])
     batches.recount(connection, image.batch_id)
@@ -32,6 +35,7 @@ def erase_batch(connection: Connection, batch_id: str) -> None:
 
     A batch that an increment came from keeps its row, empty: the increment's history refers to it.
     """
+    models.lock_id(connection, batches.get(connection, batch_id).model_id)
     batch = batches.get(connection, batch_id)
     owners = select(increments.c.id, increments.c.status).where(increments.c.batch_id == batch_id)
     statuses: dict[str, str] = {row.id: row.status for row in connection.execute(owners)}
@@ -54,7 +58,8 @@ def erase_batch(connection: Connection, batch_id: str) -> None:
 def erase_class(connection: Connection, model: Model, label: str) -> int:
     """Take every image of a class back, whichever batch it came with; how many there were.
 
-    Raises `ImageNotFound` where there is none, and `BatchInUse` where an archive that is still to be read holds some.
+    ``model`` is locked by the caller (`models.lock`). Raises `ImageNotFound` where there is none, and `BatchInUse`
+    where an archive that is still to be read holds some.
     """
     spellings = {label, folded(label)}  # batches of earlier releases have blanks in their labels
     unread = select(batches_table).where(batches_table.c.model_id == model.id, batches_table.c.archive.is_not(None))

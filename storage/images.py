@@ -70,19 +70,28 @@ def forget(connection: Connection, ids: Sequence[str]) -> tuple[str, ...]:
     gone: set[str] = set()
     shards: set[str] = set()
     for part in references.parts(list(ids)):
-        query = select(images.c.digest, images.c.pack, images.c.shard).where(images.c.id.in_(part))
-        for digest, pack, shard in connection.execute(query):
+        # Where they are when they go: a pack may have been written anew since somebody looked.
+        place = (images.c.digest, images.c.pack, images.c.shard)
+        for digest, pack, shard in connection.execute(delete(images).where(images.c.id.in_(part)).returning(*place)):
             gone.add(pack or digest)
             shards |= {shard} - {None}
-        connection.execute(delete(images).where(images.c.id.in_(part)))
     for part in references.parts(list(shards)):
         connection.execute(update(images).where(images.c.shard.in_(part)).values(shard=None, row=None))
     references.release(connection, (*gone, *shards))
     return (*gone, *shards)
 
 
-def place(connection: Connection, packed: Collection[Image]) -> None:
-    """Write where the packed copies of images are, those that are still there."""
+def place(connection: Connection, packed: Collection[Image]) -> frozenset[str]:
+    """Write where the packed copies of images are; ids of those that were erased meanwhile.
+
+    A new shard that holds one of these is let go of: none of its images is packed then. The caller holds the lock of
+    their model (`leases.holds`).
+    """
+    gone = {image.id for image in packed} - {image.id for image in by_ids(connection, [image.id for image in packed])}
+    spoilt = {image.shard for image in packed if image.id in gone and image.shard is not None}
     own = update(images).where(images.c.id == bindparam("image")).values(shard=bindparam("in"), row=bindparam("at"))
-    if values := [{"image": image.id, "in": image.shard, "at": image.row} for image in packed]:
+    placed = [image for image in packed if image.shard not in spoilt]
+    if values := [{"image": image.id, "in": image.shard, "at": image.row} for image in placed]:
         connection.execute(own, values)
+    references.release(connection, spoilt)
+    return frozenset(gone)

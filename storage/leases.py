@@ -12,10 +12,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, exists, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from storage import events, rows
+from storage import events, models, rows
 from storage.clock import moment
 from storage.domain import Increment, IncrementStatus, now
-from storage.tables import attempts, increments, models
+from storage.tables import attempts, increments
+from storage.tables import models as models_table
 
 LEASE_LOST = "the worker stopped renewing its lease: it was killed, or cut off from the database"
 
@@ -111,7 +112,14 @@ def renew(
 
 
 def holds(connection: Connection, held: Claim) -> bool:
-    """Whether the claim still stands; the row stays locked until the transaction ends, so what follows is covered."""
+    """Whether the claim still stands; its model and its row stay locked until the transaction ends.
+
+    So what follows is covered. The model comes first, as in every transaction that locks both.
+    """
+    owner = connection.scalar(select(increments.c.model_id).where(increments.c.id == held.increment_id))
+    if owner is None:
+        return False
+    models.lock_id(connection, owner)
     query = select(increments.c.id).where(held.row).with_for_update()
     return connection.scalar(query) is not None
 
@@ -174,14 +182,18 @@ def give_back(
 
 
 def _take(connection: Connection, seen: Increment, *, worker: str, lease_seconds: float, crashes: int) -> Claim | None:
-    """Begin an attempt if the increment is still as it was seen and no other one of its model runs; otherwise None."""
+    """Begin an attempt if the increment is still as it was seen and no other one of its model runs; otherwise None.
+
+    With the model's lock: the head that it starts from is not replaced and deleted before this is committed.
+    """
+    models.lock_id(connection, seen.model_id)
     unchanged = and_(
         increments.c.id == seen.id,
         increments.c.attempt == seen.attempt,
         increments.c.status == seen.status,
         increments.c.lease_expires_at == seen.lease_expires_at,  # a late renewal is a renewal
     )
-    head = select(models.c.head).where(models.c.id == seen.model_id).scalar_subquery()
+    head = select(models_table.c.head).where(models_table.c.id == seen.model_id).scalar_subquery()
     won = Claim(seen.id, seen.attempt + 1)
     try:
         with connection.begin_nested():

@@ -88,6 +88,15 @@ def lock(connection: Connection, name: str) -> Model:
     return rows.model(row) if row is not None else get(connection, name)
 
 
+def lock_id(connection: Connection, model_id: str) -> None:
+    """Hold the model of that id as `lock` does, if there is one.
+
+    Whoever writes to what belongs to a model, and to more than a row of it, locks the model before anything else: of
+    two at once one waits until the other has committed, sees what it did, and neither holds what the other waits for.
+    """
+    connection.execute(select(models.c.id).where(models.c.id == model_id).with_for_update())
+
+
 def page(connection: Connection, *, limit: int, cursor: str | None) -> Page[Model]:
     """Models in the order of their names."""
     return rows.page(connection, select(models), key=models.c.name, read=rows.model, limit=limit, cursor=cursor)

@@ -18,12 +18,12 @@ from typing import NamedTuple
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from storage import images as stored_images
-from storage import references
+from storage import models, references
 from storage.blobs import BlobStore, damaged
 from storage.database import Database
 from storage.domain import Image, Pack
 from storage.errors import BlobMissing
-from storage.tables import images, packs
+from storage.tables import batches, images, packs
 from storage.uncached import UncachedFile
 
 LARGEST = 64 << 20  # bytes of files, with which a pack takes no more; bounds what is written anew when an image goes
@@ -128,7 +128,13 @@ def files(connection: Connection, digest: str) -> tuple[PackedFile, ...]:
 
 
 def move(connection: Connection, digest: str, left: Sequence[PackedFile], anew: Pack) -> int:
-    """Point images at the pack that was written anew with their files, one after another; how many were still there."""
+    """Point images at the pack that was written anew with their files, one after another; how many were still there.
+
+    With the lock of their model, as a pack belongs to one batch: an image is erased before, or from the new pack.
+    """
+    owner = select(batches.c.model_id).join(images, images.c.batch_id == batches.c.id).where(images.c.pack == digest)
+    for model_id in connection.scalars(owner.limit(1)).all():
+        models.lock_id(connection, model_id)
     offset, moved = SALT, 0
     for file in left:
         here = (images.c.id == file.image) & (images.c.pack == digest)

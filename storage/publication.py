@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, update
 
 from storage import exemplars, images, leases, metrics, models, versions
 from storage.domain import Increment, IncrementStatus, Model, Promotion, StoredFile, Version, now
@@ -41,13 +41,13 @@ def publish(connection: Connection, held: Claim, outcome: Outcome) -> Published 
     """Write the version, move the head, promote, retain; None when the claim is lost or a cancellation came first.
 
     The head moves only while it is still the version's parent, and the version goes into service by itself only while
-    current still is (DESIGN, Words). A cancellation that was answered with success must stay true, so it wins here.
+    current still is (DESIGN, Words). A cancellation that was answered with success must stay true, so it wins here. The
+    model is locked from the beginning (`leases.holds`): nobody promotes or erases meanwhile.
     """
     if not leases.holds(connection, held) or get_increment(connection, held.increment_id).cancel_requested:
         return None
     increment = get_increment(connection, held.increment_id)
-    name = connection.scalar(select(models_table.c.name).where(models_table.c.id == increment.model_id))
-    model = models.lock(connection, str(name))
+    model = models.by_id(connection, increment.model_id)
     if outcome.number != model.last_version + 1:
         raise AssertionError(f"version {outcome.number} after {model.last_version}: numbers must not have gaps")
     version = _version(increment, outcome)

@@ -14,15 +14,26 @@ from storage.tables import batches, images, increments, released, versions
 
 
 def release(connection: Connection, digests: Iterable[str]) -> None:
-    """Have blobs deleted after this transaction, those that nothing refers to then."""
+    """Have blobs deleted after this transaction, those that nothing refers to then.
+
+    A name that is there already is written again, which locks it: who takes it away meanwhile, because the blob is
+    still referred to, waits, and looks once more.
+    """
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     for part in parts(sorted(set(digests))):
-        statement = dialect.insert(released).on_conflict_do_nothing()
+        statement = dialect.insert(released)
+        again = {"digest": statement.excluded.digest}
+        statement = statement.on_conflict_do_update(index_elements=["digest"], set_=again)
         connection.execute(statement, [{"digest": digest} for digest in part])
 
 
 def keep(connection: Connection, digests: Collection[str], *, exists: Callable[[str], bool]) -> tuple[str, ...]:
-    """Have blobs stay that this transaction refers to; those of them that were deleted just before, to be put again."""
+    """Have blobs stay that this transaction refers to; those of them that were deleted just before, to be put again.
+
+    Their names are written and taken away again, which locks them although they were not there: somebody else who lets
+    go of one waits until this reference can be seen.
+    """
+    release(connection, digests)
     take(connection, digests)
     return tuple(digest for digest in sorted(set(digests)) if not exists(digest))
 
@@ -30,7 +41,9 @@ def keep(connection: Connection, digests: Collection[str], *, exists: Callable[[
 def take(connection: Connection, digests: Collection[str]) -> None:
     """Name blobs no longer as let go; waits for whoever is deleting them."""
     for part in parts(sorted(set(digests))):
-        connection.execute(delete(released).where(released.c.digest.in_(part)))
+        these = released.c.digest.in_(part)
+        connection.execute(select(released.c.digest).where(these).order_by(released.c.digest).with_for_update()).all()
+        connection.execute(delete(released).where(these))
 
 
 def waiting(connection: Connection, *, limit: int) -> tuple[str, ...]:

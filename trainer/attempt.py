@@ -242,10 +242,11 @@ def _meanwhile(call: Callable[[], Answer], attempt: Attempt) -> Answer:
 
 def _publish_kept(connection: Connection, claim: Claim, made: Outcome, blobs: BlobStore) -> Published | None:
     """Publish, unless a file of the version was deleted as part of an equal one: then the next attempt stores it."""
-    digests = {file.sha256 for file in made.files.values()}
+    published = publish(connection, claim, made)  # first, as it locks the model
+    digests = {file.sha256 for file in made.files.values()} if published is not None else frozenset()
     if deleted := references.keep(connection, digests, exists=blobs.exists):
         raise BlobMissing(f"blob {deleted[0]} was deleted while the version was being stored", sha256=deleted[0])
-    return publish(connection, claim, made)
+    return published
 
 
 def _store(folder: Path, blobs: BlobStore) -> dict[str, StoredFile]:

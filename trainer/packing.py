@@ -15,12 +15,16 @@ from storage import images as stored_images
 from storage import leases, packs, references, shards
 from storage.blobs import BlobStore
 from storage.domain import Image
-from storage.errors import BatchInvalid, BlobDamaged, BlobMissing
+from storage.errors import BatchInvalid, BlobDamaged, BlobMissing, ImageNotFound
 from storage.leases import Claim
 from trainer.logbook import ClaimLost
 from trainer.networks.pictures import Form, ImageRejected
 from trainer.rows import Rows, put_at
 from trainer.tools import Tools
+
+
+class PackingOvertaken(Exception):
+    """Somebody erased images, or what held them, while they were packed: the next attempt does without them."""
 
 
 def store(
@@ -93,7 +97,10 @@ def _packed_anew(images: Sequence[Image], *, form: Form, claim: Claim, tools: To
 
     def decoded(numbered: tuple[int, Image]) -> None:
         number, image = numbered
-        data = packs.original(image, database=tools.database, blobs=tools.blobs)
+        try:
+            data = packs.original(image, database=tools.database, blobs=tools.blobs)
+        except ImageNotFound as error:
+            raise PackingOvertaken(error.detail) from error
         try:
             rows.put(number, form.row(data, max_pixels=limit))
         except ImageRejected as rejected:  # another attempt would find the same
@@ -116,12 +123,16 @@ def _packed_anew(images: Sequence[Image], *, form: Form, claim: Claim, tools: To
         shard, row = places[image.id]
         placed.append(replace(image, shard=shard, row=row))
 
-    def record(connection: Connection) -> None:
+    def record(connection: Connection) -> bool:
         if not leases.holds(connection, claim):
             raise ClaimLost
-        stored_images.place(connection, placed)
+        gone = stored_images.place(connection, placed)
+        deleted = references.keep(connection, {str(image.shard) for image in placed}, exists=tools.blobs.exists)
         references.release(connection, {image.shard for image in images if image.shard is not None})
+        return bool(gone or deleted)
 
-    tools.write(record)
+    overtaken = tools.write(record)
     tools.dispose()
+    if overtaken:
+        raise PackingOvertaken("images were erased while they were packed")
     return placed

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from sqlalchemy import Connection
 
-from storage import batches, images, leases
+from storage import batches, images, leases, references
 from storage.domain import Batch, BatchStatus
 from storage.errors import Invalid
 from storage.publication import next_number
@@ -24,6 +24,7 @@ from trainer.job import Job
 from trainer.logbook import ClaimLost
 from trainer.material import Material, gather
 from trainer.networks import write_version
+from trainer.packing import PackingOvertaken
 from trainer.recipes import Recipe
 from trainer.sides import Ingested, settle
 from trainer.tools import Tools
@@ -82,19 +83,23 @@ def _ingest(job: Job, tools: Tools) -> Job:
     """Decode and split the batch, unless an earlier attempt has; checked against the head again with what is left."""
     batch = job.batch
     if batch.status is not BatchStatus.INGESTED:
-        found = _found(job, tools)
+        unpacked = _unpacked(job, tools) if batch.archive is not None else None
         with tools.report.opaque():
             tools.blobs.sync()
-            batch = tools.write(lambda connection: _record(connection, job, found))
+            batch = tools.write(lambda connection: _record(connection, job, unpacked, tools))
         tools.dispose()
     job = replace(job, batch=batch)
     job.check_classes()
     return job
 
 
-def _record(connection: Connection, job: Job, found: Ingested) -> Batch:
+def _record(connection: Connection, job: Job, unpacked: Ingested | None, tools: Tools) -> Batch:
     if not leases.holds(connection, job.claim):
         raise ClaimLost
+    found = unpacked or _collected(connection, job, tools)
+    shards = {image.shard for image in found.images if image.shard is not None}
+    if deleted := references.keep(connection, shards, exists=tools.blobs.exists):
+        raise PackingOvertaken(f"shard {deleted[0]} was deleted as that of equal images while it was written")
     return batches.record_ingestion(
         connection,
         job.batch.id,
@@ -105,20 +110,23 @@ def _record(connection: Connection, job: Job, found: Ingested) -> Batch:
     )
 
 
-def _found(job: Job, tools: Tools) -> Ingested:
-    if job.batch.archive is not None:
-        return ingest_archive(
-            job.batch,
-            blobs=tools.blobs,
-            settings=tools.settings,
-            processes=tools.threads,
-            form=job.form,
-            folder=tools.folder,
-            report=tools.report,
-        )
-    collected = tools.read(lambda connection: images.of_batch(connection, job.batch.id))
+def _unpacked(job: Job, tools: Tools) -> Ingested:
+    return ingest_archive(
+        job.batch,
+        blobs=tools.blobs,
+        settings=tools.settings,
+        processes=tools.threads,
+        form=job.form,
+        folder=tools.folder,
+        report=tools.report,
+    )
+
+
+def _collected(connection: Connection, job: Job, tools: Tools) -> Ingested:
+    """What is in a batch that came image by image, looked at under the lock: one that is erased stays so."""
+    stored = images.of_batch(connection, job.batch.id)
     labels = {count.label for count in job.batch.classes}
-    return settle(collected, job.batch.rejects, labels=labels, max_bad_share=tools.settings.max_bad_share)
+    return settle(stored, job.batch.rejects, labels=labels, max_bad_share=tools.settings.max_bad_share)
 
 
 def _evaluate(job: Job, material: Material, learned: Learned, tools: Tools) -> dict[str, Any]:
