@@ -101,8 +101,10 @@ def backup(file: Annotated[Path, typer.Argument(help="The tar file to write.")],
 
     if file.exists():
         raise failure(f"{file} exists already")
-    with opened() as (_, database, blobs):
+    with opened() as (settings, database, blobs):
         contents = backups.write(file, database=database, blobs=blobs)
+        if not contents.rows["models"]:
+            warn([f"the service of {settings.home.resolve()} has no models: is it the one that is meant?"])
     document = {"file": str(file), "blobs": contents.blobs, "rows": dict(contents.rows)}
     emit(document if as_json else None, f"wrote {file}: {contents.rows['models']} models, {contents.blobs} blobs")
 
@@ -112,14 +114,18 @@ def restore(
     file: Annotated[Path, typer.Argument(help="A tar file that `accrete backup` wrote.", exists=True, dir_okay=False)],
     as_json: AsJson = False,
 ) -> None:
-    """Bring a backup into an empty database and blob store: of a fresh ACCRETE_HOME, or those that are set."""
-    from api.commands.storage import opened
-    from storage import backup as backups
+    """Bring a backup into an empty database and blob store: of a fresh ACCRETE_HOME, or those that are set.
 
-    with opened(migrated=False) as (settings, _, blobs):
-        contents = backups.restore(file, database_url=settings.database, blobs=blobs)
+    Keys that were made there already stay good beside those of the backup.
+    """
+    from api.commands.storage import opened
+    from storage import restoration
+
+    with opened(existing=False) as (settings, _, blobs):
+        contents = restoration.restore(file, database_url=settings.database, blobs=blobs)
     document = {"blobs": contents.blobs, "rows": dict(contents.rows)}
-    emit(document if as_json else None, f"restored {contents.rows['models']} models, {contents.blobs} blobs")
+    told = f"restored {contents.rows['models']} models, {contents.blobs} blobs into {settings.home.resolve()}"
+    emit(document if as_json else None, told)
 
 
 # As `accrete --help` lists them.

@@ -13,23 +13,28 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def opened(*, migrated: bool = True) -> "Iterator[tuple[Settings, Database, BlobStore]]":
-    """The settings, the database, brought to its present tables, and the blobs; errors become one line."""
+def opened(*, existing: bool = True) -> "Iterator[tuple[Settings, Database, BlobStore]]":
+    """The settings, the database, brought to its present tables, and the blobs; errors become one line.
+
+    ``existing``: there has to be a service, and none is made where there is none.
+    """
     from botocore.exceptions import BotoCoreError, ClientError
     from sqlalchemy.exc import SQLAlchemyError
 
     from storage.blobs import open_blobs
     from storage.database import Database
-    from storage.errors import AccreteError
-    from storage.migrations import upgrade
+    from storage.errors import AccreteError, NotFound
+    from storage.migrations import revision, upgrade
     from storage.settings import read_settings
     from storage.surroundings import oddities
 
     try:
         settings = read_settings()
         warn(oddities(settings))
+        if existing and revision(settings.database) is None:
+            raise NotFound(_no_service(settings))
         settings.home.mkdir(parents=True, exist_ok=True)
-        if migrated:
+        if existing:
             upgrade(settings.database)
         database = Database(settings.database)
         try:
@@ -40,3 +45,15 @@ def opened(*, migrated: bool = True) -> "Iterator[tuple[Settings, Database, Blob
         raise failure(error.detail) from error
     except (OSError, SQLAlchemyError, ValueError, BotoCoreError, ClientError) as error:
         raise failure(str(error).splitlines()[0]) from error
+
+
+def _no_service(settings: "Settings") -> str:
+    if settings.database_url is None:
+        return (
+            f"no service has its home in {settings.home.resolve()}: set ACCRETE_HOME to the folder of the one that is "
+            "meant (and ACCRETE_DATABASE_URL, if it has a database of its own), or start one there with `accrete up`"
+        )
+    return (
+        f"no service uses the database that ACCRETE_DATABASE_URL names (its home would be {settings.home.resolve()}): "
+        "name that of the one that is meant, or start one with it"
+    )

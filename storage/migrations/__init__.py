@@ -4,7 +4,9 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import URL, text
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import URL, make_url, text
 
 from storage.database import Database
 
@@ -17,6 +19,24 @@ def configuration(url: str | URL) -> Config:
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     config.attributes["url"] = url
     return config
+
+
+def latest() -> str:
+    """The revision of a database with the present tables."""
+    return str(ScriptDirectory.from_config(configuration("sqlite://")).get_current_head())
+
+
+def revision(url: str | URL) -> str | None:
+    """The revision of a database, and None where there is no database of this service; makes none."""
+    named = make_url(url)
+    if named.get_backend_name() == "sqlite" and not Path(named.database or "").is_file():
+        return None  # to connect would make the file
+    database = Database(url)
+    try:
+        with database.read() as connection:
+            return MigrationContext.configure(connection).get_current_revision()
+    finally:
+        database.close()
 
 
 def upgrade(url: str | URL, revision: str = "head") -> None:

@@ -1,5 +1,6 @@
 """Backup and restore: the same rows and blobs elsewhere, whichever database and store, and none of a damaged file."""
 
+import hashlib
 import io
 import json
 import tarfile
@@ -9,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from storage import audit, backup, batches, images, keys, metrics, packs, predictions, references, versions
+from storage import audit, backup, batches, images, keys, metrics, packs, predictions, references, restoration, versions
 from storage.blobs import BlobStore, DirectoryBlobs, open_blobs
 from storage.database import Database
-from storage.domain import Image, Prediction, Scope, Split, StoredFile, new_id, now
+from storage.domain import Image, Key, Prediction, Scope, Split, StoredFile, new_id, now
 from storage.errors import BackupUnfit
+from storage.migrations import upgrade
 from storage.packs import PackWriter
 from tests.postgresql import PostgreSQL
 from tests.storage.worlds import World
@@ -78,7 +80,7 @@ def test_a_restored_service_has_the_same_rows_and_blobs(
 ):
     written = backup.write(tmp_path / "backup.tar", database=full.database, blobs=blobs)
     elsewhere = open_blobs(str(tmp_path / "elsewhere"))
-    restored = backup.restore(tmp_path / "backup.tar", database_url=other_database, blobs=elsewhere)
+    restored = restoration.restore(tmp_path / "backup.tar", database_url=other_database, blobs=elsewhere)
     assert restored == written
     other = World(Database(other_database))
     assert everything(other) == everything(full)
@@ -119,7 +121,7 @@ def test_a_blob_that_goes_while_it_is_written_is_no_fault(full: World, blobs: Bl
     monkeypatch.setattr(backup, "_copy", meanwhile)
     backup.write(tmp_path / "backup.tar", database=full.database, blobs=blobs)
     url = f"sqlite:///{tmp_path / 'other.db'}"
-    backup.restore(tmp_path / "backup.tar", database_url=url, blobs=open_blobs(str(tmp_path / "elsewhere")))
+    restoration.restore(tmp_path / "backup.tar", database_url=url, blobs=open_blobs(str(tmp_path / "elsewhere")))
     other = World(Database(url))
     assert len(other.read(images.of_batch, _batch_of_c(other))) == 1
     other.database.close()
@@ -137,7 +139,7 @@ def test_a_database_in_use_is_not_written_over(full: World, blobs: BlobStore, tm
     backup.write(tmp_path / "backup.tar", database=full.database, blobs=blobs)
     before = everything(full)
     with pytest.raises(BackupUnfit, match="empty one"):
-        backup.restore(tmp_path / "backup.tar", database_url=full.database.url, blobs=blobs)
+        restoration.restore(tmp_path / "backup.tar", database_url=full.database.url, blobs=blobs)
     assert everything(full) == before
 
 
@@ -171,12 +173,12 @@ def test_of_a_damaged_backup_nothing_is_restored(full: World, blobs: BlobStore, 
     backup.write(tmp_path / "backup.tar", database=full.database, blobs=blobs)
     url = f"sqlite:///{tmp_path / 'other.db'}"
     with pytest.raises(BackupUnfit, match=r"damaged|cut off|format|is no backup"):
-        backup.restore(
+        restoration.restore(
             rewritten(tmp_path / "backup.tar", DAMAGES[damage]),
             database_url=url,
             blobs=DirectoryBlobs(tmp_path / "elsewhere"),
         )
-    backup.restore(tmp_path / "backup.tar", database_url=url, blobs=DirectoryBlobs(tmp_path / "elsewhere"))
+    restoration.restore(tmp_path / "backup.tar", database_url=url, blobs=DirectoryBlobs(tmp_path / "elsewhere"))
 
 
 def test_a_damaged_backup_takes_nothing_from_the_store_it_would_go_to(full: World, blobs: BlobStore, tmp_path: Path):
@@ -189,7 +191,7 @@ def test_a_damaged_backup_takes_nothing_from_the_store_it_would_go_to(full: Worl
         return b"needed by others" if name.startswith("blobs/") else data
 
     with pytest.raises(BackupUnfit, match="damaged"):
-        backup.restore(
+        restoration.restore(
             rewritten(tmp_path / "backup.tar", swap), database_url=f"sqlite:///{tmp_path / 'other.db'}", blobs=store
         )
     assert store.get(needed) == b"needed by others"
@@ -205,7 +207,7 @@ def test_a_manifest_that_cannot_be_is_refused(full: World, blobs: BlobStore, tmp
         return json.dumps(json.loads(data) | change).encode() if name == "manifest.json" else data
 
     with pytest.raises(BackupUnfit, match=r"damaged|later release"):
-        backup.restore(
+        restoration.restore(
             rewritten(tmp_path / "backup.tar", changed),
             database_url=f"sqlite:///{tmp_path / 'other.db'}",
             blobs=DirectoryBlobs(tmp_path / "elsewhere"),
@@ -218,7 +220,7 @@ def test_a_backup_that_was_cut_off_is_refused(full: World, blobs: BlobStore, tmp
     data = (tmp_path / "backup.tar").read_bytes()
     (tmp_path / "cut.tar").write_bytes(data[: int(len(data) * share)])
     with pytest.raises(BackupUnfit):
-        backup.restore(
+        restoration.restore(
             tmp_path / "cut.tar",
             database_url=f"sqlite:///{tmp_path / 'other.db'}",
             blobs=DirectoryBlobs(tmp_path / "elsewhere"),
@@ -232,7 +234,7 @@ def test_a_member_of_another_name_is_refused(tmp_path: Path, name: str):
         member.size = 4
         archive.addfile(member, io.BytesIO(b"evil"))
     with pytest.raises(BackupUnfit, match="is no backup"):
-        backup.restore(
+        restoration.restore(
             tmp_path / "evil.tar",
             database_url=f"sqlite:///{tmp_path / 'other.db'}",
             blobs=DirectoryBlobs(tmp_path / "elsewhere"),
@@ -250,8 +252,82 @@ def test_a_pack_with_holes_is_closed_after_the_restore_too(full: World, blobs: B
     full.write(images.forget, [image.id])
     backup.write(tmp_path / "backup.tar", database=full.database, blobs=blobs)
     url = f"sqlite:///{tmp_path / 'other.db'}"
-    backup.restore(tmp_path / "backup.tar", database_url=url, blobs=DirectoryBlobs(tmp_path / "elsewhere"))
+    restoration.restore(tmp_path / "backup.tar", database_url=url, blobs=DirectoryBlobs(tmp_path / "elsewhere"))
     other = World(Database(url))
     assert other.read(packs.with_holes) == (image.pack,)
     assert image.pack in other.released()
+    other.database.close()
+
+
+def restored_beside_a_key(full: World, blobs: BlobStore, folder: Path, url: str) -> tuple[World, Key, dict[str, Key]]:
+    """A world restored into one that had an administrator's key; that key, and all there are by name."""
+    backup.write(folder / "backup.tar", database=full.database, blobs=blobs)
+    upgrade(url)
+    other = World(Database(url))
+    mine = other.write(keys.install_admin, "0123456789abcdef" * 2)
+    other.write(audit.note, action="create key", path="mine")
+    restoration.restore(folder / "backup.tar", database_url=url, blobs=open_blobs(str(folder / "elsewhere")))
+    return other, mine, {key.name: key for key in other.read(keys.every)}
+
+
+def test_a_restore_goes_beside_the_keys_that_are_there(
+    full: World, blobs: BlobStore, tmp_path: Path, other_database: str
+):
+    other, mine, found = restored_beside_a_key(full, blobs, tmp_path, other_database)
+    assert found == {"robot": full.read(keys.every)[0], mine.name: mine}
+    with other.database.read() as connection:
+        actions = connection.exec_driver_sql("SELECT path FROM audit ORDER BY number").scalars().all()
+    assert actions == ["robot", "mine"]
+    other.write(audit.note, action="create key", path="later")  # counting goes on after them
+    other.database.close()
+
+
+def test_a_key_that_both_know_is_as_it_was_before_the_restore(
+    full: World, blobs: BlobStore, tmp_path: Path, other_database: str
+):
+    full.write(keys.install_admin, "0123456789abcdef" * 2)
+    full.write(keys.revoke, keys.ADMIN_FILE)
+    other, mine, found = restored_beside_a_key(full, blobs, tmp_path, other_database)
+    assert found[keys.ADMIN_FILE] == mine
+    assert found[keys.ADMIN_FILE].revoked_at is None
+    other.database.close()
+
+
+def test_a_store_with_blobs_of_others_is_refused_and_nothing_is_brought(full: World, blobs: BlobStore, tmp_path: Path):
+    backup.write(tmp_path / "backup.tar", database=full.database, blobs=blobs)
+    elsewhere = DirectoryBlobs(tmp_path / "elsewhere")
+    theirs = elsewhere.put(b"theirs")
+    url = f"sqlite:///{tmp_path / 'new.db'}"
+    with pytest.raises(BackupUnfit, match="1 blobs that the backup does not have"):
+        restoration.restore(tmp_path / "backup.tar", database_url=url, blobs=elsewhere)
+    assert set(elsewhere.digests()) == {theirs}
+    assert not (tmp_path / "new.db").exists()
+
+
+def test_a_database_with_models_is_refused_before_a_blob_is_brought(full: World, blobs: BlobStore, tmp_path: Path):
+    backup.write(tmp_path / "backup.tar", database=full.database, blobs=blobs)
+    elsewhere = DirectoryBlobs(tmp_path / "elsewhere")
+    with pytest.raises(BackupUnfit, match="models already"):
+        restoration.restore(tmp_path / "backup.tar", database_url=full.database.url, blobs=elsewhere)
+    assert not set(elsewhere.digests())
+
+
+def test_tables_of_an_earlier_release_are_renewed_beside_a_key_that_is_there(tmp_path: Path, other_database: str):
+    row: dict[str, object] = {"id": "1", "name": "old", "digest": "d", "scopes": ["predict"], "model_id": None}
+    row["rate"] = None
+    row |= {"created_at": {"$moment": "2026-01-02T03:04:05+00:00"}, "revoked_at": None}
+    content = (json.dumps(row) + "\n").encode()
+    manifest: dict[str, object] = {"format": 1, "revision": "0005", "blobs": 0, "rows": {"keys": 1}}
+    manifest["sha256"] = {"keys": hashlib.sha256(content).hexdigest()}
+    with tarfile.open(tmp_path / "backup.tar", "w") as archive:
+        for name, data in (("tables/keys.jsonl", content), ("manifest.json", json.dumps(manifest).encode())):
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    upgrade(other_database)
+    other = World(Database(other_database))
+    mine, _ = other.write(keys.create, name="mine", scopes={Scope.ADMIN})
+    store = DirectoryBlobs(tmp_path / "elsewhere")
+    restoration.restore(tmp_path / "backup.tar", database_url=other_database, blobs=store)
+    assert {key.name for key in other.read(keys.every)} == {"old", mine.name}
     other.database.close()
