@@ -11,8 +11,10 @@ from pathlib import Path
 
 from PIL import Image
 
+from api.connection import ClientError
+from api.packing import Folder, source_of
 from storage.errors import AccreteError
-from storage.listings import ArchiveLimits, entries_of, survey
+from storage.listings import ArchiveLimits, survey
 
 _SIZES = (16, 32)  # pixels; beyond, ResNet-32 takes longer than a demonstration may
 _SAMPLED = 50  # images whose size and colours are looked at
@@ -43,12 +45,13 @@ def read_folder(folder: Path) -> list[Picture]:
     """Images of a folder, understood as the service understands an archive of it; ValueError where it would refuse."""
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder")
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
     try:
-        members = survey(entries_of(folder, files), limits=ArchiveLimits()).members
-    except AccreteError as refused:
-        raise ValueError(f"{folder}: {refused.detail}") from refused
-    return [Picture(path=files[one.position], label=one.label, split=one.split) for one in members]
+        source = source_of(folder)
+        assert isinstance(source, Folder)
+        members = survey(source.entries(), limits=ArchiveLimits()).members
+    except (ClientError, AccreteError) as refused:
+        raise ValueError(f"{folder}: {refused}") from refused
+    return [Picture(path=source.files[one.position].path, label=one.label, split=one.split) for one in members]
 
 
 def split_classes(pictures: Sequence[Picture], classes_per_step: int) -> list[list[str]]:

@@ -9,7 +9,7 @@ from typing import BinaryIO, Protocol
 
 from api.connection import ClientError
 from api.folders import FoundFile, contents_of
-from storage.archive_names import decoded
+from storage.archive_names import Entry, decoded
 
 OnUpload = Callable[[int, int], None]  # (bytes sent, bytes in all)
 
@@ -79,6 +79,14 @@ class Folder:
     def names(self) -> list[tuple[str, bool]]:
         """The name of each file in the archive, and whether it had to be guessed."""
         return sendable_names([file.name for file in self.files])
+
+    def entries(self) -> list[Entry]:
+        """Everything in it as an archive would list it; the position of a file is that in ``files``."""
+        files = (
+            Entry(name, file.size, position, is_folder=False, is_stored=True, is_guessed=is_guessed)
+            for position, (file, (name, is_guessed)) in enumerate(zip(self.files, self.names, strict=True))
+        )
+        return [*files, *(Entry(name, 0, -1, is_folder=True, is_stored=True) for name in self.folders)]
 
     def only(self, positions: Sequence[int]) -> "Folder":
         """The folder with some of its files."""

@@ -52,7 +52,6 @@ def tell_vanished(source: "Archive | Folder | None") -> None:
 
 def _listing(source: "Archive | Folder") -> "Listing | ArchiveIndex":
     from api.packing import Folder
-    from storage.archive_names import Entry
     from storage.archives import scan
     from storage.listings import ArchiveLimits, survey
 
@@ -62,12 +61,7 @@ def _listing(source: "Archive | Folder") -> "Listing | ArchiveIndex":
     )
     if not isinstance(source, Folder):
         return scan(source.path, limits=limits)
-    files = (
-        Entry(name, file.size, position, is_folder=False, is_stored=True, is_guessed=is_guessed)
-        for position, (file, (name, is_guessed)) in enumerate(zip(source.files, source.names, strict=True))
-    )
-    folders = [Entry(name, 0, -1, is_folder=True, is_stored=True) for name in source.folders]
-    return survey([*files, *folders], limits=limits)
+    return survey(source.entries(), limits=limits)
 
 
 def _wanted(listing: "Listing | ArchiveIndex", source: "Folder") -> list[int]:
