@@ -39,10 +39,10 @@ def herd(features: Tensor, *, count: int, kept: Tensor | None = None) -> list[in
 
 
 def _normalised(features: Tensor) -> Tensor:
-    """In float64 on the CPU, where the order does not depend on how many threads add up."""
+    """In float64, where the order does not depend on how many threads add up; on the device they are on."""
     if features.ndim != 2 or not bool(features.isfinite().all()):
         raise ValueError(f"expected finite features [images, dim], got {list(features.shape)} or some not finite")
-    return F.normalize(features.detach().to("cpu", torch.float64), dim=1)
+    return F.normalize(features.detach().double(), dim=1)
 
 
 def choose(

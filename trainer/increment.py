@@ -157,25 +157,31 @@ def _teacher(parent: Learned | None, device: torch.device) -> IncrementalNetwork
 @torch.inference_mode()
 def logits_of(learned: Learned, images: ImageSet, *, report: Report) -> Tensor:
     """Logits float32 [images, classes] in evaluation mode, on the CPU; raises `LossNotFinite` if one is not finite."""
-    return _outputs(learned, learned.network, images, width=sum(learned.network.task_sizes), report=report)
+    return _outputs(learned, learned.network, images, width=sum(learned.network.task_sizes), report=report, to="cpu")
 
 
 @torch.inference_mode()
 def features_of(learned: Learned, images: ImageSet, *, report: Report) -> Tensor:
-    """Features float32 [images, dim] in evaluation mode, on the CPU; raises `LossNotFinite` if one is not finite."""
+    """Features float32 [images, dim] in evaluation mode, where the network is; raises `LossNotFinite` as above."""
     return _outputs(learned, learned.network.features, images, width=learned.network.dim, report=report)
 
 
 def _outputs(
-    learned: Learned, outputs: Callable[[Tensor], Tensor], images: ImageSet, *, width: int, report: Report
+    learned: Learned,
+    outputs: Callable[[Tensor], Tensor],
+    images: ImageSet,
+    *,
+    width: int,
+    report: Report,
+    to: str | None = None,
 ) -> Tensor:
     device = next(learned.network.eval().parameters()).device
     parts: list[Tensor] = []
     for pixels in images.minibatches(EVALUATION_MINIBATCH):
         inputs = learned.transform.normalise(pixels.to(device))
-        parts.append(outputs(inputs).float().cpu())
+        parts.append(outputs(inputs).float().to(to or device))
         report.progress(step=min(len(parts) * EVALUATION_MINIBATCH, len(images)), steps=len(images))
-    found = torch.cat(parts) if parts else torch.empty(0, width)
+    found = torch.cat(parts) if parts else torch.empty(0, width, device=to or device)
     if not bool(found.isfinite().all()):  # the very last step can diverge after its loss was looked at
         raise LossNotFinite("the trained network's outputs are not finite: lower learning_rate in the recipe")
     return found

@@ -49,8 +49,11 @@ class _Stored:
     tests: tuple[tuple[Image, ...], ...]
 
 
-def gather(job: Job, recipe: Recipe, tools: Tools) -> Material:
-    """Read it all; raises `BatchInvalid` or `NothingToLearn` where a class has too little left to learn from."""
+def gather(job: Job, recipe: Recipe, tools: Tools, *, device: torch.device) -> Material:
+    """Read it all, the parent onto the device that trains.
+
+    Raises `BatchInvalid` or `NothingToLearn` where a class has too little left to learn from.
+    """
     new = tuple(sorted({count.label for count in job.batch.classes} - set(job.known)))
     tasks = (*(job.parent.tasks if job.parent else ()), new)
     classes = {label: index for index, label in enumerate(label for task in tasks for label in task)}
@@ -61,7 +64,7 @@ def gather(job: Job, recipe: Recipe, tools: Tools) -> Material:
     everything = [image for group in groups for image in group]
     pixels = packing.pool(everything, form=job.form, claim=job.claim, tools=tools)
     sets = _cut(pixels, groups, classes)
-    parent, (train, kept, spare, *tests) = _parent(job, tools), sets
+    parent, (train, kept, spare, *tests) = _parent(job, tools, device), sets
     assert train is not None  # of every new class there is an image: checked above
     old = _together(kept, spare) if job.strategy.every_image else None
     if spare is not None and parent is not None and job.model.memory is not None:
@@ -180,7 +183,7 @@ def _check_complete(job: Job, old: Sequence[Image]) -> None:
         )
 
 
-def _parent(job: Job, tools: Tools) -> Learned | None:
+def _parent(job: Job, tools: Tools, device: torch.device) -> Learned | None:
     if job.parent is None:
         return None
     folder = tools.folder / "parent"
@@ -188,5 +191,6 @@ def _parent(job: Job, tools: Tools) -> Learned | None:
     with tools.report.opaque():
         for name, file in job.parent.files.items():
             tools.blobs.fetch(file.sha256, folder / name)
-        loaded = load_version(folder)
-    return Learned(loaded.network, loaded.transform)
+        loaded = load_version(folder, device=device)
+    network = loaded.network.to(memory_format=torch.channels_last)
+    return Learned(network, loaded.transform)

@@ -44,7 +44,7 @@ def run(job: Job, tools: Tools) -> dict[str, Any]:
     with report.stage("ingesting"):
         job = _ingest(job, tools)
     with report.stage("loading"):
-        material = gather(job, recipe, tools)
+        material = gather(job, recipe, tools, device=device)
     checkpoints = Continuation(job, tools, earlier, training_of(job, material))
     with report.stage("training", **({"resumed_from_epoch": checkpoints.epoch} if checkpoints.epoch else {})):
         learned = learn(

@@ -105,6 +105,14 @@ def test_memory_grows_with_the_number_of_images_and_not_with_its_square():
     assert len(set(herd(torch.ones(200_000, 2), count=3))) == 3  # its square would be 320 GB
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_on_a_gpu_the_order_is_the_same():
+    features = torch.randn(500, 64, generator=torch.Generator().manual_seed(0))
+    kept = torch.randn(20, 64, generator=torch.Generator().manual_seed(1))
+    assert herd(features.cuda(), count=40, kept=kept.cuda()) == herd(features, count=40, kept=kept)
+
+
 def test_features_are_left_as_they_were():
     features, kept = torch.rand(5, 3), torch.rand(2, 3)
     before = features.clone(), kept.clone()

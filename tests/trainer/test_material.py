@@ -87,7 +87,7 @@ class Story:
         chosen = {label: [image.id for image in stored if image.label == label][:kept] for label in train}
         assert self.world.publish(claim, dataclasses.replace(outcome, files=files, exemplars=chosen)) is not None
 
-    def gather(self, train: Files, test: Files, *, strategy: str = "lwf") -> Material:
+    def gather(self, train: Files, test: Files, *, strategy: str = "lwf", device: str = "cpu") -> Material:
         """What an attempt at one more increment would work with."""
         self.push(train, test, strategy=strategy)
         self.claim = self.world.must_claim()
@@ -96,7 +96,7 @@ class Story:
         scratch.mkdir()
         with (scratch / "lines").open("w") as lines:
             tools = Tools(self.world.database, self.blobs, self.settings, scratch, LineReport(lines))
-            return gather(job, resolve(strategy), tools)
+            return gather(job, resolve(strategy), tools, device=torch.device(device))
 
 
 @pytest.fixture
@@ -237,3 +237,11 @@ def test_what_is_left_of_the_evaluation_images_is_measured(story):
         connection.execute(delete(images).where(images.c.split == Split.TEST))
     material = story.gather({"chive": [1, 2], "dill": [1, 2]}, {"chive": [9], "dill": [8, 9]})
     assert shown(material.measured, story) == pictures("chive", 9) + pictures("dill", 8, 9)
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_the_parent_is_loaded_onto_the_device_that_trains(story, device: str):
+    material = story.gather(**NEW, device=device)
+    assert material.parent is not None
+    assert {parameter.device.type for parameter in material.parent.network.parameters()} == {device}
+    assert {buffer.device.type for buffer in material.parent.network.buffers()} == {device}
