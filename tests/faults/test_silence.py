@@ -107,7 +107,7 @@ def test_one_that_computes_for_longer_than_that_is_left_alone(service: Service, 
 
 def test_one_that_was_stopped_in_the_middle_of_training_is_given_up(service: Service, tmp_path: Path) -> None:
     with Client(service.url) as client:
-        client.create_model("stopped", image_size=SIZE, recipe=QUICK | {"epochs": 5})
+        client.create_model("stopped", image_size=SIZE, recipe=QUICK | {"epochs": 12})
         increment = client.start_increment("stopped", write_zip(tmp_path / "1.zip", ["anise", "basil"]))["id"]
         wait_for(lambda: training(client, increment))
         processes(service, TRAINING)[0].send_signal(signal.SIGSTOP)
