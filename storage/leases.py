@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, exists, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from storage import events, models, rows
+from storage import events, models, rows, safetext
 from storage.clock import moment
 from storage.domain import Increment, IncrementStatus, now
 from storage.tables import attempts, increments
@@ -126,6 +126,7 @@ def holds(connection: Connection, held: Claim) -> bool:
 
 def end(connection: Connection, held: Claim, status: IncrementStatus, *, reason: str | None = None) -> bool:
     """Finish the increment; False when the claim is lost."""
+    reason = None if reason is None else safetext.discreet(reason)  # it may be what a library says of an address
     ended = connection.execute(
         update(increments).where(held.row).values(status=status, error=reason, lease_expires_at=None, finished_at=now())
     )
@@ -153,6 +154,7 @@ def give_back(
     A crash counts, and the one too many since the last checkpoint is the end; a worker that shuts down in order does
     not count. One that was asked to stop is cancelled instead. None when the claim is lost.
     """
+    reason = safetext.discreet(reason)
     query = select(increments.c.crashes, increments.c.cancel_requested).where(held.row).with_for_update()
     row = connection.execute(query).one_or_none()
     if row is None:

@@ -15,6 +15,7 @@ from api.client import Client, Event
 from api.connection import ClientError, Unreachable
 from api.processlog import ProcessLog
 from api.progress import Bars
+from storage import leases
 from storage.domain import Scope
 from tests.api.servers import answer, event, scripted_servers, stream
 from tests.api.test_access import made
@@ -191,3 +192,19 @@ def test_a_key_in_an_address_is_not_on_record(settings_for, tmp_path) -> None:
         world.http.headers["Authorization"] = f"Bearer {secret}"
         problem(world.http.delete(f"/v1/models/{secret}"), 404, "model-not-found")
         assert secret not in world.http.get("/v1/audit").text
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_why_an_increment_failed_is_told_without_a_password(settings_for, tmp_path, ends: bool) -> None:
+    reason = f"cannot reach postgresql://user:{SECRET}@host/db"
+    with running(settings_for(tmp_path)) as world:
+        name = world.model()
+        claim = world.claim(world.increment(name, "cat", "dog")["id"])
+        with world.database.write() as connection:
+            if ends:
+                leases.refuse(connection, claim, reason=reason)
+            else:
+                leases.give_back(connection, claim, reason=reason, crashed=True, max_crashes=5)
+        said = world.http.get(f"/v1/increments/{claim.increment_id}").text
+    assert "cannot reach" in said
+    assert SECRET not in said
