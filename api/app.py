@@ -17,6 +17,7 @@ from api.feed import Feed
 from api.keyring import KeyRing
 from api.observing import Observer
 from api.representations import Representations
+from api.rootpath import RootPath
 from api.routes import (
     audit,
     batches,
@@ -28,6 +29,7 @@ from api.routes import (
     metrics,
     models,
     predictions,
+    problempages,
     strategies,
     versions,
 )
@@ -112,12 +114,14 @@ def create_app(settings: Settings, *, worker: int = 0) -> FastAPI:
         browsers.install(app, settings.origins)
     app.add_middleware(Addresses)
     app.add_middleware(Observer)
+    if settings.root_path:
+        app.add_middleware(RootPath, path=settings.root_path)
     problems.install(app)
     events.install(app)
     openapi.install(app, keys_needed=settings.keys_needed)
     app.router.routes[:0] = [
-        Shortcut("/v1/models/{name}/predictions", predictions.predict),
-        Shortcut("/v2/models/{name}/infer", inference.infer),
+        Shortcut("/v1/models/{name}/predictions", predictions.predict, body=predictions.BODY),
+        Shortcut("/v2/models/{name}/infer", inference.infer, body=inference.BODY),
     ]
     check_routes(module.router for module in (*READING, *CHANGING, inference))
     refusals, protocol_refusals = problems.problems(*REFUSALS), problems.protocol_errors(*REFUSALS)
@@ -128,4 +132,5 @@ def create_app(settings: Settings, *, worker: int = 0) -> FastAPI:
         app.include_router(module.router, dependencies=[Depends(on_record)], responses=refusals)
     app.include_router(inference.probes)
     app.include_router(health.router)
+    app.include_router(problempages.router)
     return app

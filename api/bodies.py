@@ -11,9 +11,9 @@ from starlette.exceptions import HTTPException
 
 from api import base64text
 from api.jsonbodies import check_values
+from api.mediatypes import media_type
 from api.schemas.base import in_openapi
 from api.schemas.predictions import ImagesIn
-from api.uploads import media_type
 from storage.errors import ImageUnreadable, Invalid
 
 Asked = TypeVar("Asked", bound=ImagesIn)

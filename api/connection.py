@@ -189,7 +189,7 @@ def _raise_for_problem(response: httpx.Response) -> None:
     fallback = f"{shown(str(response.url))} answered {said}"
     raise _BY_STATUS.get(response.status_code, Problem)(
         status=response.status_code,
-        kind=str(document.get("type", "about:blank")).rpartition(":")[2],
+        kind=str(document.get("type", "about:blank")).rpartition("/")[2],
         detail=str(document.get("detail") or fallback),
         extra={name: value for name, value in document.items() if name not in {"type", "title", "status", "detail"}},
     )

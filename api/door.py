@@ -15,7 +15,7 @@ from fastapi.dependencies.utils import get_flat_params
 from fastapi.params import ParamTypes
 from fastapi.routing import APIRoute
 
-from api import jsonbodies
+from api import jsonbodies, mediatypes
 from api.access import allowed, bearer
 from api.schemas.base import PageOut
 from storage.errors import Invalid, MediaTypeUnsupported
@@ -38,7 +38,8 @@ class Guarded(APIRoute):
         """FastAPI's own handler behind the door."""
         handle = super().get_route_handler()
         known = [field.alias for field in get_flat_params(self.dependant) if _is_query(field.field_info)]
-        takes_body = self.body_field is not None or "requestBody" in (self.openapi_extra or {})
+        is_json = self.body_field is not None
+        taken = mediatypes.of_route(self.openapi_extra, is_json=is_json)
 
         async def guarded(request: Request) -> Response:
             request.state.key = await allowed(request, request.app.state.service, await bearer(request))
@@ -47,7 +48,8 @@ class Guarded(APIRoute):
             bounded = _Bounded(request.scope, request.receive)
             if has_body(request):
                 check_coding(request)
-                if not takes_body and (await bounded.body()).strip() not in _NOTHING:
+                mediatypes.check(request.headers, taken, is_json=is_json)
+                if not taken and (await bounded.body()).strip() not in _NOTHING:
                     raise Invalid("This route takes no body: leave it out.")
             return await handle(bounded)
 

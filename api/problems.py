@@ -5,6 +5,7 @@ import json
 import logging
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -19,6 +20,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import compile_path
 
 from api.observing import HEADER
+from api.rootpath import located, route_path
 from api.schemas.inference import ErrorOut
 from storage import errors
 from storage.database import is_away
@@ -49,6 +51,38 @@ STATUS: dict[type[AccreteError], HTTPStatus] = {
     errors.BlobMissing: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 
+_REMEDIES = {
+    HTTPStatus.BAD_REQUEST: "Mend the request: as it is, it will always be refused.",
+    HTTPStatus.UNAUTHORIZED: "Send an API key, as `Authorization: Bearer KEY`.",
+    HTTPStatus.FORBIDDEN: "Use a key that may do this; the detail says which, and how to get one.",
+    HTTPStatus.NOT_FOUND: "Check the name or id: it may be misspelt, or deleted since.",
+    HTTPStatus.METHOD_NOT_ALLOWED: "Use one of the methods that the header `Allow` names.",
+    HTTPStatus.CONFLICT: "Look at what stands in the way, which the detail names, and decide anew.",
+    HTTPStatus.PRECONDITION_FAILED: "Get it again, decide anew, and repeat the request with the new ETag.",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "Send less at a time, or raise the limit by its setting (docs/settings.md).",
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "Send the body in one of the forms that the detail names.",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "Mend what the detail names: as it is, the request will always be refused.",
+    HTTPStatus.TOO_MANY_REQUESTS: "Wait as many seconds as the header `Retry-After` says, then send it again.",
+    HTTPStatus.INTERNAL_SERVER_ERROR: "Look into the service's log, for the answer's `X-Request-ID`.",
+    HTTPStatus.SERVICE_UNAVAILABLE: "Wait as many seconds as the header `Retry-After` says, then send it again.",
+    HTTPStatus.GATEWAY_TIMEOUT: "Ask for less at a time, allow more time, or come again when less is asked for.",
+    HTTPStatus.INSUFFICIENT_STORAGE: "Free disk space where the service runs, then send it again.",
+}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A type of problem, as the page behind it tells it."""
+
+    status: HTTPStatus
+    meaning: str
+
+    @property
+    def remedy(self) -> str:
+        """What to do about it."""
+        return _REMEDIES[self.status]
+
+
 log = logging.getLogger(__name__)
 
 
@@ -58,6 +92,35 @@ def status_of(kind: type[AccreteError]) -> HTTPStatus:
         if base in STATUS:
             return STATUS[base]
     return HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def _kebab(name: str) -> str:
+    return "".join("-" + letter.lower() if letter.isupper() else letter for letter in name).lstrip("-")
+
+
+def _kinds() -> dict[str, Kind]:
+    """Every type of problem by the last part of its address."""
+    found = {
+        "bad-request": Kind(HTTPStatus.BAD_REQUEST, "The request cannot be read."),
+        "internal": Kind(HTTPStatus.INTERNAL_SERVER_ERROR, "The service failed to answer."),
+        "method-not-allowed": Kind(HTTPStatus.METHOD_NOT_ALLOWED, "What is at this path cannot be asked in this way."),
+        "request-incomplete": Kind(HTTPStatus.BAD_REQUEST, "The request ended before its body was complete."),
+        "request-invalid": Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "A field or parameter is missing, unknown or wrong."),
+        "storage-full": Kind(
+            HTTPStatus.INSUFFICIENT_STORAGE, "The service has no disk space left; nothing was stored."
+        ),
+        "value-unfit": Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "A value does not fit into the database."),
+    }
+    waiting = list(AccreteError.__subclasses__())
+    while waiting:
+        error = waiting.pop()
+        waiting += error.__subclasses__()
+        if any(base in STATUS for base in error.__mro__):
+            found[_kebab(error.__name__)] = Kind(status_of(error), " ".join((error.__doc__ or "").split()))
+    return dict(sorted(found.items()))
+
+
+KINDS = _kinds()
 
 
 def problems(*kinds: type[AccreteError]) -> dict[int | str, dict[str, Any]]:
@@ -121,19 +184,15 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unexpected)
 
 
-def _kebab(name: str) -> str:
-    return "".join("-" + letter.lower() if letter.isupper() else letter for letter in name).lstrip("-")
-
-
 def _problem(
     request: Request, status: int, kind: str, detail: str, *, headers: dict[str, str] | None = None, **extra: Any
 ) -> JSONResponse:
     """The error in the form that the path asks for."""
-    if is_protocol(request.scope["path"]):
+    if is_protocol(route_path(request.scope)):
         status = HTTPStatus.BAD_REQUEST if status == HTTPStatus.UNPROCESSABLE_ENTITY else HTTPStatus(status)
         return JSONResponse(ErrorOut(error=detail).model_dump(), status_code=status, headers=headers)
     title = HTTPStatus(status).phrase
-    body = {"type": f"urn:accrete:problem:{kind}", "title": title, "status": status, "detail": detail}
+    body = {"type": located(request, f"/problems/{kind}"), "title": title, "status": status, "detail": detail}
     return ProblemResponse(body | extra, status_code=status, headers=headers)
 
 
@@ -190,8 +249,9 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
 
 def _methods(request: Request) -> list[str]:
     """Every method that some route takes at the path of a request (RFC 9110 §10.2.1), not those of one route alone."""
+    path = route_path(request.scope)
     described = request.app.openapi()["paths"].items()
-    taken = [methods for template, methods in described if compile_path(template)[0].match(request.scope["path"])]
+    taken = [methods for template, methods in described if compile_path(template)[0].match(path)]
     methods = {method.upper() for methods in taken for method in methods}
     return sorted(methods | {"HEAD"} if "GET" in methods else methods)
 

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy import Connection
+from starlette.datastructures import Headers
 
 from api import views
 from api.idempotency import answered, once
+from api.representations import is_current, matches
 from api.schemas.versions import CurrentOut
 from api.service import Service
 from storage import models, versions
@@ -14,13 +16,16 @@ from storage.answers import Asked
 from storage.domain import Model
 from storage.errors import VersionUnfit, VersionUnloadable
 
+_NEVER = -1  # a revision that is none
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promotion:
     """What is asked for."""
 
     version: int
-    expected_revision: int | None  # of the state it was decided on; None where that does not matter
+    if_match: str | None  # ETags of the states in which to do it
+    if_none_match: str | None  # and in which not
     idempotency_key: str | None
 
     async def made(self, service: Service, name: str) -> CurrentOut:
@@ -45,30 +50,48 @@ class Promotion:
 
     @property
     def _asked(self) -> Asked:
-        return {"route": "promote", "version": self.version, "if_match": self.expected_revision}
+        return {"route": "promote", "version": self.version, **self._conditions}
+
+    @property
+    def _conditions(self) -> dict[str, str]:
+        named = {"if-match": self.if_match, "if-none-match": self.if_none_match}
+        return {name: value for name, value in named.items() if value is not None}
+
+    def _expected(self, revision: int) -> int | None:
+        """The revision that it is for: any, the present one, or none where a condition does not hold."""
+        if not self._conditions:
+            return None
+        headers = Headers(self._conditions)
+        tag = etag(revision)
+        return revision if matches(headers, tag) and not is_current(headers, tag) else _NEVER
 
     def _looked_up(self, service: Service, name: str) -> tuple[Model, CurrentOut | None]:
         with service.database.read() as connection:
             model = models.get(connection, name)
             earlier = answered(connection, model, self.idempotency_key, asked=self._asked, kind=CurrentOut)
             if earlier is None:
-                models.check_revision(model, self.expected_revision)
+                models.check_revision(model, self._expected(model.current_revision))
                 versions.get(connection, model, self.version)
             return model, earlier
 
     def _written(self, service: Service, name: str) -> tuple[Model, CurrentOut]:
         with service.database.write() as connection:
+            locked = models.lock(connection, name)
             answer = once(
                 connection,
-                models.lock(connection, name),
+                locked,
                 self.idempotency_key,
                 asked=self._asked,
                 kind=CurrentOut,
-                give=lambda: self._given(connection, name),
+                give=lambda: self._given(connection, locked),
             )
             return models.get(connection, name), answer
 
-    def _given(self, connection: Connection, name: str) -> CurrentOut:
-        return views.current(
-            models.promote(connection, name, version=self.version, expected_revision=self.expected_revision)
-        )
+    def _given(self, connection: Connection, locked: Model) -> CurrentOut:
+        expected = self._expected(locked.current_revision)
+        return views.current(models.promote(connection, locked.name, version=self.version, expected_revision=expected))
+
+
+def etag(revision: int) -> str:
+    """What names a state of /current."""
+    return f'"{revision}"'

@@ -44,7 +44,7 @@ class Representations:
                 return
             scope["method"] = method  # which those around us, and the server, go by
             if message["status"] == _OK and (etag := Headers(scope=message).get("etag")) is not None:
-                if not matches(headers.get("if-match"), etag):
+                if not matches(headers, etag):
                     answer = await problems.answer(Request(scope), _failed(etag))
                     await answer(scope, receive, send)
                     raise _Answered
@@ -62,23 +62,24 @@ class Representations:
             scope["method"] = method
 
 
-def matches(header: str | None, etag: str) -> bool:
+def matches(headers: Headers, etag: str) -> bool:
     """Whether ``If-Match`` lets a request pass: strong comparison, by which a weak tag equals nothing (§8.8.3.2)."""
-    if header is None or header.strip() == ANY:
-        return True
-    return any(tag == etag for tag in _tags(header))
+    tags = _tags(headers, "if-match")
+    return tags is None or ANY in tags or etag in tags
 
 
 def is_current(headers: Headers, etag: str) -> bool:
     """Whether ``If-None-Match`` names what would be sent: weak comparison."""
-    header = headers.get("if-none-match")
-    if header is None:
-        return False
-    return header.strip() == ANY or any(tag.removeprefix("W/") == etag.removeprefix("W/") for tag in _tags(header))
+    tags = _tags(headers, "if-none-match")
+    return tags is not None and (ANY in tags or etag in {tag.removeprefix("W/") for tag in tags})
 
 
-def _tags(header: str) -> list[str]:
-    return [found.group() for found in _TAG.finditer(header)]
+def _tags(headers: Headers, name: str) -> set[str] | None:
+    """What a condition names; None where there is no such condition."""
+    if name not in headers:
+        return None
+    said = ", ".join(headers.getlist(name))
+    return {ANY} if said.strip() == ANY else {found.group() for found in _TAG.finditer(said)}
 
 
 def _failed(etag: str) -> PreconditionFailed:

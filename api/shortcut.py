@@ -7,6 +7,7 @@ key. All others, and the description of both, are FastAPI's (docs/decisions/0015
 """
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from pydantic import BaseModel
 from starlette.requests import Request
@@ -14,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import Scope
 
+from api import mediatypes
 from api.access import allowed, bearer
 from api.door import check_coding
 from api.routes.predictions import DEADLINE_HEADER
@@ -25,14 +27,21 @@ _DEADLINE = DEADLINE_HEADER.lower().encode()
 class Shortcut(Route):
     """Stands before the route of the same path that FastAPI knows, and lets pass by what has parameters."""
 
-    def __init__(self, path: str, predict: Callable[..., Awaitable[BaseModel | Response]]) -> None:
-        """Answer POST requests at ``path`` by what ``predict`` makes of ``name``, ``request`` and ``service``."""
+    def __init__(
+        self, path: str, predict: Callable[..., Awaitable[BaseModel | Response]], *, body: dict[str, Any]
+    ) -> None:
+        """Answer POST requests at ``path`` by what ``predict`` makes of ``name``, ``request`` and ``service``.
+
+        ``body`` is what OpenAPI says of their bodies.
+        """
+        taken = mediatypes.of_route(body, is_json=False)
 
         async def answer(request: Request) -> Response:
             service: Service = request.app.state.service
             await allowed(request, service, await bearer(request))
             if "content-encoding" in request.headers:
                 check_coding(request)
+            mediatypes.check(request.headers, taken)
             said = await predict(name=request.path_params["name"], request=request, service=service)
             if isinstance(said, Response):
                 return said

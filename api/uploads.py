@@ -16,7 +16,6 @@ from uuid import uuid4
 from fastapi import Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
-from starlette.datastructures import Headers
 
 from api.pids import is_alive
 from storage.errors import ArchiveUnreadable, BatchInvalid, TooLarge
@@ -38,11 +37,6 @@ class Upload:
     sha256: str
     size: int
     fields: dict[str, str] = field(default_factory=dict)
-
-
-def media_type(headers: Headers) -> str:
-    """The content type without its parameters, in lower case."""
-    return headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 @asynccontextmanager

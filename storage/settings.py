@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import URL, make_url
 
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9._~-]+(:\d+)?|https?://\[[0-9A-Fa-f:.]+\](:\d+)?")
+_OWN_PATHS = ("v1", "v2", "livez", "readyz", "metrics", "docs", "openapi.json", "problems")
 
 
 class Settings(BaseSettings):
@@ -35,6 +36,11 @@ class Settings(BaseSettings):
     )
     admin_key_file: Path | None = Field(
         None, description="File with a key that is made an admin's when the service starts: openssl rand -hex 32."
+    )
+    root_path: str = Field(
+        "",
+        pattern=r"^((/[A-Za-z0-9._~-]+)+)?$",
+        description="Path that a proxy serves it under, such as /accrete; whether the proxy takes it off or not.",
     )
     keep_alive_seconds: int = Field(
         75, ge=1, description="How long an idle connection is kept; longer than the proxy before it does (nginx: 60 s)."
@@ -172,6 +178,12 @@ class Settings(BaseSettings):
         """The web pages that may call the API, as browsers name them."""
         named = (self.cors_origins or "").split(",")
         return tuple(origin.strip().rstrip("/") for origin in named if origin.strip())
+
+    @model_validator(mode="after")
+    def _root_is_not_our_own(self) -> "Settings":
+        if self.root_path.split("/")[1:2] in ([own] for own in _OWN_PATHS):
+            raise ValueError(f"ACCRETE_ROOT_PATH={self.root_path} begins as addresses of the service do: take another")
+        return self
 
     @model_validator(mode="after")
     def _origins_are_origins(self) -> "Settings":

@@ -46,7 +46,7 @@ print(accrete.__version__)
 @pytest.fixture
 def server() -> Iterator[ScriptedServer]:
     """Knows the model m and no other, and takes one batch."""
-    missing = {"type": "urn:accrete:problem:model-not-found", "detail": "none"}
+    missing = {"type": "/problems/model-not-found", "detail": "none"}
     with scripted_servers() as start:
         yield start(
             answer(200, {"name": "m"}), answer(404, missing, "application/problem+json"), answer(201, {"id": "1"})

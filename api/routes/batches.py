@@ -12,6 +12,7 @@ from api.bodies import ARCHIVES, above, images_body, images_of
 from api.door import Guarded, has_body
 from api.idempotency import IdempotencyKey, answered, once
 from api.problems import problems
+from api.rootpath import located
 from api.schemas.batches import AddedImagesIn, BatchOut, ImageOut, ImagesOut
 from api.service import Service, ServiceDep
 from api.uploads import Upload, received
@@ -64,7 +65,7 @@ async def create_batch(
                 f"Unknown field {', '.join(sorted(upload.fields))[:200]}: the form of a batch is 'data' alone."
             )
         batch = await run_in_threadpool(_create, service, name, upload, idempotency_key)
-    response.headers["Location"] = f"/v1/batches/{batch.id}"
+    response.headers["Location"] = located(request, f"/v1/batches/{batch.id}")
     return batch
 
 

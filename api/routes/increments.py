@@ -9,12 +9,14 @@ from api import admission, views, wishes
 from api.bodies import ARCHIVES
 from api.door import Guarded
 from api.fitness import check_of_model, rehearses
+from api.mediatypes import media_type
 from api.problems import problems
+from api.rootpath import located
 from api.routes.models import Cursor, Limit
 from api.schemas.base import PageOut, in_openapi
 from api.schemas.increments import IncrementIn, IncrementOut
 from api.service import Service, ServiceDep
-from api.uploads import media_type, received
+from api.uploads import received
 from api.wishes import Wish
 from storage import increments, models
 from storage.domain import KnownClasses, Promotion
@@ -111,7 +113,7 @@ async def request_increment(
             increment, is_new = await run_in_threadpool(admission.from_archive, service, name, upload, wish)
     if is_new:
         await run_in_threadpool(service.wake_worker, increment.id)
-    response.headers["Location"] = f"/v1/increments/{increment.id}"
+    response.headers["Location"] = located(request, f"/v1/increments/{increment.id}")
     return await run_in_threadpool(_look, service, increment.id)
 
 

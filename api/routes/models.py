@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import Connection
 
 from api import views
 from api.door import Guarded
 from api.fitness import check_of_model, check_strategy
 from api.problems import problems
+from api.rootpath import located
 from api.schemas.base import PageOut
 from api.schemas.models import ModelChange, ModelIn, ModelOut
 from api.service import ServiceDep
@@ -34,7 +35,7 @@ Cursor = Annotated[str | None, Query(description="next_cursor of the page before
 @router.post(
     "", status_code=201, responses=problems(ModelExists, UnknownStrategy, UnknownNetwork, RecipeInvalid, StrategyUnfit)
 )
-def create_model(body: ModelIn, response: Response, service: ServiceDep) -> ModelOut:
+def create_model(body: ModelIn, request: Request, response: Response, service: ServiceDep) -> ModelOut:
     """Create a model; its first version comes with its first increment."""
     try:
         check_network(body.network, channels=body.channels, image_size=body.image_size)
@@ -61,7 +62,7 @@ def create_model(body: ModelIn, response: Response, service: ServiceDep) -> Mode
             memory=body.memory.record() if body.memory is not None else None,
             retention=body.retention,
         )
-        response.headers["Location"] = f"/v1/models/{created.name}"
+        response.headers["Location"] = located(request, f"/v1/models/{created.name}")
         return views.model(connection, created)
 
 

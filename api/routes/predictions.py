@@ -44,6 +44,7 @@ FAILURES = (
     DeadlineExceeded,
 )
 INLINE_RANKS = 2000  # classes of an answer; a longer one is written beside the event loop
+BODY = images_body(PredictionIn)
 DEADLINE_HEADER = "Accrete-Deadline-Seconds"
 Deadline = Annotated[
     float | None,
@@ -58,7 +59,7 @@ Deadline = Annotated[
 
 @router.post(
     "/models/{name}/predictions",
-    openapi_extra=images_body(PredictionIn),
+    openapi_extra=BODY,
     response_model=PredictionOut,
     responses=problems(*FAILURES),
 )

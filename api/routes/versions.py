@@ -10,7 +10,7 @@ from api import pictures, views
 from api.door import Guarded
 from api.idempotency import IdempotencyKey
 from api.problems import problems
-from api.promotion import Promotion
+from api.promotion import Promotion, etag
 from api.representations import is_current
 from api.routes.models import Cursor, Limit
 from api.schemas.base import PageOut
@@ -21,7 +21,6 @@ from storage import metrics, models, versions
 from storage.curves import curves
 from storage.errors import (
     IdempotencyMismatch,
-    Invalid,
     ModelNotFound,
     NotFound,
     NoVersionYet,
@@ -32,7 +31,8 @@ from storage.errors import (
 )
 
 router = APIRouter(prefix="/v1/models/{name}", tags=["versions"], route_class=Guarded)
-MAX_REVISION_DIGITS = 18
+IfMatch = Annotated[str | None, Header(description="ETags of the states, by GET …/current, in which to do it; *: any.")]
+IfNoneMatch = Annotated[str | None, Header(description="ETags of the states in which not to do it.")]
 OfVersion = Annotated[int | None, Query(ge=1, description="Version whose ancestors to follow; default: the head.")]
 
 
@@ -105,10 +105,10 @@ def get_model_metrics(name: str, service: ServiceDep, version: OfVersion = None)
 def get_model_metrics_picture(name: str, request: Request, service: ServiceDep, version: OfVersion = None) -> Response:
     """Get the same as a picture."""
     shown = _history(service, name, version)
-    etag = f'"{hashlib.sha256(shown.model_dump_json().encode()).hexdigest()}"'
-    if is_current(request.headers, etag):
-        return Response(status_code=304, headers={"ETag": etag})  # before it is drawn for nothing
-    return Response(pictures.history(shown), media_type="image/png", headers={"ETag": etag})
+    tag = f'"{hashlib.sha256(shown.model_dump_json().encode()).hexdigest()}"'
+    if is_current(request.headers, tag):
+        return Response(status_code=304, headers={"ETag": tag})  # before it is drawn for nothing
+    return Response(pictures.history(shown), media_type="image/png", headers={"ETag": tag})
 
 
 @router.get("/current", responses=problems(ModelNotFound))
@@ -117,7 +117,7 @@ def get_current(name: str, response: Response, service: ServiceDep) -> CurrentOu
     with service.database.read() as connection:
         model = models.get(connection, name)
     answer = views.current(model)
-    response.headers["ETag"] = f'"{answer.revision}"'
+    response.headers["ETag"] = etag(answer.revision)
     return answer
 
 
@@ -130,7 +130,8 @@ async def promote(
     body: CurrentIn,
     response: Response,
     service: ServiceDep,
-    if_match: Annotated[str | None, Header(description="ETag of the state this was decided on.")] = None,
+    if_match: IfMatch = None,
+    if_none_match: IfNoneMatch = None,
     idempotency_key: IdempotencyKey = None,
 ) -> CurrentOut:
     """Put a version into service, a newer or an older one; increments go on from there.
@@ -138,12 +139,10 @@ async def promote(
     It is loaded, checked and warmed first: one that cannot answer is refused, and nothing is changed.
     """
     promotion = Promotion(
-        version=body.version,
-        expected_revision=_revision(if_match) if if_match not in {None, "*"} else None,
-        idempotency_key=idempotency_key,
+        version=body.version, if_match=if_match, if_none_match=if_none_match, idempotency_key=idempotency_key
     )
     answer = await promotion.made(service, name)
-    response.headers["ETag"] = f'"{answer.revision}"'
+    response.headers["ETag"] = etag(answer.revision)
     return answer
 
 
@@ -163,10 +162,3 @@ def _history(service: Service, name: str, number: int | None) -> ModelMetricsOut
         tasks=[list(task) for task in line[-1].tasks],
         **drawn,
     )
-
-
-def _revision(etag: str | None) -> int:
-    text = (etag or "").removeprefix("W/").strip('"')
-    if not text.isdecimal() or len(text) > MAX_REVISION_DIGITS:
-        raise Invalid(f"If-Match {etag!r} is none of ours: send the ETag that GET …/current gave.")
-    return int(text)

@@ -287,7 +287,7 @@ def test_what_cannot_be_a_batch_is_refused_before_anything_is_sent(tmp_path: Pat
     [(404, NotFound), (409, Conflict), (412, PreconditionFailed), (413, TooLarge), (422, Invalid), (503, Unavailable)],
 )
 def test_a_problem_document_becomes_an_exception(scripted: Scripted, status: int, kind: type[Problem]) -> None:
-    document = {"type": "urn:accrete:problem:so-and-so", "status": status, "detail": "Do this.", "classes": ["cat"]}
+    document = {"type": "/accrete/problems/so-and-so", "status": status, "detail": "Do this.", "classes": ["cat"]}
     server = scripted(answer(status, document, "application/problem+json"))
     with Client(server.url) as client, pytest.raises(kind, match=r"Do this\.") as problem:
         client.model("m")

@@ -60,4 +60,4 @@ def test_a_path_that_is_not_there_is_a_problem_document(http, path):
     answer = http.get(path)
     assert answer.status_code == 404
     assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.json()["type"] == "urn:accrete:problem:not-found"
+    assert answer.json()["type"] == "/problems/not-found"

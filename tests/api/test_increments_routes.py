@@ -26,7 +26,7 @@ def post(http, model, content=None, **request):
 
 @each_packer
 @pytest.mark.parametrize(
-    "kind", ["application/zip", "application/x-tar", "application/octet-stream", "text/plain", None]
+    "kind", ["application/zip", "application/x-tar", "application/octet-stream", "application/x-zip-compressed", None]
 )
 def test_an_archive_as_the_body_is_queued_whatever_it_is_called(http, world, pack, kind):
     model = world.model()

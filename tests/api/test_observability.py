@@ -180,7 +180,7 @@ def test_a_full_queue_is_503_with_the_time_to_come_again(settings_for: Callable[
         assert {one.status_code for one in answers} == {200, 503}
         for refused in (one for one in answers if one.status_code == 503):
             assert int(refused.headers["Retry-After"]) >= 1
-            assert refused.json()["type"] == "urn:accrete:problem:overloaded"
+            assert refused.json()["type"] == "/problems/overloaded"
             assert "try again" in refused.json()["detail"]
         assert value(world.http, "accrete_refused_requests_total") == sum(one.status_code == 503 for one in answers)
         assert world.http.post(f"/v1/models/{name}/predictions", content=picture(1)).status_code == 200
@@ -197,7 +197,7 @@ def test_a_deadline_comes_with_the_request_or_from_the_settings(settings_for: Ca
         assert world.http.post(path, content=picture(1), headers={"Accrete-Deadline-Seconds": "30"}).status_code == 200
         late = world.http.post(path, content=picture(1), headers={"Accrete-Deadline-Seconds": "0.000001"})
         assert late.status_code == 504
-        assert late.json()["type"] == "urn:accrete:problem:deadline-exceeded"
+        assert late.json()["type"] == "/problems/deadline-exceeded"
         for wrong in ("0", "-1", "soon", "nan", "inf"):
             answer = world.http.post(path, content=picture(1), headers={"Accrete-Deadline-Seconds": wrong})
             assert answer.status_code == 422, wrong

@@ -70,9 +70,7 @@ def approximately(predictions):
     ]
 
 
-@pytest.mark.parametrize(
-    "kind", ["image/jpeg", "application/octet-stream", "text/plain; charset=x", "nonsense", "", None]
-)
+@pytest.mark.parametrize("kind", ["image/jpeg", "Image/Whatever; q=1", "application/octet-stream", "", None])
 def test_the_bytes_count_not_what_they_are_called(http, model, kind):
     answer = predict(http, model, picture(1), headers={} if kind is None else {"Content-Type": kind})
     assert answer.json()["predictions"] == predict(http, model, picture(1)).json()["predictions"]

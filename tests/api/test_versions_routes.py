@@ -206,10 +206,25 @@ def test_a_promotion_decided_on_an_old_state_is_refused(http, name):
     assert put(http, name, 1, **{"If-Match": "*"}).status_code == 200
 
 
-@pytest.mark.parametrize("etag", ["", "x", '"x"', '"1", "2"', "-1", '"' + "9" * 5000 + '"', '"' + "9" * 30 + '"'])
-def test_an_etag_that_is_none_of_ours_is_refused(http, name, etag):
-    assert "If-Match" in problem(put(http, name, 1, **{"If-Match": etag}), 422, "invalid")["detail"]
+@pytest.mark.parametrize(
+    "condition", ["", "x", '"x"', "W/{}", "-1", '"' + "9" * 5000 + '"', '"x", W/{}', "1 2", '{}x"'.replace("{}", "")]
+)
+def test_a_condition_that_does_not_hold_changes_nothing(http, name, condition):
+    etag = current(http, name)[2]
+    problem(put(http, name, 1, **{"If-Match": condition.format(etag)}), 412, "precondition-failed")
     assert current(http, name)[0] == 2
+
+
+@pytest.mark.parametrize("condition", ["{}", '"x", {}', '{},"y"', 'W/"z" ,{}', "*", " * "])
+def test_one_tag_of_a_list_is_enough(http, name, condition):
+    etag = current(http, name)[2]
+    assert put(http, name, 1, **{"If-Match": condition.format(etag)}).status_code == 200
+
+
+@pytest.mark.parametrize(("condition", "status"), [("{}", 412), ("W/{}", 412), ("*", 412), ('"x"', 200)])
+def test_a_promotion_may_ask_that_the_state_is_another_one(http, name, condition, status):
+    etag = current(http, name)[2]
+    assert put(http, name, 1, **{"If-None-Match": condition.format(etag)}).status_code == status
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def problem(answer: httpx.Response, status: int, kind: str) -> Json:
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     body: Json = answer.json()
-    assert body["type"] == f"urn:accrete:problem:{kind}"
+    assert body["type"] == f"/problems/{kind}"
     assert body["status"] == status
     assert body["title"]
     assert body["detail"]

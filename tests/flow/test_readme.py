@@ -11,7 +11,7 @@ import pytest
 
 from tests.flow.conftest import Service
 
-pytestmark = pytest.mark.flow
+pytestmark = [pytest.mark.flow, pytest.mark.timeout(1800)]  # some minutes, but on a machine that has much to do
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,7 +28,7 @@ def walk_through(url: str, folder: Path, **environment: str) -> str:
         env=os.environ | {"ACCRETE_URL": url} | environment,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=1700,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
