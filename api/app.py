@@ -16,6 +16,7 @@ from api.bodylimit import BodyLimit
 from api.feed import Feed
 from api.keyring import KeyRing
 from api.observing import Observer
+from api.operations import TAGS
 from api.representations import Representations
 from api.rootpath import RootPath
 from api.routes import (
@@ -107,6 +108,8 @@ def create_app(settings: Settings, *, worker: int = 0) -> FastAPI:
         summary="Serves an image classifier and keeps teaching it new classes.",
         version=version("accrete"),
         lifespan=lifespan,
+        openapi_tags=TAGS,
+        generate_unique_id_function=lambda route: route.name,  # what the function is called: create_model
     )
     app.add_middleware(BodyLimit, settings=settings)
     app.add_middleware(Representations)

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api import operations, vocabulary
 from api.problems import MEDIA_TYPE, SCHEMA, Problem, is_protocol
 from api.schemas.inference import InferIn
 
@@ -30,8 +31,8 @@ def install(app: FastAPI, *, keys_needed: bool) -> None:
         schemas |= _with_parts(InferIn)
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)
-        for path, operations in document["paths"].items():
-            for operation in operations.values() if is_protocol(path) else ():
+        for path, methods in document["paths"].items():
+            for operation in methods.values() if is_protocol(path) else ():
                 operation["responses"].pop("422", None)  # the protocol's errors have another status, and are declared
         for operation in _operations(document):
             if "security" in operation and not keys_needed and {} not in operation["security"]:
@@ -42,6 +43,7 @@ def install(app: FastAPI, *, keys_needed: bool) -> None:
                 response["content"] = {MEDIA_TYPE: SCHEMA}
             if EVENT_STREAM in content:  # FastAPI's itemSchema is a word of OpenAPI 3.2
                 content[EVENT_STREAM] = {"schema": {"type": "string"}}
+        _explain(document)
         return document
 
     app.openapi = cache(openapi)  # type: ignore[method-assign]
@@ -64,6 +66,23 @@ class _After:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await run_in_threadpool(self._described.openapi)
         await self._app(scope, receive, send)
+
+
+def _explain(document: dict[str, Any]) -> None:
+    """Say of every property, parameter and operation what it means."""
+    for name, schema in document["components"]["schemas"].items():
+        vocabulary.describe(name, schema.get("properties", {}))
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            operations.complete(method, path, operation)
+            for parameter in operation.get("parameters", ()):
+                said = parameter["schema"] | {key: value for key, value in parameter.items() if key == "description"}
+                vocabulary.describe("parameter", {parameter["name"]: said})
+                parameter["description"] = said.pop("description", "")
+                parameter["schema"] = said
+            for kind, body in operation.get("requestBody", {}).get("content", {}).items():
+                form = "form" if kind == "multipart/form-data" else body["schema"].get("title", "")
+                vocabulary.describe(form, body["schema"].get("properties", {}))
 
 
 def _with_parts(model: type[BaseModel]) -> dict[str, Any]:

@@ -3,7 +3,11 @@
 import re
 
 import pytest
+from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
+
+from api.access import SCOPES
+from api.vocabulary import WORDS
 
 METHODS = ("get", "post", "put", "patch", "delete")
 
@@ -140,3 +144,106 @@ def test_a_method_that_is_not_taken_is_answered_with_those_that_are(http, path, 
     answer = http.request("TRACE", path)
     assert answer.status_code == 405
     assert answer.headers["Allow"] == methods
+
+
+def properties(document):
+    """Every property of a schema: where it is, and what is said of it."""
+    for name, schema in document["components"]["schemas"].items():
+        for property_name, described in schema.get("properties", {}).items():
+            yield f"{name}.{property_name}", described
+    for method, path, operation in operations(document):
+        for kind, body in operation.get("requestBody", {}).get("content", {}).items():
+            for property_name, described in body["schema"].get("properties", {}).items():
+                yield f"{method} {path} {kind} {property_name}", described
+
+
+def parameters(document):
+    for method, path, operation in operations(document):
+        for parameter in operation.get("parameters", ()):
+            yield f"{method} {path} {parameter['name']}", parameter
+
+
+def test_every_property_has_a_description_and_an_example(document):
+    found = dict(properties(document))
+    assert len(found) > 200
+    assert [where for where, said in found.items() if not said.get("description", "").strip()] == []
+    assert [where for where, said in found.items() if not said.get("examples")] == []
+
+
+def test_every_parameter_has_a_description_and_an_example(document):
+    found = dict(parameters(document))
+    assert len(found) > 60
+    assert [where for where, said in found.items() if not said.get("description", "").strip()] == []
+    assert [where for where, said in found.items() if not said["schema"].get("examples")] == []
+
+
+def test_every_example_is_what_its_schema_allows(document):
+    schemas = dict(properties(document))
+    schemas |= {where: parameter["schema"] for where, parameter in parameters(document)}
+    faults = {}
+    for where, schema in schemas.items():
+        whole = {"components": document["components"], **schema}
+        for example in schema["examples"]:
+            for fault in Draft202012Validator(whole).iter_errors(example):
+                faults[where] = fault.message
+    assert faults == {}
+
+
+def test_every_word_of_the_vocabulary_is_used(document):
+    used = {where for where, _ in properties(document)} | {parameter["name"] for _, parameter in parameters(document)}
+    names = used | {re.split(r"[. ]", where)[-1] for where in used}
+    forms = {f"form.{where.rpartition(' ')[2]}" for where, _ in properties(document) if "multipart" in where}
+    forms |= {f"PredictionIn.{where.rpartition(' ')[2]}" for where, _ in properties(document) if "json" in where}
+    forms |= {f"parameter.{parameter['name']}" for _, parameter in parameters(document)}
+    assert sorted(WORDS.keys() - names - forms) == []
+
+
+def test_operations_are_called_as_a_person_would_call_them(document):
+    names = {(method, path): operation["operationId"] for method, path, operation in operations(document)}
+    assert names["post", "/v1/models"] == "create_model"
+    assert names["post", "/v1/models/{name}/predictions"] == "predict"
+    assert [name for name in names.values() if not re.fullmatch(r"[a-z]+(_[a-z]+)*", name)] == []
+    tags = {tag["name"] for tag in document["tags"] if tag["description"]}
+    assert {tag for _, _, operation in operations(document) for tag in operation["tags"]} == tags
+
+
+def test_every_operation_says_which_scope_it_needs(document):
+    for method, path, operation in operations(document):
+        route = f"{method.upper()} {path}"
+        if route not in SCOPES:
+            assert "security" not in operation, route
+            continue
+        assert {"HTTPBearer": [SCOPES[route].value]} in operation["security"], route
+        assert f"scope `{SCOPES[route].value}`" in operation["description"], route
+
+
+def test_headers_and_statuses_are_the_ones_that_are_given(document, world):
+    http, name = world.http, world.model()
+    listed = {operation["operationId"]: operation["responses"] for _, _, operation in operations(document)}
+    answers = {
+        "create_model": http.post("/v1/models", json={"name": f"{name}-2", "image_size": 8}),
+        "create_batch": http.post(f"/v1/models/{name}/batches"),
+        "get_current": http.get(f"/v1/models/{name}/current"),
+        "get_model": http.get("/v1/models/nobody"),
+        "promote": http.put(f"/v1/models/{name}/current", json={"version": 1}, headers={"If-Match": '"x"'}),
+        "change_model": http.patch(f"/v1/models/{name}", content=b"x", headers={"Content-Type": "text/plain"}),
+    }
+    answers["get_current "] = http.get(f"/v1/models/{name}/current", headers={"If-None-Match": "*"})
+    statuses = {operation: answer.status_code for operation, answer in answers.items()}
+    assert list(statuses.values()) == [201, 201, 200, 404, 412, 415, 304]
+    for operation, answer in answers.items():
+        described = listed[operation.strip()][str(answer.status_code)]["headers"]
+        own = {header for header in ("location", "etag", "retry-after", "x-request-id") if header in answer.headers}
+        assert own == {header.lower() for header in described}, operation
+
+
+def test_every_operation_names_the_statuses_of_its_kind(document):
+    for method, path, operation in operations(document):
+        statuses = operation["responses"].keys()
+        route = f"{method.upper()} {path}"
+        assert all(response["headers"]["X-Request-ID"] for response in operation["responses"].values())
+        if route in SCOPES:
+            assert {"401", "403", "429", "500", "503"} <= statuses, route
+            assert "Retry-After" in operation["responses"]["429"]["headers"]
+            assert "Retry-After" in operation["responses"]["503"]["headers"]
+            assert ({"413", "415"} <= statuses) is ("requestBody" in operation), route
