@@ -215,7 +215,7 @@ def test_a_condition_that_does_not_hold_changes_nothing(http, name, condition):
     assert current(http, name)[0] == 2
 
 
-@pytest.mark.parametrize("condition", ["{}", '"x", {}', '{},"y"', 'W/"z" ,{}', "*", " * "])
+@pytest.mark.parametrize("condition", ["{}", '"x", {}', '{},"y"', 'W/"z" ,{}', "*"])
 def test_one_tag_of_a_list_is_enough(http, name, condition):
     etag = current(http, name)[2]
     assert put(http, name, 1, **{"If-Match": condition.format(etag)}).status_code == 200
