@@ -69,6 +69,7 @@ WORDS: Mapping[str, Word] = {
     "images": Word("The images.", []),
     "BatchOut.images": Word("How many images it holds.", 50),
     "PredictionIn.images": Word("Image files, each in base64.", ["iVBORw0KGgo…"]),
+    "AddedImagesIn.images": Word("Image files, each in base64.", ["iVBORw0KGgo…"]),
     "form.images": Word("Image files.", []),
     "rejects": Word("Files that were left out, and why.", [{"file": "rose/7.jpg", "reason": "is no image"}]),
     "ignored": Word("Files that are nothing to learn from, by reason.", []),
@@ -125,6 +126,8 @@ WORDS: Mapping[str, Word] = {
     "imbalance": Word("How far new classes outweigh old ones (docs/metrics.md).", {"bias": 0.1}),
     "sha256": Word("Checksum.", _DIGEST),
     "bytes": Word("Size.", 1_900_000),
+    "if-match": Word("ETags of the states in which to do it; *: any.", '"7"'),
+    "if-none-match": Word("ETags of the states in which not to do it.", '"6"'),
     # strategies
     "StrategyOut.name": Word("Name to ask for it by.", "lwf-bsr"),
     "title": Word("Name for people.", "Learning without forgetting"),

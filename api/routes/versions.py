@@ -31,8 +31,8 @@ from storage.errors import (
 )
 
 router = APIRouter(prefix="/v1/models/{name}", tags=["versions"], route_class=Guarded)
-IfMatch = Annotated[str | None, Header(description="ETags of the states, by GET …/current, in which to do it; *: any.")]
-IfNoneMatch = Annotated[str | None, Header(description="ETags of the states in which not to do it.")]
+IfMatch = Annotated[str | None, Header()]
+IfNoneMatch = Annotated[str | None, Header()]
 OfVersion = Annotated[int | None, Query(ge=1, description="Version whose ancestors to follow; default: the head.")]
 
 

@@ -29,6 +29,7 @@ def places(shared_world):
         "prediction_id": predicted,
         "number": "1",
         "file": "version.json",
+        "kind": "not-found",
     }
     described = http.get("/openapi.json").json()
     paths = [path.format(**values) for method, path, _ in operations(described) if method == "get"]
