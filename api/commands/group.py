@@ -5,6 +5,7 @@ import io
 import sys
 from typing import Any
 
+import typer
 from typer.core import TyperGroup
 
 from api.commands.console import failure
@@ -24,6 +25,8 @@ class Commands(TyperGroup):
         """Run a command."""
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:  # which not every typer answers so
+            raise typer.Exit(130) from None
         except BrokenPipeError:  # of `accrete models | head`: typer ends it
             raise
         except OSError as error:
