@@ -96,6 +96,9 @@ def _ingest(job: Job, tools: Tools) -> Job:
 def _record(connection: Connection, job: Job, unpacked: Ingested | None, tools: Tools) -> Batch:
     if not leases.holds(connection, job.claim):
         raise ClaimLost
+    batch = batches.get(connection, job.batch.id)
+    if batch.status is BatchStatus.INGESTED:  # by this transaction before, whose answer was lost
+        return batch
     found = unpacked or _collected(connection, job, tools)
     shards = {image.shard for image in found.images if image.shard is not None}
     if deleted := references.keep(connection, shards, exists=tools.blobs.exists):

@@ -4,6 +4,8 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from storage import batches, images, references, shards
 from storage.blobs import BlobStore, open_blobs
 from storage.database import Database
 from storage.disposal import dispose
-from storage.domain import Image, Split, new_id
+from storage.domain import Image, Pack, Split, new_id
 from storage.errors import BatchInvalid, BlobMissing
 from storage.leases import Claim
 from storage.settings import Settings
@@ -29,6 +31,8 @@ from trainer.networks.pictures import Form
 from trainer.packing import pool, store
 from trainer.reporting import LineReport
 from trainer.rows import Rows
+from trainer.sides import Ingested
+from trainer.stages import _record
 from trainer.tools import Tools
 
 LABELS = ("basil", "chive", "dill")
@@ -191,6 +195,17 @@ def test_an_original_that_is_gone_is_not_passed_over(bench):
     bench.blobs.delete(stored[3].digest)
     with pytest.raises(BlobMissing):
         bench.pool(stored)
+
+
+def test_an_ingestion_whose_commit_s_answer_was_lost_is_recorded_once(bench):
+    batch = bench.world.read(batches.get, bench.world.push(bench.world.create("other"), "x", "y").batch_id)
+    image = replace(bench.images()[0], id=new_id(), batch_id=batch.id, label="x", pack="1" * 64, offset=16)
+    found = Ingested(images=(image,), rejects=(), digest="2" * 64, packs=(Pack("1" * 64, 9),))
+    job: Any = SimpleNamespace(claim=bench.claim, batch=batch)
+    tools: Any = SimpleNamespace(blobs=bench.blobs)
+    first, again = (bench.world.write(_record, job, found, tools) for _ in range(2))
+    assert first == again
+    assert bench.world.read(images.of_batch, batch.id) == (image,)
 
 
 def test_the_limit_of_pixels_is_the_one_that_is_set(bench):
