@@ -214,6 +214,7 @@ def test_a_promotion_is_not_undone_by_a_look_that_began_before_it(own, slow):
         assert eventually(lambda: slow.fetched[weights(own, name, 2)] > before)
         assert promote(own, name, 3) == 3
         assert predict(own, name).json()["version"] == 3
+    assert predict(own, name, version=2).json()["version"] == 2  # what the look had begun to load is there
     seen = set()
     until = time.monotonic() + 1.0
     while time.monotonic() < until:
