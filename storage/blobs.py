@@ -63,7 +63,7 @@ class BlobStore(Protocol):
         ...
 
     def delete(self, sha256: str) -> None:
-        """Remove a blob; one that is not there is removed already."""
+        """Remove a blob; one that is not there is removed already. OSError where it cannot be removed."""
         ...
 
     def digests(self, *, least_age: float = 0.0) -> Iterator[str]:

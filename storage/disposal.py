@@ -1,33 +1,60 @@
 """Deleting blobs that were let go of, at once where the transaction is over, or later where something came between."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from sqlalchemy import Connection
 
 from storage import leases, packs, references
 from storage.blobs import BlobStore, damaged
 from storage.database import Database
 from storage.domain import new_id
-from storage.errors import BlobMissing
+from storage.errors import BlobDamaged, BlobMissing
 from storage.packs import PackedFile, PackWriter
+
+log = logging.getLogger(__name__)
 
 _READ = 4 << 20  # bytes of a pack copied at a time, about
 _TOGETHER = 100  # blobs of one transaction, which others who write may have to wait for
 
 
 def dispose(*, database: Database, blobs: BlobStore, scratch: Path) -> None:
-    """Delete every blob that was let go of and that nothing refers to; write packs anew that hold what is gone."""
+    """Delete every blob that was let go of and that nothing refers to; write packs anew that hold what is gone.
+
+    What cannot be deleted is left for a later time.
+    """
     while True:
         with database.read() as connection:
             named = references.waiting(connection, limit=_TOGETHER)
             pierced = packs.with_holes(connection, among=named)
         if not named:
             return
+        kept = set()
         for digest in pierced:
-            close_holes(digest, database=database, blobs=blobs, scratch=scratch)
+            try:
+                close_holes(digest, database=database, blobs=blobs, scratch=scratch)
+            except (OSError, BlobMissing, BlobDamaged) as error:
+                kept.add(digest)
+                with database.write() as connection:
+                    failures = references.take(connection, [digest])
+                    _postpone(connection, digest, failures, error)
         with database.write() as connection:
-            references.take(connection, named)  # whoever begins to refer to one of them now waits for our end
-            for digest in sorted(references.unreferenced(connection, named)):
-                blobs.delete(digest)
+            rest = set(named) - kept
+            failures = references.take(connection, rest)  # whoever begins to refer to one now waits for our end
+            for digest in sorted(references.unreferenced(connection, rest)):
+                try:
+                    blobs.delete(digest)
+                except OSError as error:
+                    _postpone(connection, digest, failures, error)
+
+
+def _postpone(connection: Connection, digest: str, failures: Mapping[str, int], error: Exception) -> None:
+    """One blob that cannot be deleted stops no other; it is told once, and counted in the metrics."""
+    before = failures.get(digest, 0)
+    if not before:
+        log.warning("blob %s cannot be deleted, it will be tried again: %s", digest, error)
+    references.postpone(connection, digest, failures=before + 1)
 
 
 def collect(*, database: Database, blobs: BlobStore, scratch: Path, least_age: float) -> tuple[int, int]:

@@ -6,11 +6,15 @@ lock the same row, so that no blob is deleted that somebody has just found to be
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from datetime import timedelta
 
-from sqlalchemy import Connection, delete, null, select
+from sqlalchemy import Connection, delete, func, insert, null, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from storage.domain import now
 from storage.tables import batches, images, increments, released, versions
+
+FIRST_PAUSE, LONGEST_PAUSE = 10.0, 3600.0  # seconds before a blob that could not be deleted is tried again
 
 
 def release(connection: Connection, digests: Iterable[str]) -> None:
@@ -38,17 +42,32 @@ def keep(connection: Connection, digests: Collection[str], *, exists: Callable[[
     return tuple(digest for digest in sorted(set(digests)) if not exists(digest))
 
 
-def take(connection: Connection, digests: Collection[str]) -> None:
-    """Name blobs no longer as let go; waits for whoever is deleting them."""
+def take(connection: Connection, digests: Collection[str]) -> dict[str, int]:
+    """Name blobs no longer as let go, after whoever is deleting them; how often each could not be deleted so far."""
+    failures: dict[str, int] = {}
     for part in parts(sorted(set(digests))):
         these = released.c.digest.in_(part)
-        connection.execute(select(released.c.digest).where(these).order_by(released.c.digest).with_for_update()).all()
+        rows = select(released.c.digest, released.c.failures).where(these).order_by(released.c.digest)
+        failures |= {row.digest: row.failures for row in connection.execute(rows.with_for_update())}
         connection.execute(delete(released).where(these))
+    return failures
+
+
+def postpone(connection: Connection, digest: str, *, failures: int) -> None:
+    """Name a blob again that could not be deleted, so often by now; it is left alone for longer each time."""
+    pause = timedelta(seconds=min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(failures - 1, 20)))
+    connection.execute(insert(released).values(digest=digest, failures=failures, retry_at=now() + pause))
 
 
 def waiting(connection: Connection, *, limit: int) -> tuple[str, ...]:
-    """Some of the blobs that were let go."""
-    return tuple(connection.scalars(select(released.c.digest).order_by(released.c.digest).limit(limit)))
+    """Some of the blobs that were let go and may be tried now."""
+    due = or_(released.c.retry_at.is_(None), released.c.retry_at <= now())
+    return tuple(connection.scalars(select(released.c.digest).where(due).order_by(released.c.digest).limit(limit)))
+
+
+def awaiting_deletion(connection: Connection) -> int:
+    """How many blobs were let go of and are not deleted, those that could not be among them."""
+    return connection.scalar(select(func.count()).select_from(released)) or 0
 
 
 def unreferenced(connection: Connection, digests: Collection[str]) -> frozenset[str]:

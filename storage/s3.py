@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import boto3
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from storage.blobs import CHUNK, DIGEST, arriving, checked_digest, damaged, file_digest, missing
 
@@ -113,7 +113,10 @@ class S3Blobs:
 
     def delete(self, sha256: str) -> None:
         """Remove the object."""
-        self._client.delete_object(Bucket=self.bucket, Key=self._key(sha256))
+        try:
+            self._client.delete_object(Bucket=self.bucket, Key=self._key(sha256))
+        except (BotoCoreError, ClientError) as error:
+            raise OSError(str(error)) from error
 
     def digests(self, *, least_age: float = 0.0) -> Iterator[str]:
         """List the bucket, a page in memory at a time."""

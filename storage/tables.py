@@ -270,6 +270,8 @@ released = Table(  # blobs to be deleted, unless something refers to them
     "released",
     metadata,
     Column("digest", Digest, primary_key=True),
+    Column("failures", Integer, nullable=False, default=0, server_default="0"),  # to delete it, one after another
+    Column("retry_at", Moment),  # not before
 )
 
 predictions = Table(

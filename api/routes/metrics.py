@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from api.door import Guarded
 from api.service import Service, ServiceDep
 from api.workers import shared_folder
-from storage import increments
+from storage import increments, references
 from storage.domain import IncrementStatus
 
 router = APIRouter(tags=["probes"], route_class=Guarded)
@@ -39,11 +39,12 @@ class Increments(Collector):
         self._database = service.database
 
     def collect(self) -> Iterable[Metric]:
-        """Increments by state, and how fast those that run learn; nothing where the database is away."""
+        """Increments by state, how fast they learn, and blobs to be deleted; nothing where the database is away."""
         try:
             with self._database.read() as connection:
                 counts = increments.counts(connection)
                 speeds = increments.speeds(connection)
+                awaiting = references.awaiting_deletion(connection)
         except SQLAlchemyError:
             return
         states = GaugeMetricFamily("accrete_increments", "Increments by state.", labels=["state"])
@@ -54,3 +55,8 @@ class Increments(Collector):
         for model, images_per_second in speeds.items():
             speed.add_metric([model], images_per_second)
         yield speed
+        yield GaugeMetricFamily(
+            "accrete_blobs_awaiting_deletion",
+            "Blobs let go of and not deleted yet; it should not grow.",
+            value=awaiting,
+        )

@@ -230,3 +230,34 @@ def test_collecting_closes_holes_that_were_left(store: Store, tmp_path: Path):
     store.collect()
     assert store.stored() == set()
     assert store.world.rows()["packs"] == 0
+
+
+def test_a_blob_that_cannot_be_deleted_stops_no_other_and_is_tried_again(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    world.create()
+    store = Store(world, DirectoryBlobs(tmp_path / "blobs"), tmp_path / "scratch")
+    made = store.batch(*(bytes([number]) for number in range(3)))
+    stuck = min(image.digest for image in made)  # the first that is tried
+    path = tmp_path / "blobs" / stuck[:2] / stuck
+    path.unlink()
+    (path / "inside").mkdir(parents=True)  # nobody, not even root, unlinks a folder
+    world.write(images.forget, [image.id for image in made])
+    store.dispose()
+    assert store.stored() == {stuck}
+    assert world.read(references.awaiting_deletion) == 1
+    assert world.released() == set()  # not before a while
+    monkeypatch.setattr(references, "FIRST_PAUSE", -1.0)
+    world.write(references.take, [stuck])
+    world.write(references.postpone, stuck, failures=1)
+    monkeypatch.undo()
+    store.dispose()
+    assert world.read(references.awaiting_deletion) == 1
+    assert sum(stuck in record.getMessage() for record in caplog.records) == 1
+    (path / "inside").rmdir()
+    path.rmdir()
+    world.write(references.take, [stuck])
+    world.write(references.release, [stuck])
+    store.dispose()
+    assert world.read(references.awaiting_deletion) == 0
+    assert store.stored() == set()
