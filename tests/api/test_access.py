@@ -190,7 +190,7 @@ def test_a_new_key_works_at_once_and_a_revoked_one_not_for_long(guarded: World):
     assert guarded.http.get("/v1/models", headers=headers).status_code == 200
     with guarded.database.write() as connection:
         keys.revoke(connection, "short")
-    refused = eventually(lambda: guarded.http.get("/v1/models", headers=headers).status_code == 401, seconds=1)
+    refused = eventually(lambda: guarded.http.get("/v1/models", headers=headers).status_code == 401)
     assert refused
 
 
@@ -202,7 +202,7 @@ def test_a_key_with_a_rate_is_told_when_to_come_again(guarded: World):
     body = problem(limited, 429, "rate-limited")
     assert "2 times a second" in body["detail"]
     assert limited.headers["Retry-After"] == "1"
-    assert eventually(lambda: guarded.http.get("/v1/models", headers=headers).status_code == 200, seconds=2)
+    assert eventually(lambda: guarded.http.get("/v1/models", headers=headers).status_code == 200)
     assert guarded.http.get("/v1/models").status_code == 200  # others are not held up
 
 

@@ -151,7 +151,7 @@ def test_after_a_start_the_last_version_that_loads_answers_until_the_current_one
         repairs[2]()
     for answering in (2, 1):
         with running(settings) as world:
-            assert eventually(ready(world), seconds=30)
+            assert eventually(ready(world))
             assert f"version {answering} answers in its place" in fault(world, name)
             assert "Version 3" in fault(world, name)
             answer = predict(world, name, record="durable").json()
@@ -165,7 +165,7 @@ def test_after_a_start_the_last_version_that_loads_answers_until_the_current_one
                 damage(world, name, 2)
             else:
                 repairs[3]()
-                assert eventually(lambda: predict(world, name).json()["version"] == 3, seconds=30)
+                assert eventually(lambda: predict(world, name).json()["version"] == 3)
                 assert fault(world, name) is None
                 assert value(world.http, "accrete_models_not_current") == 0
 
@@ -186,7 +186,7 @@ def test_a_model_none_of_whose_versions_loads_says_why_and_others_answer(setting
         infer = world.http.get(f"/v2/models/{broken}")
         assert infer.status_code == 200
         world.version(broken, "emu", "fox")  # taught from it, and published by a worker
-        assert eventually(lambda: predict(world, broken).status_code == 200, seconds=30)
+        assert eventually(lambda: predict(world, broken).status_code == 200)
         assert predict(world, broken).json()["version"] == 2
         assert fault(world, broken) is None
 

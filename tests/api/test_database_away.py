@@ -85,7 +85,7 @@ def test_every_route_is_503_while_postgresql_is_away_and_predictions_go_on(setti
         assert world.http.get("/livez").status_code == 200
         assert world.http.get("/readyz").status_code == 503
         server.start()
-        assert eventually(lambda: world.http.get("/readyz").status_code == 200, seconds=30)
+        assert eventually(lambda: world.http.get("/readyz").status_code == 200)
         assert world.http.get(f"/v1/models/{name}").status_code == 200
 
 

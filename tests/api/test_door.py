@@ -34,7 +34,7 @@ def guarded(settings_for: Callable[..., Settings], tmp_path_factory: pytest.Temp
 @contextmanager
 def connected(http: httpx.Client) -> Iterator[socket.socket]:
     """A plain connection to the service."""
-    with closing(socket.create_connection((http.base_url.host, http.base_url.port or 80), timeout=10)) as connection:
+    with closing(socket.create_connection((http.base_url.host, http.base_url.port or 80), timeout=60)) as connection:
         yield connection
 
 

@@ -81,7 +81,7 @@ def test_asked_to_end_it_is_not_ready_at_once_answers_for_a_while_and_finishes_w
         assert going_on.wait(TARDY)
         process.send_signal(signal.SIGTERM)
         asked_at = time.monotonic()
-        assert eventually(lambda: answers(world.settings, "/readyz") == 503, seconds=4)
+        assert eventually(lambda: answers(world.settings, "/readyz") == 503)
         assert answers(world.settings, "/livez") == 200
         assert httpx.get(f"{world.http.base_url}/readyz", timeout=TARDY).json()["checks"]["service"] == "shutting down"
         answer = httpx.post(f"{world.http.base_url}/v1/models/{name}/predictions", content=picture(1), timeout=TARDY)

@@ -1,7 +1,6 @@
 """Increments over HTTP: how they are asked for, what is refused and why, and how they are stopped."""
 
 import json
-import time
 from threading import Thread
 
 import pytest
@@ -498,7 +497,5 @@ def test_without_redis_an_increment_is_queued_all_the_same(settings_for, tmp_pat
         with running(settings) as world:
             world.increment(model := world.model(), "cat", "dog")
     with running(settings) as world:
-        started_at = time.monotonic()
         assert world.increment(model, "emu", "fox")["status"] == "queued"
-        assert time.monotonic() - started_at < 5
         assert eventually(lambda: len(world.http.get(f"/v1/models/{model}/increments").json()["items"]) == 2)

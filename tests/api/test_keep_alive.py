@@ -29,7 +29,7 @@ def served(settings_for, tmp_path):
     process = subprocess.Popen([sys.executable, "-m", "api"], env=environment(settings) | {"PATH": "/usr/bin:/bin"})
     try:
         url = f"http://127.0.0.1:{settings.port}"
-        assert eventually(lambda: answers(url), seconds=60)
+        assert eventually(lambda: answers(url))
         yield settings
     finally:
         process.terminate()

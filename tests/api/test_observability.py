@@ -156,7 +156,7 @@ def test_what_is_most_likely_asked_for_is_loaded_before_the_service_is_ready(
         broken = world.claim(world.increment(names[1], "gnu", "hen")["id"])
         world.publish(broken, ["gnu", "hen"], rewrite={"format": 99})
     with running(settings) as world:
-        assert eventually(lambda: world.http.get("/readyz").status_code == 200, seconds=20)
+        assert eventually(lambda: world.http.get("/readyz").status_code == 200)
         loaded = [name for name in names if value(world.http, "accrete_current_version", model=name) == 1]
         assert loaded == names[1:]  # the two taught last, of which one is answered by the version before
         assert world.http.post(f"/v1/models/{names[0]}/predictions", content=picture(1)).status_code == 200

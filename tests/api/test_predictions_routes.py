@@ -194,9 +194,8 @@ def test_a_bad_picture_is_named_by_its_position(http, model, kind):
 def test_a_pixel_bomb_is_refused_before_it_is_decoded(http, model):
     buffer = io.BytesIO()
     Image.new("1", (20_000, 20_000)).save(buffer, "PNG")
-    started_at = time.monotonic()
-    assert "pixels" in problem(predict(http, model, buffer.getvalue()), 422, "image-unreadable")["detail"]
-    assert time.monotonic() - started_at < 2
+    header = buffer.getvalue()[:100]  # there are no pixels to decode
+    assert "pixels" in problem(predict(http, model, header), 422, "image-unreadable")["detail"]
 
 
 @pytest.mark.parametrize(
@@ -307,7 +306,7 @@ def test_a_promotion_by_another_process_is_noticed_within_a_second(http, world):
     assert predict(http, name, picture(1)).json()["version"] == 1
     world.version(name, "emu", "fox")  # published as a worker does it, this service is not told
     # within a second on a machine that does nothing else; loading takes its time where there is none to spare
-    assert eventually(lambda: predict(http, name, picture(1)).json()["version"] == 2, seconds=3)
+    assert eventually(lambda: predict(http, name, picture(1)).json()["version"] == 2)
 
 
 def test_a_promotion_by_this_process_is_there_with_its_answer(http, world):
@@ -361,10 +360,10 @@ def test_a_version_that_cannot_be_loaded_does_not_end_the_look_for_promotions(ht
     world.version(name, "cat", "dog")
     assert predict(http, name, picture(1)).json()["version"] == 1
     world.publish(world.claim(world.increment(name, "emu", "fox")["id"]), ["emu", "fox"], rewrite=rewrite)
-    assert eventually(lambda: f"model {name}" in http.get("/readyz").json()["checks"], seconds=10)
+    assert eventually(lambda: f"model {name}" in http.get("/readyz").json()["checks"])
     assert predict(http, name, picture(1)).json()["version"] == 1
     world.version(name, "hen", "ibis")
-    assert eventually(lambda: predict(http, name, picture(1)).json()["version"] == 3, seconds=10)
+    assert eventually(lambda: predict(http, name, picture(1)).json()["version"] == 3)
 
 
 def test_a_deleted_model_does_not_end_the_look_for_promotions(http, world):
@@ -377,7 +376,7 @@ def test_a_deleted_model_does_not_end_the_look_for_promotions(http, world):
     world.version(name, "cat", "dog")
     predict(http, name, picture(1))
     world.version(name, "emu", "fox")
-    assert eventually(lambda: predict(http, name, picture(1)).json()["version"] == 2, seconds=10)
+    assert eventually(lambda: predict(http, name, picture(1)).json()["version"] == 2)
 
 
 def test_what_was_deleted_by_another_process_is_forgotten_within_a_second(http, world):
@@ -389,8 +388,8 @@ def test_what_was_deleted_by_another_process_is_forgotten_within_a_second(http, 
     with world.database.write() as connection:
         versions.remove(connection, models.lock(connection, kept), 1)
         models.delete_model(connection, deleted)
-    assert eventually(lambda: predict(http, kept, picture(1), version=1).status_code == 404, seconds=2)
-    assert eventually(lambda: predict(http, deleted, picture(1), version=1).status_code == 404, seconds=2)
+    assert eventually(lambda: predict(http, kept, picture(1), version=1).status_code == 404)
+    assert eventually(lambda: predict(http, deleted, picture(1), version=1).status_code == 404)
     assert predict(http, kept, picture(1)).json()["version"] == 2
     assert predict(http, deleted, picture(1)).status_code == 404
 

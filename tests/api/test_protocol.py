@@ -21,7 +21,7 @@ END = "Connection: close\r\n"
 @contextmanager
 def connected(http: httpx.Client) -> Iterator[socket.socket]:
     """A plain connection to the service."""
-    with closing(socket.create_connection((http.base_url.host, http.base_url.port or 80), timeout=10)) as connection:
+    with closing(socket.create_connection((http.base_url.host, http.base_url.port or 80), timeout=60)) as connection:
         yield connection
 
 

@@ -58,7 +58,7 @@ def test_head_of_what_is_not_there_and_of_what_cannot_be_got(http):
 
 def test_head_of_an_event_stream_does_not_wait_for_its_events(world):
     asked = world.increment(world.model(), "a", "b")
-    answer = world.http.head(f"/v1/increments/{asked['id']}/events", timeout=10)
+    answer = world.http.head(f"/v1/increments/{asked['id']}/events", timeout=60)
     assert (answer.status_code, answer.content) == (200, b"")
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert world.http.get(f"/v1/increments/{asked['id']}").json()["status"] == "queued"
@@ -67,7 +67,7 @@ def test_head_of_an_event_stream_does_not_wait_for_its_events(world):
 def test_a_connection_goes_on_after_head(world):
     """Nothing of a body, which would be read as the next answer."""
     host, port = world.http.base_url.host, world.http.base_url.port
-    with socket.create_connection((host, port), timeout=10) as connection:
+    with socket.create_connection((host, port), timeout=60) as connection:
         for method in ("HEAD", "GET"):
             connection.sendall(f"{method} /v1/strategies HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
             head = b""

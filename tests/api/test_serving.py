@@ -219,7 +219,7 @@ async def asked(lanes: Lanes, batcher: Batcher, pixels: Tensor, *, seconds: floa
 
 async def until(holds: Any) -> None:
     """Wait until something is true."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not holds():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.005)
@@ -243,10 +243,10 @@ def test_what_waits_is_computed_together_and_each_gets_its_own(lanes, batcher, g
 
 
 def test_alone_a_request_does_not_wait_for_others(measures, batcher):
-    slow = Lanes(1, capacity=12, minibatch=8, wait_seconds=30, measures=measures)
+    slow = Lanes(1, capacity=12, minibatch=8, wait_seconds=200, measures=measures)
     began = time.monotonic()
     asyncio.run(asked(slow, batcher, some_pixels(1)))
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 100
     slow.stop()
 
 

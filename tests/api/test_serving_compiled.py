@@ -195,9 +195,9 @@ def test_stopping_ends_a_compilation(tmp_path):
     compiler = Compiler(folder, callers=1)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(compiler.compile, SOURCE)
-        assert eventually(lambda: compilers(folder), seconds=10)
+        assert eventually(lambda: compilers(folder))
         process = compilers(folder)[0]
-        assert eventually(lambda: os.sched_getscheduler(process.pid) == os.SCHED_IDLE, seconds=60)
+        assert eventually(lambda: os.sched_getscheduler(process.pid) == os.SCHED_IDLE)
         compiler.stop()
         assert waiting.result(5) is None
     assert compilers(folder) == []
@@ -211,11 +211,11 @@ def test_who_is_killed_while_compiling_leaves_no_process_and_the_next_one_no_fil
         f"Compiler(Path(sys.argv[1]), callers=1).compile({SOURCE!r})"
     )
     parent = subprocess.Popen([sys.executable, "-c", script, str(folder)])
-    assert eventually(lambda: compilers(folder), seconds=20)
+    assert eventually(lambda: compilers(folder))
     time.sleep(1)
     parent.send_signal(signal.SIGKILL)
     parent.wait()
-    assert eventually(lambda: not compilers(folder), seconds=10)
+    assert eventually(lambda: not compilers(folder))
     assert list(folder.glob("work-*"))
     Compiler(folder, callers=1).compile(replace(SOURCE, network="no-such-network"))
     assert not list(folder.glob("work-*"))

@@ -85,7 +85,7 @@ class Supervised:
     def end(self, number: signal.Signals) -> int:
         """Signal the supervisor and wait for its end: its exit code."""
         self.process.send_signal(number)
-        return self.process.wait(timeout=20)
+        return self.process.wait(timeout=60)
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def looked(supervisor: Supervisor) -> dict[str, int | None]:
     return supervisor.pids
 
 
-def eventually(condition: Callable[[], Any], *, seconds: float = 10.0) -> bool:
+def eventually(condition: Callable[[], Any], *, seconds: float = 60.0) -> bool:
     """Whether the condition holds before the time is up."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -266,7 +266,7 @@ def test_silence_counts_only_while_the_broker_answers() -> None:
     time.sleep(0.5)
     assert ping.failing() is None
     broker[0] = True
-    assert eventually(ping.failing, seconds=2.0)
+    assert eventually(ping.failing)
     ping.restarted()
     assert ping.failing() is None
     assert not ping.answered()
@@ -296,8 +296,8 @@ def test_a_worker_that_goes_quiet_is_killed_and_started_again(tmp_path: Path) ->
         first = supervisor.pids["worker"]
         assert first is not None
         os.kill(first, signal.SIGSTOP)
-        assert eventually(lambda: looked(supervisor)["worker"] not in (first, None), seconds=20)
-        assert eventually(lambda: looked(supervisor) and ping.answered(), seconds=20)
+        assert eventually(lambda: looked(supervisor)["worker"] not in (first, None))
+        assert eventually(lambda: looked(supervisor) and ping.answered())
         assert not alive(first)
     assert "was killed: it has not answered for" in (tmp_path / "logs/worker.log").read_text()
 

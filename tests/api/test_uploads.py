@@ -54,7 +54,7 @@ def api_process(settings, port: int) -> Iterator[tuple[httpx.Client, int]]:
     process = subprocess.Popen([sys.executable, "-m", "api"], env=environment)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
-            assert eventually(lambda: answers(http) or process.poll() is not None, seconds=60)
+            assert eventually(lambda: answers(http) or process.poll() is not None)
             yield http, process.pid
         process.terminate()
         assert process.wait(20) == 0

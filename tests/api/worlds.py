@@ -58,7 +58,7 @@ def class_zip(*labels: str, each: int = 3) -> bytes:
     return zipped(class_folders(*labels, each=each))
 
 
-def eventually(holds: Callable[[], object], *, seconds: float = 5.0) -> bool:
+def eventually(holds: Callable[[], object], *, seconds: float = 60.0) -> bool:
     """Whether something becomes true in time."""
     deadline = time.monotonic() + seconds
     while not holds():
@@ -206,7 +206,7 @@ def running(settings: Settings) -> Iterator[World]:
     thread.start()
     database, http = Database(settings.database), httpx.Client(timeout=30)
     try:
-        assert eventually(lambda: server.started or not thread.is_alive(), seconds=30)
+        assert eventually(lambda: server.started or not thread.is_alive())
         assert server.started
         host, port = server.servers[0].sockets[0].getsockname()
         http.base_url = httpx.URL(f"http://{host}:{port}")

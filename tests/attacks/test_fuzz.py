@@ -27,7 +27,7 @@ from trainer.networks.pictures import ImageRejected, decode
 
 INPUTS = int(os.environ.get("FUZZ_INPUTS", "5000"))
 SEED = int(os.environ.get("FUZZ_SEED", "1"))
-SECONDS = 1.0  # of one input
+SECONDS = 1.0  # of the processor, for one input
 GROWTH = 256 << 20  # bytes of memory over all inputs
 LIMITS = ArchiveLimits(members=1000, unpacked_bytes=1 << 20, image_bytes=1 << 16, classes=100)
 LENGTH = tensors.HEADER.lower()
@@ -92,9 +92,9 @@ def fuzzed(seeds: list[bytes], attempt: Callable[[bytes], str]) -> Counter[str]:
     before = _peak()
     for number in range(INPUTS):
         data = mutated(chance.choice(seeds), chance)
-        began = time.monotonic()
+        began = time.process_time()
         endings[attempt(data)] += 1
-        assert time.monotonic() - began < SECONDS, (number, data[:64])
+        assert time.process_time() - began < SECONDS, (number, data[:64])
     assert _peak() - before < GROWTH
     return endings
 
@@ -192,9 +192,9 @@ def test_no_tensor_is_too_much() -> None:
             headers = headers | {LENGTH: str(chance.choice((*NUMBERS, -1, "x", 10**30)))}
         elif chance.random() < 0.9:
             data = mutated(data, chance)
-        began = time.monotonic()
+        began = time.process_time()
         endings[attempt(data, headers)] += 1
-        assert time.monotonic() - began < SECONDS, (number, data[:64])
+        assert time.process_time() - began < SECONDS, (number, data[:64])
     assert _peak() - before < GROWTH
     assert "refused without a reason" not in endings
     assert endings["Invalid"] > INPUTS / 20

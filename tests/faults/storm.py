@@ -262,6 +262,6 @@ class Storm:
         self.service.process.send_signal(signal.SIGTERM)
         if self.service.process.wait(60) != 0:
             self.tally.faults.append(f"exit status {self.service.process.returncode}")
-        _, alive = psutil.wait_procs(everyone, timeout=10)
+        _, alive = psutil.wait_procs(everyone, timeout=60)
         if alive:
             self.tally.faults.append(f"left running: {alive}")

@@ -106,9 +106,9 @@ def grown(service: Service, trunk: str, folder: Path, *, step: str | None) -> st
         survived = step in {None, "after the version is committed"}  # the increment had ended when its worker did
         assert outcomes == (["succeeded"] if survived else ["crashed", "succeeded"])
         picture = unseen("chive", 1)  # the API notices the promotion within a second
-        wait_for(lambda: client.predict(trunk, picture)["version"] == before + 1, seconds=5)
+        wait_for(lambda: client.predict(trunk, picture)["version"] == before + 1)
         assert [version["version"] for version in client.versions(trunk)] == list(range(1, before + 2))
-        wait_for(lambda: not list((service.home / "scratch").glob(f"{increment}-*")), seconds=30)
+        wait_for(lambda: not list((service.home / "scratch").glob(f"{increment}-*")))
         return client.version(trunk, before + 1)["files"]["weights.safetensors"]["sha256"]
 
 

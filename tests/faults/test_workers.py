@@ -89,13 +89,13 @@ def test_a_worker_that_was_stopped_past_its_lease_publishes_nothing_when_it_goes
         stopped = wait_for(lambda: holder(increment))
         assert isinstance(stopped, psutil.Process)
         stop_between_writes(stopped, service.home / "accrete.db")
-        wait_for(lambda: client.increment(increment)["attempt"] == 2, seconds=30)
+        wait_for(lambda: client.increment(increment)["attempt"] == 2)
         stopped.resume()
         done = client.wait(increment)
         assert (done["status"], done["version"]) == ("succeeded", 1)
         assert [attempt["outcome"] for attempt in done["attempts"]] == ["crashed", "succeeded"]
         assert "lease" in str(done["attempts"][0]["reason"])
-        wait_for(lambda: not list((service.home / "scratch").glob(f"{increment}-*")), seconds=30)
+        wait_for(lambda: not list((service.home / "scratch").glob(f"{increment}-*")))
         assert [version["version"] for version in client.versions("stopped")] == [1]
         assert client.predict("stopped", unseen("anise", 1))["version"] == 1
 

@@ -33,7 +33,7 @@ def test_memory_that_runs_out_ends_the_increment_at_once_and_says_what_to_do(bou
     with Client(bounded.url) as client:
         client.create_model("large", image_size=LARGE, recipe=recipe)
         wanting = client.start_increment("large", archive, recipe={"minibatch": 128})["id"]
-        wait_for(lambda: client.increment(wanting)["status"] == "failed", seconds=60)
+        wait_for(lambda: client.increment(wanting)["status"] == "failed")
         failed = client.increment(wanting)
         assert failed["error"] == (
             "training needs more memory than the 1024 MiB it is allowed: lower minibatch in the recipe, "
@@ -85,7 +85,7 @@ def test_a_bound_that_torch_alone_would_break_is_refused_with_the_number_it_take
         with Client(service.url) as client:
             client.create_model("small", image_size=SIZE, recipe=QUICK)
             increment = client.start_increment("small", write_zip(tmp_path / "1.zip", ["anise", "basil"]))["id"]
-            wait_for(lambda: client.increment(increment)["status"] == "failed", seconds=60)
+            wait_for(lambda: client.increment(increment)["status"] == "failed")
             assert re.fullmatch(
                 r"ACCRETE_TRAINING_MEMORY_BYTES allows 200 MiB, and a training process fills (\d+) MiB before it "
                 r"begins: set it to (\d+) MiB at the least.",

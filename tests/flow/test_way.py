@@ -26,7 +26,7 @@ def hit_rate(client: Client, model: str, labels: list[str], **options: object) -
     return sum(hits) / len(hits)
 
 
-def eventually(holds: Callable[[], bool], *, seconds: float) -> bool:
+def eventually(holds: Callable[[], bool], *, seconds: float = 60.0) -> bool:
     """Whether something becomes true in time."""
     deadline = time.monotonic() + seconds
     while not holds():
@@ -43,7 +43,7 @@ def test_new_classes_become_a_version_that_predicts_them(client: Client, grower:
 
     second = grower.learn("chive", "dill")
     assert (second["version"], second["promoted"], second["parent"]) == (2, True, 1)
-    assert eventually(lambda: client.predict(grower.name, unseen("dill", 1))["version"] == 2, seconds=2)
+    assert eventually(lambda: client.predict(grower.name, unseen("dill", 1))["version"] == 2)
     assert hit_rate(client, grower.name, ["anise", "basil", "chive", "dill"]) >= 0.7
 
     versions = list(client.versions(grower.name))
@@ -71,9 +71,9 @@ def test_promotion_and_rollback_switch_without_a_restart(client: Client, grower:
     assert client.predict(grower.name, unseen("dill", 1), version=2)["version"] == 2
 
     assert client.promote(grower.name, 2)["previous"] == 1
-    assert eventually(lambda: client.predict(grower.name, unseen("dill", 1))["version"] == 2, seconds=3)
+    assert eventually(lambda: client.predict(grower.name, unseen("dill", 1))["version"] == 2)
     client.rollback(grower.name)
-    assert eventually(lambda: client.predict(grower.name, unseen("dill", 1))["version"] == 1, seconds=3)
+    assert eventually(lambda: client.predict(grower.name, unseen("dill", 1))["version"] == 1)
 
 
 def test_a_branch_starts_from_the_version_rolled_back_to(client: Client, grower: Grower) -> None:
@@ -175,7 +175,7 @@ def test_what_retention_lets_go_is_in_no_blob_any_more(client: Client, service: 
         blobs = [path.read_bytes() for path in (service.home / "blobs").rglob("*") if path.is_file()]
         return not any(part in data for part in (*files.values(), *rows) for data in blobs)
 
-    assert eventually(gone, seconds=10)  # after the publication
+    assert eventually(gone)  # after the publication
 
 
 def test_a_grey_model_with_a_torchvision_network_learns(client: Client, service: Service, tmp_path: Path) -> None:

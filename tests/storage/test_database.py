@@ -52,9 +52,7 @@ def test_readers_do_not_wait_for_a_writer(world: World):
     world.create()
     with world.database.write() as connection:
         connection.execute(update(models_table).values(last_version=7))
-        began = time.monotonic()
         assert world.model().last_version == 0
-        assert time.monotonic() - began < 5
     assert world.model().last_version == 7
 
 

@@ -30,14 +30,14 @@ def leave(folder: Path, epoch: int) -> None:
 
 
 def settled(kept: Safekeeping) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while kept.is_busy:
         assert time.monotonic() < deadline, "a checkpoint does not arrive"
         time.sleep(0.01)
 
 
 def eventually(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not holds():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.02)
@@ -190,7 +190,7 @@ class Slow(DirectoryBlobs):
         self.may_go_on = threading.Event()
 
     def put_file(self, path: Path, *, sha256: str | None = None) -> str:
-        self.may_go_on.wait(20)
+        self.may_go_on.wait(60)
         return super().put_file(path, sha256=sha256)
 
 
@@ -198,12 +198,10 @@ def test_a_slow_store_holds_up_nobody(attempt: Attempt, tmp_path: Path):
     slow = Slow(tmp_path / "store")
     with attempt.kept(slow) as kept:
         leave(attempt.folder, 1)
-        began = time.monotonic()
         kept.take_over()
         leave(attempt.folder, 2)
         kept.take_over()
-        assert time.monotonic() - began < 1
-        assert kept.is_busy
+        assert kept.is_busy  # the store has not gone on: whoever waited for it would still be waiting
         assert attempt.world.write(leases.renew, attempt.claim, lease_seconds=60) is False
         slow.may_go_on.set()
         settled(kept)

@@ -64,5 +64,5 @@ def test_a_run_ends_with_who_started_it(tmp_path):
         process.stdin.flush()
         assert json.loads(process.stdout.readline())["kind"] == "epoch"
         process.stdin.close()
-        assert process.wait(timeout=20) == 77
+        assert process.wait(timeout=60) == 77
     assert not asked.folder.has(0)

@@ -160,7 +160,7 @@ def test_ctrl_c_ends_every_run_at_once_and_leaves_nothing_behind(tmp_path, data)
         eventually(lambda: len(itself.children()) == 2)
         children = itself.children()
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=20)
+        _, said = process.communicate(timeout=60)
     assert not any(child.is_running() for child in children)
     assert process.returncode == 130
     assert said.endswith("stopped; the same command goes on from here\n")
@@ -188,7 +188,7 @@ def test_what_cannot_be_is_answered_with_what_can(tmp_path, data, in_process, ca
     assert not (tmp_path / "out").exists()
 
 
-def eventually(true: Callable[[], bool], *, seconds: float = 30) -> None:
+def eventually(true: Callable[[], bool], *, seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline
