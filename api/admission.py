@@ -8,6 +8,7 @@ from api.uploads import Upload
 from api.wishes import Wish
 from storage import archives, batches, increments, models, references
 from storage.admission import check_classes
+from storage.answers import Asked
 from storage.archives import ArchiveIndex, ArchiveLimits
 from storage.domain import Batch, Increment, Model
 from storage.errors import JustDeleted
@@ -19,9 +20,10 @@ def from_archive(service: Service, name: str, upload: Upload, wish: Wish) -> tup
     Everything that can be refused is refused before the archive is stored, and decided once more, for good, in the
     transaction that queues it.
     """
+    asked = wish.of(archive=upload.sha256)
     with service.database.read() as connection:
         model = models.get(connection, name)
-        if (earlier := _answered_before(connection, model, wish, fingerprint=upload.sha256)) is not None:
+        if (earlier := _earlier(connection, model, wish, asked)) is not None:
             return earlier, False
         strategy, _ = wish.recipe_for(connection, model)
         index = archives.scan(upload.path, limits=ArchiveLimits.of(service.settings))
@@ -36,20 +38,21 @@ def from_archive(service: Service, name: str, upload: Upload, wish: Wish) -> tup
     store(service, upload)
     with service.database.write() as connection:
         model = models.lock(connection, name)
-        if (earlier := _answered_before(connection, model, wish, fingerprint=upload.sha256)) is not None:
+        if (earlier := _earlier(connection, model, wish, asked)) is not None:
             return earlier, False
         batch = add_batch(service, connection, model, upload, index)
-        return _request(connection, model, batch.id, wish), True
+        return _request(connection, model, batch.id, wish, asked), True
 
 
 def from_batch(service: Service, name: str, batch_id: str, wish: Wish) -> tuple[Increment, bool]:
     """Queue an increment from a batch that was collected before; whether it is new comes beside it."""
+    asked = wish.of(batch=batch_id)
     with service.database.write() as connection:
         model = models.lock(connection, name)
-        if (earlier := _answered_before(connection, model, wish, batch_id=batch_id)) is not None:
+        if (earlier := _earlier(connection, model, wish, asked)) is not None:
             return earlier, False
         batch = batches.get_of_model(connection, model, batch_id)
-        return _request(connection, model, batch.id, wish), True
+        return _request(connection, model, batch.id, wish, asked), True
 
 
 def store(service: Service, upload: Upload) -> None:
@@ -74,26 +77,11 @@ def add_batch(service: Service, connection: Connection, model: Model, upload: Up
     )
 
 
-def _answered_before(
-    connection: Connection,
-    model: Model,
-    wish: Wish,
-    *,
-    fingerprint: str | None = None,
-    batch_id: str | None = None,
-) -> Increment | None:
-    if wish.idempotency_key is None:
-        return None
-    return increments.answered_before(
-        connection,
-        model=model,
-        idempotency_key=wish.idempotency_key,
-        fingerprint=fingerprint,
-        batch_id=batch_id,
-    )
+def _earlier(connection: Connection, model: Model, wish: Wish, asked: Asked) -> Increment | None:
+    return increments.answered_before(connection, model=model, idempotency_key=wish.idempotency_key, asked=asked)
 
 
-def _request(connection: Connection, model: Model, batch_id: str, wish: Wish) -> Increment:
+def _request(connection: Connection, model: Model, batch_id: str, wish: Wish, asked: Asked) -> Increment:
     strategy, recipe = wish.recipe_for(connection, model)
     return increments.request(
         connection,
@@ -105,4 +93,5 @@ def _request(connection: Connection, model: Model, batch_id: str, wish: Wish) ->
         promote=wish.promote,
         known_classes=wish.known_classes,
         idempotency_key=wish.idempotency_key,
+        asked=asked,
     )

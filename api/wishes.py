@@ -1,5 +1,6 @@
 """What a request for an increment asks beside its images."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,6 +12,7 @@ from sqlalchemy import Connection
 from api import jsonbodies
 from api.fitness import check_first, check_of_model, head_kind
 from api.schemas.increments import IncrementIn
+from storage.answers import Asked
 from storage.domain import KnownClasses, Model, Promotion
 from storage.errors import Invalid, RecipeInvalid, TooLarge
 
@@ -26,6 +28,18 @@ class Wish:
     promote: Promotion = Promotion.AUTO
     known_classes: KnownClasses = KnownClasses.REFUSE
     idempotency_key: str | None = None
+
+    def of(self, *, archive: str | None = None, batch: str | None = None) -> Asked:
+        """All of a request that decides what it makes, as it was asked for: a model's defaults may change."""
+        return {
+            "route": "request increment",
+            "archive": archive,
+            "batch": batch,
+            "strategy": self.strategy,
+            "recipe": json.dumps(self.recipe or {}, sort_keys=True),
+            "promote": self.promote,
+            "known_classes": self.known_classes,
+        }
 
     def recipe_for(self, connection: Connection, model: Model) -> tuple[str, dict[str, Any]]:
         """Strategy and complete recipe; raises `UnknownStrategy`, `RecipeInvalid` and `StrategyUnfit`."""

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, insert, select
 
 from storage.domain import Model, now
 from storage.errors import IdempotencyMismatch
-from storage.tables import answers
+from storage.tables import answers, increments
 
 Asked = Mapping[str, str | int | list[str] | None]  # all of a request that decides its answer
 
@@ -23,20 +23,35 @@ def recall(connection: Connection, model: Model, *, key: str, asked: Asked) -> d
     query = select(answers).where(answers.c.model_id == model.id, answers.c.key == key)
     row = connection.execute(query).mappings().one_or_none()
     if row is None:
+        _refuse_that_of_an_increment(connection, model, key)
         return None
-    if row["fingerprint"] != _fingerprint(asked):
-        raise IdempotencyMismatch(
-            f"Idempotency-Key {key!r} was used with another request: use a fresh key for a new request."
-        )
+    if row["fingerprint"] != fingerprint(asked):
+        raise mismatch(key)
     document: dict[str, Any] = row["document"]
     return document
 
 
 def remember(connection: Connection, model: Model, *, key: str, asked: Asked, document: Mapping[str, Any]) -> None:
     """Write down what is about to be answered."""
-    values = {"fingerprint": _fingerprint(asked), "document": dict(document), "created_at": now()}
+    values = {"fingerprint": fingerprint(asked), "document": dict(document), "created_at": now()}
     connection.execute(insert(answers).values(model_id=model.id, key=key, **values))
 
 
-def _fingerprint(asked: Asked) -> str:
+def fingerprint(asked: Asked) -> str:
+    """What tells a request from others."""
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+def mismatch(key: str, *, increment: str | None = None) -> IdempotencyMismatch:
+    """The error of a key that came with another request; ``increment`` is what that one made."""
+    return IdempotencyMismatch(
+        f"Idempotency-Key {key!r} was used with another request: use a fresh key for a new request.",
+        increment=increment,
+    )
+
+
+def _refuse_that_of_an_increment(connection: Connection, model: Model, key: str) -> None:
+    """An increment keeps its key in its own row: its answer is the increment as it is now (`storage.increments`)."""
+    query = select(increments.c.id).where(increments.c.model_id == model.id, increments.c.idempotency_key == key)
+    if (made := connection.scalar(query)) is not None:
+        raise mismatch(key, increment=str(made))

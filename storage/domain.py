@@ -211,6 +211,7 @@ class Increment:
     promote: Promotion
     known_classes: KnownClasses
     idempotency_key: str | None
+    asked: str | None  # fingerprint of the request that had the key
     attempt: int  # fencing number: 0 before the first claim, raised by every claim
     crashes: int  # attempts in a row that ended without a result or a new checkpoint
     checkpoint: StoredCheckpoint | None  # the latest, while the increment is not finished

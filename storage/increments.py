@@ -8,11 +8,11 @@ from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
 
-from storage import batches, events, references, rows, versions
+from storage import answers, batches, events, references, rows, versions
 from storage.admission import check_classes
+from storage.answers import Asked
 from storage.domain import Attempt, Increment, IncrementStatus, KnownClasses, Model, Page, Promotion, new_id, now
 from storage.errors import (
-    IdempotencyMismatch,
     IncrementNotCancellable,
     IncrementNotFound,
     IncrementNotRetryable,
@@ -34,11 +34,13 @@ def request(
     promote: Promotion,
     known_classes: KnownClasses,
     idempotency_key: str | None = None,
+    asked: Asked | None = None,
 ) -> Increment:
     """Queue one update of a model from a closed batch.
 
     ``model`` is locked by the caller (`models.lock`), so that its order of arrival is the order of the commits and no
-    two requests bring the same class. Raises what `check_classes` raises, and `BatchClosed`.
+    two requests bring the same class. ``asked`` is what `answered_before` will compare. Raises what `check_classes`
+    raises, and `BatchClosed`.
     """
     batch = batches.close(connection, batch_id)
     check_classes(
@@ -60,6 +62,7 @@ def request(
             promote=promote,
             known_classes=known_classes,
             idempotency_key=idempotency_key,
+            asked=answers.fingerprint(asked) if asked is not None else None,
             created_at=now(),
         )
     )
@@ -68,9 +71,14 @@ def request(
 
 
 def answered_before(
-    connection: Connection, *, model: Model, idempotency_key: str, fingerprint: str | None, batch_id: str | None
+    connection: Connection, *, model: Model, idempotency_key: str | None, asked: Asked
 ) -> Increment | None:
-    """The increment an earlier request with this key made, if any; raises `IdempotencyMismatch` for another body."""
+    """The increment an earlier request with this key made, if any; raises `IdempotencyMismatch` for another request.
+
+    Of ``asked`` rows of earlier releases can be compared by "archive" and "batch" alone.
+    """
+    if idempotency_key is None:
+        return None
     query = (
         select(increments)
         .where(increments.c.model_id == model.id)
@@ -78,19 +86,24 @@ def answered_before(
     )
     row = connection.execute(query).mappings().one_or_none()
     if row is None:
+        answers.recall(connection, model, key=idempotency_key, asked=asked)  # for that a request of another kind had it
         return None
     increment = rows.increment(row)
-    same = (
-        increment.batch_id == batch_id
-        if batch_id is not None
-        else batches.get(connection, increment.batch_id).fingerprint == fingerprint
-    )
+    if increment.asked is not None:
+        same = increment.asked == answers.fingerprint(asked)
+    elif asked["batch"] is not None:
+        same = increment.batch_id == asked["batch"]
+    else:
+        same = batches.get(connection, increment.batch_id).fingerprint == asked["archive"]
     if not same:
-        raise IdempotencyMismatch(
-            f"Idempotency-Key {idempotency_key!r} was used with another body: use a fresh key for a new request.",
-            increment=increment.id,
-        )
+        raise answers.mismatch(idempotency_key, increment=increment.id)
     return increment
+
+
+def has_key(connection: Connection, model: Model, idempotency_key: str | None) -> bool:
+    """Whether an earlier request for an increment had this key."""
+    query = select(increments.c.id).where(increments.c.model_id == model.id)
+    return connection.scalar(query.where(increments.c.idempotency_key == idempotency_key)) is not None
 
 
 def get(connection: Connection, increment_id: str) -> Increment:

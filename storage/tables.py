@@ -142,6 +142,7 @@ increments = Table(
     Column("promote", String(20), nullable=False),
     Column("known_classes", String(20), nullable=False),
     Column("idempotency_key", Name),
+    Column("asked", Digest),  # of all that came with the key; null in rows of earlier releases
     Column("attempt", Integer, nullable=False, default=0),
     Column("crashes", Integer, nullable=False, default=0),
     Column("checkpoint", JSON(none_as_null=True)),

@@ -169,4 +169,6 @@ def _look(service: Service, increment_id: str) -> IncrementOut:
 def _check_wish(service: Service, name: str, wish: Wish) -> None:
     """What needs no images, and outside the transaction that queues: it may build a network to see whether it fits."""
     with service.database.read() as connection:
-        wish.recipe_for(connection, models.get(connection, name))
+        model = models.get(connection, name)
+        if not increments.has_key(connection, model, wish.idempotency_key):  # what was answered needs to fit no more
+            wish.recipe_for(connection, model)

@@ -1,8 +1,9 @@
 """Idempotency-Key: the same request again gets the same answer and changes nothing, also after a crash in between."""
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
@@ -138,6 +139,108 @@ def test_keys_of_one_model_are_not_those_of_another_and_of_one_route_not_of_othe
         422,
         "idempotency-mismatch",
     )
+
+
+ARCHIVE, OTHER_ARCHIVE = class_zip("a", "b"), class_zip("a", "b", each=4)
+OPTIONS = {"strategy": "lwf", "recipe": '{"epochs": 3}', "promote": "manual", "known_classes": "rehearse"}
+OTHER_OPTIONS = {"strategy": "finetune", "recipe": '{"epochs": 4}', "promote": "auto", "known_classes": "refuse"}
+BATCH = "the batch"  # stands for its id
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request to one of the routes that take a key; the model and the batch are put in when it is sent."""
+
+    method: str = "POST"
+    path: str = "/v1/models/{model}/increments"
+    params: Mapping[str, str] = field(default_factory=dict)
+    content: bytes | None = None
+    document: Mapping[str, Any] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def send(self, world: World, *, model: str, batch: str) -> httpx.Response:
+        path = self.path.format(model=model, batch=batch)
+        document = {name: batch if value == BATCH else value for name, value in (self.document or {}).items()}
+        body: dict[str, Any] = {"content": self.content} if self.document is None else {"json": document}
+        return world.http.request(
+            self.method, path, params=dict(self.params), headers={**self.headers, **keyed("k")}, **body
+        )
+
+
+BY_QUERY = Asked(params=OPTIONS, content=ARCHIVE)
+BY_DOCUMENT = Asked(document={**OPTIONS, "recipe": {"epochs": 3}, "batch_id": BATCH})
+PLAIN = Asked(content=ARCHIVE)
+COLLECT = Asked(path="/v1/models/{model}/batches", content=ARCHIVE)
+ADD = Asked(path="/v1/batches/{batch}/images", params={"label": "a", "split": "train"}, content=picture(1))
+PROMOTE = Asked("PUT", "/v1/models/{model}/current", document={"version": 1}, headers={"If-None-Match": '"7"'})
+
+
+def optioned(base: Asked, **changed: str) -> Asked:
+    return replace(base, params={**base.params, **changed})
+
+
+def documented(**changed: Any) -> Asked:
+    return replace(BY_DOCUMENT, document={**(BY_DOCUMENT.document or {}), **changed})
+
+
+DIFFERENT = {
+    **{f"increment, {name}": (BY_QUERY, optioned(BY_QUERY, **{name: other})) for name, other in OTHER_OPTIONS.items()},
+    **{f"increment, {name} too": (PLAIN, optioned(PLAIN, **{name: OPTIONS[name]})) for name in OPTIONS},
+    "increment, no options": (BY_QUERY, PLAIN),
+    "increment, archive": (BY_QUERY, replace(BY_QUERY, content=OTHER_ARCHIVE)),
+    "increment, batch for archive": (BY_QUERY, BY_DOCUMENT),
+    "increment, archive for batch": (BY_DOCUMENT, BY_QUERY),
+    "increment of a batch, strategy": (BY_DOCUMENT, documented(strategy="finetune")),
+    "increment of a batch, recipe": (BY_DOCUMENT, documented(recipe={"epochs": 4})),
+    "increment of a batch, promote": (BY_DOCUMENT, documented(promote="auto")),
+    "increment of a batch, known_classes": (BY_DOCUMENT, documented(known_classes="refuse")),
+    "increment of a batch, batch": (BY_DOCUMENT, documented(batch_id="0" * 32)),
+    "batch, archive": (COLLECT, replace(COLLECT, content=OTHER_ARCHIVE)),
+    "batch, empty": (COLLECT, replace(COLLECT, content=b"")),
+    "batch after an increment": (PLAIN, COLLECT),
+    "increment after a batch": (COLLECT, PLAIN),
+    "images, label": (ADD, optioned(ADD, label="b")),
+    "images, split": (ADD, optioned(ADD, split="test")),
+    "images, no split": (ADD, replace(ADD, params={"label": "a"})),
+    "images, image": (ADD, replace(ADD, content=picture(2))),
+    "images after an increment": (PLAIN, ADD),
+    "promotion, version": (PROMOTE, replace(PROMOTE, document={"version": 2})),
+    "promotion, If-None-Match": (PROMOTE, replace(PROMOTE, headers={"If-None-Match": '"8"'})),
+    "promotion, If-Match": (PROMOTE, replace(PROMOTE, headers={"If-Match": "*"})),
+    "promotion, no condition": (PROMOTE, replace(PROMOTE, headers={})),
+    "promotion after a batch": (COLLECT, PROMOTE),
+}
+
+
+@pytest.mark.parametrize("name", DIFFERENT)
+def test_a_key_is_good_for_the_whole_request_and_no_other(world: World, name: str):
+    model = world.model()
+    asked, other = DIFFERENT[name]
+    if PROMOTE in (asked, other):
+        world.version(model, "c", "d")
+        world.version(model, "e", "f")
+    kept = COLLECT.path.format(model=model)
+    batch = world.http.post(kept, content=b"" if ADD in (asked, other) else ARCHIVE).json()["id"]
+    first = asked.send(world, model=model, batch=batch)
+    assert first.is_success, first.text
+    before = rows(world), stored(world)
+    problem(other.send(world, model=model, batch=batch), 422, "idempotency-mismatch")
+    assert (rows(world), stored(world)) == before
+    assert asked.send(world, model=model, batch=batch).json() == first.json()
+    assert (rows(world), stored(world)) == before
+    world.cancel_everything()
+
+
+def test_an_increment_is_given_again_though_the_model_has_other_defaults_by_now(world: World):
+    model = world.model()
+    asked = replace(PLAIN, params={"strategy": "joint"})
+    first = asked.send(world, model=model, batch="")
+    changed = world.http.patch(f"/v1/models/{model}", json={"retention": "exemplars"})
+    assert changed.status_code == 200
+    assert asked.send(world, model=model, batch="").json() == first.json()
+    fresh = world.http.post(asked.path.format(model=model), params=asked.params, content=class_zip("x", "y"))
+    problem(fresh, 422, "strategy-unfit")
+    world.cancel_everything()
 
 
 def at_once(call: Callable[[], httpx.Response], count: int) -> list[httpx.Response]:
