@@ -12,6 +12,7 @@ from storage.answers import Asked
 from storage.archives import ArchiveIndex, ArchiveLimits
 from storage.domain import Batch, Increment, Model
 from storage.errors import JustDeleted
+from storage.rejects import check_share
 
 
 def from_archive(service: Service, name: str, upload: Upload, wish: Wish) -> tuple[Increment, bool]:
@@ -26,7 +27,7 @@ def from_archive(service: Service, name: str, upload: Upload, wish: Wish) -> tup
         if (earlier := _earlier(connection, model, wish, asked)) is not None:
             return earlier, False
         strategy, _ = wish.recipe_for(connection, model)
-        index = archives.scan(upload.path, limits=ArchiveLimits.of(service.settings))
+        index = index_of(service, upload)
         known = increments.coming_classes(connection, model)
         check_classes(
             batch=index.classes,
@@ -53,6 +54,13 @@ def from_batch(service: Service, name: str, batch_id: str, wish: Wish) -> tuple[
             return earlier, False
         batch = batches.get_of_model(connection, model, batch_id)
         return _request(connection, model, batch.id, wish, asked), True
+
+
+def index_of(service: Service, upload: Upload) -> ArchiveIndex:
+    """What an archive holds by its names; one that ingestion would refuse for them is refused now."""
+    index = archives.scan(upload.path, limits=ArchiveLimits.of(service.settings))
+    check_share(index.rejects, images=len(index.members), limit=service.settings.max_bad_share)
+    return index
 
 
 def store(service: Service, upload: Upload) -> None:

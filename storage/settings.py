@@ -103,7 +103,7 @@ class Settings(BaseSettings):
     max_image_pixels: int = Field(50_000_000, gt=0, description="Width × height of an image. Beyond: it is rejected.")
     max_classes: int = Field(10_000, gt=0, description="Classes of one batch. Beyond: 422.")
     max_bad_share: float = Field(
-        0.1, ge=0, le=1, description="Share of unusable files above which an increment fails, naming them."
+        0.1, ge=0, le=1, description="Share of unusable files above which a batch is refused, naming some."
     )
     max_images_per_request: int = Field(64, gt=0, description="Images of one prediction request. Beyond: 422.")
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from storage.domain import Image, Pack, Reject, Split
 from storage.errors import BatchInvalid
+from storage.rejects import check_share
 
 TEST_SHARE = 0.2  # of the range of the content hash (DESIGN, Evaluation images)
 _HASH_RANGE = 1 << 256
@@ -30,12 +31,7 @@ def settle(
     ``labels`` are the classes the batch set out with: one that comes out with fewer than two images, or with none to
     learn from, raises `BatchInvalid`, as does a share of rejects above ``max_bad_share``.
     """
-    if len(rejects) > max_bad_share * (len(rejects) + len(stored)):
-        shown = "; ".join(f"{reject.file}: {reject.reason}" for reject in rejects[:5])
-        raise BatchInvalid(
-            f"{len(rejects)} of {len(rejects) + len(stored)} files are not usable, more than the share of "
-            f"{max_bad_share:g} that a batch may have: {shown}"
-        )
+    check_share(rejects, images=len(stored), limit=max_bad_share)
     unique, repeated = _without_repetition(stored)
     images = _split(unique)
     by_label = _by_label(images)

@@ -16,9 +16,8 @@ from api.rootpath import located
 from api.schemas.batches import AddedImagesIn, BatchOut, ImageOut, ImagesOut
 from api.service import Service, ServiceDep
 from api.uploads import Upload, received
-from storage import archives, batches, erasure, models, references
+from storage import batches, erasure, models, references
 from storage.answers import Asked
-from storage.archives import ArchiveLimits
 from storage.domain import BatchStatus, Image, Model, Split, new_id
 from storage.errors import (
     ArchiveUnreadable,
@@ -40,12 +39,19 @@ from trainer.networks.pictures import Form, ImageRejected
 router = APIRouter(prefix="/v1", tags=["batches"], route_class=Guarded)
 
 MAX_FILENAME = 255  # characters
+FORM: dict[str, Any] = {
+    "schema": {
+        "type": "object",
+        "required": ["data"],
+        "properties": {"data": {"type": "string", "format": "binary"}},
+    }
+}
 
 
 @router.post(
     "/models/{name}/batches",
     status_code=201,
-    openapi_extra={"requestBody": {"content": ARCHIVES}},
+    openapi_extra={"requestBody": {"content": {**ARCHIVES, "multipart/form-data": FORM}}},
     responses=problems(
         ModelNotFound, BatchInvalid, ArchiveUnreadable, ArchiveUnsafe, TooLarge, IdempotencyMismatch, JustDeleted
     ),
@@ -118,7 +124,7 @@ def _create(service: Service, name: str, upload: Upload, key: str | None) -> Bat
         before = answered(connection, models.get(connection, name), key, asked=asked, kind=BatchOut)
     if before is not None:
         return before
-    index = archives.scan(upload.path, limits=ArchiveLimits.of(service.settings)) if upload.size else None
+    index = admission.index_of(service, upload) if upload.size else None
     if index is not None:
         admission.store(service, upload)
     with service.database.write() as connection:

@@ -103,9 +103,9 @@ def test_the_query_goes_before_the_form(http, world):
 
 
 def test_files_of_a_batch_that_are_no_images_are_listed_with_the_increment(http, world):
-    files = class_folders("cat", "dog") | {"cat/notes.txt": b"", "deep/er/cat.png": picture(1)}
+    files = class_folders("cat", "dog", each=9) | {"cat/film.mp4": b"", "cat.png": picture(1)}
     rejects = post(http, world.model(), zipped(files)).json()["rejects"]
-    assert {reject["file"] for reject in rejects} == {"cat/notes.txt", "deep/er/cat.png"}
+    assert {reject["file"] for reject in rejects} == {"cat/film.mp4", "cat.png"}
     assert all(reject["reason"] for reject in rejects)
 
 
