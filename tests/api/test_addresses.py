@@ -67,7 +67,7 @@ def test_a_host_that_cannot_be_read_is_a_bad_request(asked: World, host: str):
     code, body = status(asked.http, b"Host: " + host.encode("latin-1"))
     assert code == b"400"
     assert b"Host" in body
-    assert b"urn:accrete:problem:malformed" in body
+    assert b"/problems/malformed" in body
 
 
 @pytest.mark.parametrize("origin", ORIGINS)

@@ -13,7 +13,10 @@ from storage import database
 from tests.api.worlds import World, eventually, picture, running
 from tests.postgresql import PostgreSQL
 
-UNTOUCHED = {"/livez", "/readyz", "/metrics", "/v1/strategies", "/v2", "/v2/health/live", "/v2/health/ready"}
+UNTOUCHED = {"/livez", "/readyz", "/metrics", "/v1/strategies", "/v2", "/v2/health/live", "/v2/health/ready"} | {
+    "/problems",
+    "/problems/{kind}",
+}
 BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("post", "/v1/models"): {"json": {"name": "another"}},
     ("patch", "/v1/models/{name}"): {"json": {"retention": "all"}},
@@ -104,7 +107,7 @@ def test_a_database_that_is_locked_for_too_long_is_503(settings_for, tmp_path, m
         with locked(world):
             answer = world.http.post("/v1/models", json={"name": "late"})
             assert answer.status_code == 503
-            assert answer.json()["type"] == "urn:accrete:problem:database-unavailable"
+            assert answer.json()["type"] == "/problems/database-unavailable"
             assert int(answer.headers["Retry-After"]) >= 1
             assert world.http.get(f"/v1/models/{name}").status_code == 200
         assert world.http.post("/v1/models", json={"name": "late"}).status_code == 201

@@ -122,7 +122,7 @@ def test_json_for_programs_steers_no_terminal_and_says_the_same(scripted: Script
 
 
 def test_an_error_of_the_service_steers_no_terminal(scripted: Scripted) -> None:
-    refusal = {"type": "urn:accrete:problem:invalid", "status": 422, "detail": f"file {STEERING}[bold]x"}
+    refusal = {"type": "/problems/invalid", "status": 422, "detail": f"file {STEERING}[bold]x"}
     said = accrete("models", url=scripted(answer(422, refusal, "application/problem+json")).url)
     assert "[bold]x" in said.stderr
     assert all(character not in said.stderr for character in "\x1b\x9b\x7f\u2028\u202e\r")
