@@ -126,7 +126,7 @@ def test_other_data_behind_an_archive_are_refused(archive, pack, behind):
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
-@pytest.mark.parametrize("behind", [b"x", b"<html>", gzip.compress(b"x")[:9], bz2.compress(b"x")[:9]])
+@pytest.mark.parametrize("behind", [b"x", b"<html>", gzip.compress(b"x", mtime=0)[:9], bz2.compress(b"x")[:9]])
 def test_so_are_those_behind_the_compressed_part(archive, pack, behind):
     with pytest.raises(ArchiveUnreadable):
         scan(archive(pack(tarred(PETS)) + behind), limits=LIMITS)
