@@ -47,6 +47,7 @@ SCOPES: Mapping[str, Scope] = {
     "DELETE /v1/models/{name}": ADMIN,
     "POST /v1/models/{name}/batches": TRAIN,
     "GET /v1/batches/{batch_id}": TRAIN,
+    "GET /v1/batches/{batch_id}/rejects": TRAIN,
     "DELETE /v1/batches/{batch_id}": ADMIN,
     "POST /v1/batches/{batch_id}/images": TRAIN,
     "GET /v1/images/{image_id}": TRAIN,

@@ -32,6 +32,7 @@ from api.documents import (
     ModelMetrics,
     Prediction,
     PredictionRecord,
+    Reject,
     Strategy,
     Version,
     VersionMetrics,
@@ -166,6 +167,10 @@ class Client:
         """What is in a batch."""
         batch: Batch = self._connection.json("GET", _path("batches", batch_id))
         return batch
+
+    def rejects(self, batch_id: str) -> Iterator[Reject]:
+        """Every bad file of a batch, which was left out, and why."""
+        return self._connection.pages(_path("batches", batch_id, "rejects"))
 
     def add_images(
         self,

@@ -85,6 +85,7 @@ class Batch(TypedDict):
     classes: list[ClassCount]
     images: int
     rejects: list[Reject]
+    reject_count: int
     ignored: list[Ignored]
     notes: list[str]
     digest: str | None
@@ -142,6 +143,7 @@ class Increment(TypedDict):
     note: str | None
     progress: Progress | None
     rejects: list[Reject]
+    reject_count: int
     error: str | None
     attempts: list[Attempt]
     seconds: dict[str, float]

@@ -183,7 +183,7 @@ def outcome_line(increment: dict[str, Any]) -> str | None:
     place = "is in service" if increment["promoted"] else f"is not in service: {in_our_words(increment['note'] or '')}"
     rejects = increment["rejects"]
     left_out = (
-        f"; {len(rejects)} files were left out, such as {rejects[0]['file']} ({rejects[0]['reason']})"
+        f"; {increment['reject_count']:,} files were left out, such as {rejects[0]['file']} ({rejects[0]['reason']})"
         if rejects
         else ""
     )

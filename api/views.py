@@ -10,7 +10,7 @@ from api.schemas.increments import AttemptOut, IncrementOut, ProgressOut
 from api.schemas.models import ModelOut
 from api.schemas.predictions import PredictionRecordOut, RankedOut
 from api.schemas.versions import CurrentOut, FileOut, Summary, VersionOut
-from storage import batches, increments, metrics, models, versions
+from storage import batches, increments, metrics, models, rejects, versions
 from storage.domain import Batch, Increment, Model, Prediction, Version
 
 
@@ -38,7 +38,8 @@ def batch(connection: Connection, record: Batch) -> BatchOut:
         status=record.status,
         classes=[ClassCountOut.model_validate(count) for count in record.classes],
         images=sum(count.images for count in record.classes),
-        rejects=[RejectOut.model_validate(reject) for reject in record.rejects],
+        rejects=_rejects(connection, record),
+        reject_count=record.reject_count,
         ignored=[IgnoredOut.model_validate(group) for group in record.ignored],
         notes=list(record.notes),
         digest=record.digest,
@@ -49,15 +50,15 @@ def batch(connection: Connection, record: Batch) -> BatchOut:
 def increment(connection: Connection, record: Increment) -> IncrementOut:
     """An increment with its attempts, and what its batch lost on the way."""
     model_of_it = models.by_id(connection, record.model_id)
+    of_it = batches.get(connection, record.batch_id)
     made = versions.find(connection, record.model_id, record.version) if record.version is not None else None
     return IncrementOut.model_validate(
         _fields(record)
         | {
             "model": model_of_it.name,
             "progress": ProgressOut(**record.progress) if record.progress is not None else None,
-            "rejects": [
-                RejectOut.model_validate(reject) for reject in batches.get(connection, record.batch_id).rejects
-            ],
+            "rejects": _rejects(connection, of_it),
+            "reject_count": of_it.reject_count,
             "attempts": [
                 AttemptOut.model_validate(attempt) for attempt in increments.attempts_of(connection, record.id)
             ],
@@ -93,6 +94,13 @@ def prediction(record: Prediction, model_name: str) -> PredictionRecordOut:
 def ranked(pairs: Iterable[tuple[str, float]]) -> list[RankedOut]:
     """Labels and probabilities, best first."""
     return [RankedOut(label=label, probability=probability) for label, probability in pairs]
+
+
+def _rejects(connection: Connection, of: Batch) -> list[RejectOut]:
+    """The first of them: there may be as many as files."""
+    if not of.reject_count:
+        return []
+    return [RejectOut.model_validate(reject) for reject in rejects.first(connection, of.id)]
 
 
 def _version(of: Model, record: Version, document: Mapping[str, Any]) -> VersionOut:

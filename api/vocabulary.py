@@ -71,7 +71,11 @@ WORDS: Mapping[str, Word] = {
     "PredictionIn.images": Word("Image files, each in base64.", ["iVBORw0KGgo…"]),
     "AddedImagesIn.images": Word("Image files, each in base64.", ["iVBORw0KGgo…"]),
     "form.images": Word("Image files.", []),
-    "rejects": Word("Files that were left out, and why.", [{"file": "rose/7.jpg", "reason": "is no image"}]),
+    "rejects": Word(
+        "The first 100 of the bad files, which were left out, and why.",
+        [{"file": "rose/7.jpg", "reason": "is no image"}],
+    ),
+    "reject_count": Word("How many bad files there are; GET /v1/batches/{batch_id}/rejects names all of them.", 1),
     "ignored": Word("Files that are nothing to learn from, by reason.", []),
     "notes": Word("What was understood of the archive's layout and is worth a look.", []),
     "files": Word("Names of some of them.", ["README.md"]),

@@ -18,7 +18,8 @@ _WORDS = [
         (r"GET /v1/models(?![/\w])", "accrete models"),
         (r"GET /v1/strategies", "accrete strategies"),
         (rf"POST /v1/batches/{_NAME}/images(?:\?label=\S+)?", r"accrete images add \1 LABEL FILES"),
-        (rf"GET /v1/batches/{_NAME}(?:/rejects)?", r"accrete batches show \1"),
+        (rf"GET /v1/batches/{_NAME}/rejects", r"accrete batches show \1 --all-rejects"),
+        (rf"GET /v1/batches/{_NAME}", r"accrete batches show \1"),
         (rf"GET /v1/increments/{_NAME}(?:/events)?", r"accrete watch \1"),
         (rf"POST /v1/increments/{_NAME}/(cancel|retry)", r"accrete \2 \1"),
     )

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from storage import packs, references, rows
+from storage import rejects as bad_files
 from storage.domain import Batch, BatchStatus, ClassCount, Ignored, Image, Model, Pack, Reject, Split, new_id, now
 from storage.errors import BatchClosed, BatchNotFound
 from storage.tables import batches, images, increments
@@ -32,12 +33,12 @@ def create(
             archive_kind=archive_kind,
             fingerprint=archive,
             classes=rows.as_json(classes),
-            rejects=rows.as_json(rejects),
             ignored=rows.as_json(ignored),
             notes=list(notes),
             created_at=now(),
         )
     )
+    bad_files.record(connection, batch_id, rejects)
     return get(connection, batch_id)
 
 
@@ -105,10 +106,10 @@ def record_ingestion(
             status=BatchStatus.INGESTED,
             archive=None,
             classes=rows.as_json(_count(connection, batch_id)),
-            rejects=rows.as_json(rejects),
             digest=digest,
         )
     )
+    bad_files.record(connection, batch_id, rejects)
     return get(connection, batch_id)
 
 

@@ -156,7 +156,7 @@ class Batch:
     archive_kind: str | None  # "zip" or "tar"
     fingerprint: str | None  # SHA-256 of the archive as uploaded; stays after ingestion
     classes: tuple[ClassCount, ...]  # by label
-    rejects: tuple[Reject, ...]
+    reject_count: int  # bad files, which `storage.rejects` names
     digest: str | None  # of labels, sides and contents once ingested
     created_at: datetime
     ignored: tuple[Ignored, ...] = ()

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, select, update
 
-from storage import batches, images, models, references
+from storage import batches, images, models, references, rejects
 from storage.domain import BatchStatus, IncrementStatus, Model
 from storage.errors import BatchInUse, ImageNotFound
 from storage.labels import folded
@@ -51,8 +51,9 @@ def erase_batch(connection: Connection, batch_id: str) -> None:
     if not statuses:
         connection.execute(delete(batches_table).where(this))
         return
-    emptied: dict[str, Any] = {"archive": None, "classes": [], "rejects": [], "ignored": [], "notes": []}
+    emptied: dict[str, Any] = {"archive": None, "classes": [], "ignored": [], "notes": []}
     connection.execute(update(batches_table).where(this).values(status=BatchStatus.INGESTED, **emptied))
+    rejects.record(connection, batch_id, ())
 
 
 def erase_class(connection: Connection, model: Model, label: str) -> int:

@@ -1,21 +1,27 @@
 """The bad files of a batch: how many it may have, and which they are."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
+from sqlalchemy import Connection, delete, insert, select, update
+
+from storage import rows
 from storage.archive_names import printable
-from storage.domain import Reject
+from storage.domain import Page, Reject
 from storage.errors import BatchInvalid
+from storage.tables import batches, rejects
 
+SHOWN = 100  # with their batch
 NAMED = 5  # in an error
 _LETTERS = 120  # of each of their names
 
 
-def check_share(rejects: Sequence[Reject], *, images: int, limit: float) -> None:
+def check_share(found: Sequence[Reject], *, images: int, limit: float) -> None:
     """Raise `BatchInvalid` where too large a share of a batch are bad files, beside ``images`` that are good so far."""
-    count, files = len(rejects), len(rejects) + images
+    count, files = len(found), len(found) + images
     if count <= limit * files:
         return
-    named = [(printable(reject.file)[:_LETTERS], reject.reason) for reject in rejects[:NAMED]]
+    named = [(printable(reject.file)[:_LETTERS], reject.reason) for reject in found[:NAMED]]
     more = f" and {count - NAMED:,} more" if count > NAMED else ""
     raise BatchInvalid(
         f"{count:,} of {files:,} files are not usable, more than the share of {limit:g} that a batch may have: "
@@ -24,3 +30,23 @@ def check_share(rejects: Sequence[Reject], *, images: int, limit: float) -> None
         limit=limit,
         examples=[name for name, _ in named],
     )
+
+
+def record(connection: Connection, batch_id: str, found: Sequence[Reject]) -> None:
+    """Name the bad files of a batch, in place of those that were named before."""
+    connection.execute(delete(rejects).where(rejects.c.batch_id == batch_id))
+    values = [{"batch_id": batch_id, "position": place} | asdict(reject) for place, reject in enumerate(found)]
+    if values:
+        connection.execute(insert(rejects), values)
+    connection.execute(update(batches).where(batches.c.id == batch_id).values(reject_count=len(values)))
+
+
+def first(connection: Connection, batch_id: str) -> tuple[Reject, ...]:
+    """As many as are shown with their batch."""
+    return page(connection, batch_id, limit=SHOWN, cursor=None).items
+
+
+def page(connection: Connection, batch_id: str, *, limit: int, cursor: str | None) -> Page[Reject]:
+    """The bad files of a batch: those with bad names, in the order of the archive, then those that cannot be used."""
+    query = select(rejects.c.file, rejects.c.reason).where(rejects.c.batch_id == batch_id)
+    return rows.page(connection, query, key=rejects.c.position, read=rows.reject, limit=limit, cursor=cursor)

@@ -53,11 +53,15 @@ def batch(row: RowMapping) -> Batch:
             **row,
             "status": BatchStatus(row["status"]),
             "classes": tuple(ClassCount(**count) for count in row["classes"]),
-            "rejects": tuple(Reject(**reject) for reject in row["rejects"]),
             "ignored": tuple(Ignored(**group | {"files": tuple(group["files"])}) for group in row["ignored"] or ()),
             "notes": tuple(row["notes"] or ()),
         }
     )
+
+
+def reject(row: RowMapping) -> Reject:
+    """A row of ``rejects``."""
+    return Reject(file=row["file"], reason=row["reason"])
 
 
 def image(row: RowMapping) -> Image:

@@ -97,12 +97,21 @@ batches = Table(
     Column("archive_kind", String(10)),
     Column("fingerprint", Digest),
     Column("classes", JSON, nullable=False),
-    Column("rejects", JSON, nullable=False),
+    Column("reject_count", Integer, nullable=False, default=0, server_default="0"),
     Column("ignored", JSON(none_as_null=True)),  # null in rows of earlier releases, as is the next
     Column("notes", JSON(none_as_null=True)),
     Column("digest", Digest),
     Column("created_at", Moment, nullable=False),
     Index(None, "model_id", "fingerprint"),
+)
+
+rejects = Table(
+    "rejects",
+    metadata,
+    Column("batch_id", Identifier, ForeignKey("batches.id", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),  # within the batch, from 0
+    Column("file", Text, nullable=False),
+    Column("reason", Text, nullable=False),
 )
 
 images = Table(

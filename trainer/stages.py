@@ -129,7 +129,7 @@ def _collected(connection: Connection, job: Job, tools: Tools) -> Ingested:
     """What is in a batch that came image by image, looked at under the lock: one that is erased stays so."""
     stored = images.of_batch(connection, job.batch.id)
     labels = {count.label for count in job.batch.classes}
-    return settle(stored, job.batch.rejects, labels=labels, max_bad_share=tools.settings.max_bad_share)
+    return settle(stored, (), labels=labels, max_bad_share=tools.settings.max_bad_share)
 
 
 def _evaluate(job: Job, material: Material, learned: Learned, tools: Tools) -> dict[str, Any]:

@@ -35,10 +35,17 @@ def create_batch(
 
 
 @batches.command("show")
-def show_batch(batch_id: BatchId, url: Url = None, as_json: AsJson = False) -> None:
-    """Show a batch: its classes with their images, and each file that was left out with the reason."""
+def show_batch(
+    batch_id: BatchId,
+    all_rejects: Annotated[bool, typer.Option("--all-rejects", help="Name each bad file, not 100 at most.")] = False,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a batch: its classes with their images, and the files that were left out with the reason."""
     with service(url) as client:
         batch = client.batch(batch_id)
+        if all_rejects:
+            batch["rejects"] = list(client.rejects(batch_id))
     emit(batch if as_json else None, _described(batch))
 
 
@@ -83,4 +90,10 @@ def _described(batch: "Batch") -> str:
     parts = [head, *([table(["class", "train", "test"], rows)] if rows else [])]
     if batch["rejects"]:
         parts.append(table(["left out", "because"], [[one["file"], one["reason"]] for one in batch["rejects"]]))
+    shown = len(batch["rejects"])
+    if shown < batch["reject_count"]:
+        parts.append(
+            f"these are {shown} of {batch['reject_count']:,} files that were left out: "
+            f"accrete batches show {batch['id']} --all-rejects names all"
+        )
     return "\n\n".join(parts)

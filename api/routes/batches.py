@@ -13,10 +13,12 @@ from api.door import Guarded, has_body
 from api.idempotency import IdempotencyKey, answered, once
 from api.problems import problems
 from api.rootpath import located
-from api.schemas.batches import AddedImagesIn, BatchOut, ImageOut, ImagesOut
+from api.routes.models import Cursor, Limit
+from api.schemas.base import PageOut
+from api.schemas.batches import AddedImagesIn, BatchOut, ImageOut, ImagesOut, RejectOut
 from api.service import Service, ServiceDep
 from api.uploads import Upload, received
-from storage import batches, erasure, models, references
+from storage import batches, erasure, models, references, rejects
 from storage.answers import Asked
 from storage.domain import BatchStatus, Image, Model, Split, new_id
 from storage.errors import (
@@ -80,6 +82,15 @@ def get_batch(batch_id: str, service: ServiceDep) -> BatchOut:
     """See what is in a batch: its classes, their counts, and what was left out."""
     with service.database.read() as connection:
         return views.batch(connection, batches.get(connection, batch_id))
+
+
+@router.get("/batches/{batch_id}/rejects", responses=problems(BatchNotFound))
+def list_rejects(batch_id: str, service: ServiceDep, limit: Limit = 100, cursor: Cursor = None) -> PageOut[RejectOut]:
+    """List the bad files of a batch, which were left out, and why."""
+    with service.database.read() as connection:
+        page = rejects.page(connection, batches.get(connection, batch_id).id, limit=limit, cursor=cursor)
+    items = [RejectOut.model_validate(reject) for reject in page.items]
+    return PageOut(items=items, next_cursor=page.next_cursor)
 
 
 @router.delete("/batches/{batch_id}", status_code=204, responses=problems(BatchNotFound, BatchInUse))

@@ -42,6 +42,7 @@ class BatchOut(Answer):
     classes: list[ClassCountOut]
     images: int
     rejects: list[RejectOut]
+    reject_count: int
     ignored: list[IgnoredOut]
     notes: list[str]
     digest: str | None

@@ -62,6 +62,7 @@ class IncrementOut(Answer):
     note: str | None
     progress: ProgressOut | None
     rejects: list[RejectOut]
+    reject_count: int
     error: str | None
     attempts: list[AttemptOut]
     seconds: dict[str, float] = Field(description="Duration of each stage, once there is a version.")

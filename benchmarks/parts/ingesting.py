@@ -106,7 +106,7 @@ def ingested(archive: Path, digest: str, home: Path) -> None:
         archive_kind="zip",
         fingerprint=None,
         classes=(),
-        rejects=(),
+        reject_count=0,
         digest=None,
         created_at=now(),
     )

@@ -1,12 +1,25 @@
 """Bad files of a batch: too many are refused at once, and the others are told, bounded, wherever a batch is."""
 
+import json
+from functools import cache
+from typing import Any
+
 import httpx
 import pytest
+from typer.testing import CliRunner
 
+from api.client import Client
+from api.commandline import app
 from tests.api.worlds import World, class_folders, picture, problem
 from tests.storage.packing import zipped
 
 ROUTES = pytest.mark.parametrize("route", ["increments", "batches"])
+
+
+@cache
+def some(each: int) -> dict[str, bytes]:
+    """Files of two classes."""
+    return class_folders("cat", "dog", each=each)
 
 
 def sent(world: World, route: str, files: dict[str, bytes]) -> tuple[str, httpx.Response]:
@@ -50,7 +63,6 @@ def test_as_many_bad_names_as_are_permitted_are_told(world: World, route: str):
     _, answer = sent(world, route, class_folders("cat", "dog", each=9) | of_kind("cat/{}.tiff", 2))  # 2 of 20
     assert answer.is_success, answer.text
     assert [reject["file"] for reject in answer.json()["rejects"]] == ["cat/0.tiff", "cat/1.tiff"]
-    world.cancel_everything()
 
 
 @ROUTES
@@ -59,4 +71,73 @@ def test_what_is_ignored_is_no_bad_file_however_much_it_is(world: World, route: 
     _, answer = sent(world, route, class_folders("cat", "dog", each=2) | beside | of_kind("cat/{}.txt", 20))
     assert answer.is_success, answer.text
     assert answer.json()["rejects"] == []
-    world.cancel_everything()
+
+
+MANY = 250
+
+
+@pytest.fixture
+def many(world: World) -> dict[str, Any]:
+    """An increment of a batch with many bad files, though not too many for so many images."""
+    files = some(9 * MANY // 2)
+    _, answer = sent(world, "increments", files | {f"cat/{number:04}.tiff": b"" for number in range(MANY)})
+    assert answer.status_code == 202, answer.text
+    increment: dict[str, Any] = answer.json()
+    return increment
+
+
+def test_bad_files_are_bounded_wherever_a_batch_or_an_increment_is_told(world: World, many: dict[str, Any]):
+    batch = world.http.get(f"/v1/batches/{many['batch_id']}").json()
+    increment = world.http.get(f"/v1/increments/{many['id']}").json()
+    (listed,) = world.http.get(f"/v1/models/{many['model']}/increments").json()["items"]
+    with world.http.stream("GET", f"/v1/increments/{many['id']}/events") as stream:
+        line = next(line for line in stream.iter_lines() if line.startswith("data:"))
+    for told in (many, batch, increment, listed, json.loads(line.removeprefix("data:"))):
+        assert [reject["file"] for reject in told["rejects"]] == [f"cat/{number:04}.tiff" for number in range(100)]
+        assert told["reject_count"] == MANY
+
+
+def test_all_bad_files_are_listed_page_by_page(world: World, many: dict[str, Any]):
+    path, found, cursor = f"/v1/batches/{many['batch_id']}/rejects", list[dict[str, str]](), None
+    for size in (120, 120, 10):
+        page = world.http.get(path, params={"limit": 120, "cursor": cursor} if cursor else {"limit": 120}).json()
+        assert len(page["items"]) == size
+        found, cursor = found + page["items"], page["next_cursor"]
+    assert cursor is None
+    assert [one["file"] for one in found] == [f"cat/{number:04}.tiff" for number in range(MANY)]
+    assert {frozenset(one) for one in found} == {frozenset({"file", "reason"})}
+    assert all(one["reason"] for one in found)
+
+
+def test_bad_files_of_no_batch_and_odd_pages_are_refused(world: World, many: dict[str, Any]):
+    problem(world.http.get("/v1/batches/nothing/rejects"), 404, "batch-not-found")
+    path = f"/v1/batches/{many['batch_id']}/rejects"
+    problem(world.http.get(path, params={"cursor": "nonsense"}), 422, "invalid")
+    problem(world.http.get(path, params={"limit": 1001}), 422, "request-invalid")
+    empty = world.http.post(f"/v1/models/{world.model()}/batches").json()["id"]
+    assert world.http.get(f"/v1/batches/{empty}/rejects").json() == {"items": [], "next_cursor": None}
+
+
+def test_the_client_and_the_command_line_get_all_of_them(world: World, many: dict[str, Any]):
+    url, batch = str(world.http.base_url), many["batch_id"]
+    with Client(url) as client:
+        assert len(list(client.rejects(batch))) == MANY
+    run = CliRunner()
+    short = run.invoke(app, ["batches", "show", batch], env={"ACCRETE_URL": url})
+    assert "100 of 250 files" in short.stdout
+    assert f"accrete batches show {batch} --all-rejects" in short.stdout
+    assert "cat/0249.tiff" not in short.stdout
+    complete = run.invoke(app, ["batches", "show", batch, "--all-rejects"], env={"ACCRETE_URL": url})
+    assert "cat/0249.tiff" in complete.stdout
+    assert "--all-rejects" not in complete.stdout
+    program = run.invoke(app, ["batches", "show", batch, "--all-rejects", "--json"], env={"ACCRETE_URL": url})
+    assert len(json.loads(program.stdout)["rejects"]) == MANY
+
+
+def test_an_erased_batch_names_no_file_any_more(world: World):
+    _, answer = sent(world, "increments", class_folders("cat", "dog", each=9) | {"cat/name.tiff": b""})
+    batch = answer.json()["batch_id"]
+    world.http.post(f"/v1/increments/{answer.json()['id']}/cancel")
+    assert world.http.delete(f"/v1/batches/{batch}").status_code == 204
+    assert world.http.get(f"/v1/batches/{batch}/rejects").json()["items"] == []
+    assert world.http.get(f"/v1/batches/{batch}").json()["reject_count"] == 0

@@ -52,7 +52,7 @@ def folder(tmp_path: Path) -> Path:
 def increment(status: str, **fields: Any) -> dict[str, Any]:
     """An increment as the service tells it."""
     unknown = dict.fromkeys(["version", "promoted", "note", "error"])
-    usual: dict[str, Any] = {"id": "7", "status": status, "rejects": [], **unknown}
+    usual: dict[str, Any] = {"id": "7", "status": status, "rejects": [], "reject_count": 0, **unknown}
     return usual | fields
 
 
@@ -63,6 +63,7 @@ SUCCESS = increment(
     promoted=False,
     note="it is not the current version's child",
     rejects=[{"file": "x", "reason": "y"}],
+    reject_count=1234,
 )
 COURSE = [
     event(1, "status", **increment("queued")),
@@ -111,7 +112,7 @@ def test_watching_prints_a_line_a_step(scripted: Scripted) -> None:
     assert watched.stdout.splitlines() == [
         "training",
         "epoch 1/2, loss 0.2500, 1000 images/s",
-        "version 4 is not in service: it is not the current version's child; 1 files were left out, such as x (y)",
+        "version 4 is not in service: it is not the current version's child; 1,234 files were left out, such as x (y)",
     ]
     assert watched.exit_code == 0
 

@@ -134,7 +134,7 @@ def test_bars_show_names_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rich.progress.get_console", lambda: console)
     reject = {"file": f"[red]x[/red]:smile:{STEERING}.png", "reason": "y"}
     with Bars("[bold]title") as bars:
-        bars.happened(Event("status", {**SUCCESS, "rejects": [reject]}, "1"))
+        bars.happened(Event("status", {**SUCCESS, "rejects": [reject], "reject_count": 1}, "1"))
     said = drawn.getvalue()
     assert "[bold]title: version 4" in said
     assert "[red]x[/red]:smile:\\x1b[2J\\x9b2J" in said

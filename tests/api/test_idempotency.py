@@ -228,7 +228,6 @@ def test_a_key_is_good_for_the_whole_request_and_no_other(world: World, name: st
     assert (rows(world), stored(world)) == before
     assert asked.send(world, model=model, batch=batch).json() == first.json()
     assert (rows(world), stored(world)) == before
-    world.cancel_everything()
 
 
 def test_an_increment_is_given_again_though_the_model_has_other_defaults_by_now(world: World):
@@ -240,7 +239,6 @@ def test_an_increment_is_given_again_though_the_model_has_other_defaults_by_now(
     assert asked.send(world, model=model, batch="").json() == first.json()
     fresh = world.http.post(asked.path.format(model=model), params=asked.params, content=class_zip("x", "y"))
     problem(fresh, 422, "strategy-unfit")
-    world.cancel_everything()
 
 
 def at_once(call: Callable[[], httpx.Response], count: int) -> list[httpx.Response]:

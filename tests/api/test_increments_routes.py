@@ -57,6 +57,7 @@ def test_a_fresh_increment_shows_everything_it_will_do(http, world):
         "note": None,
         "progress": None,
         "rejects": [],
+        "reject_count": 0,
         "error": None,
         "attempts": [],
         "seconds": {},

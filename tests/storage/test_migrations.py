@@ -1,13 +1,16 @@
 """Migrations: any database comes to the present tables, once, whoever else asks at the same time."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
@@ -16,10 +19,10 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import inspect
 
 import storage.migrations
-from storage import images, increments
+from storage import batches, images, increments, rejects
 from storage.database import Database
 from storage.migrations import configuration, upgrade
-from storage.tables import metadata
+from storage.tables import answers, metadata
 from tests.storage.worlds import World
 
 REBUILD = """
@@ -110,12 +113,15 @@ def test_several_processes_may_ask_at_once(empty: Database, tmp_path: Path):
 
 
 MOMENT = "2026-01-01 00:00:00+00:00"
+BAD_FILES = [{"file": f"basil/größe {number}.tif", "reason": "is TIFF"} for number in range(250)]
 FIRST_RELEASE = (
     "INSERT INTO models (id, name, network, image_size, channels, strategy, recipe, retention, created_at, "
     "current_revision, last_version) "
     f"VALUES ('m', 'plants', 'resnet32', 32, 3, 'lwf', '{{}}', 'all', '{MOMENT}', 0, 0)",
     "INSERT INTO batches (id, model_id, status, classes, rejects, created_at) "
-    f"VALUES ('b', 'm', 'ingested', '[]', '[]', '{MOMENT}')",
+    f"VALUES ('b', 'm', 'ingested', '[]', '{json.dumps(BAD_FILES)}', '{MOMENT}')",
+    "INSERT INTO batches (id, model_id, status, classes, rejects, created_at) "
+    f"VALUES ('none', 'm', 'ingested', '[]', '[]', '{MOMENT}')",
     "INSERT INTO images (id, batch_id, label, filename, digest, size, split) "
     f"VALUES ('p', 'b', 'basil', 'basil/1.png', '{'0' * 64}', 7, 'train')",
     "INSERT INTO increments (id, model_id, batch_id, status, strategy, recipe, promote, known_classes, "
@@ -134,9 +140,40 @@ def test_what_an_earlier_release_wrote_is_brought_forward(empty: Database):
     with empty.read() as connection:
         increment = increments.get(connection, "i")
         (image,) = images.of_batch(connection, "b")
+        bad = rejects.page(connection, "b", limit=1000, cursor=None).items
+        counted = [batches.get(connection, name).reject_count for name in ("b", "none")]
     assert (increment.attempt, increment.crashes, increment.checkpoint) == (3, 2, None)
     assert (image.filename, image.size, image.shard, image.row) == ("basil/1.png", 7, None, None)
     assert (image.pack, image.offset) == (None, None)
+    assert [asdict(one) for one in bad] == BAD_FILES
+    assert counted == [250, 0]
+
+
+def test_bad_files_are_as_they_were_when_an_upgrade_is_taken_back(empty: Database):
+    upgrade(empty.url, "0001")
+    with empty.write() as connection:
+        for statement in FIRST_RELEASE:
+            connection.exec_driver_sql(statement)
+    upgrade(empty.url, "0012")
+    command.downgrade(configuration(empty.url), "0011")
+    with empty.read() as connection:
+        query = sa.select(sa.column("rejects", sa.JSON())).select_from(sa.table("batches")).order_by(sa.column("id"))
+        assert connection.scalars(query).all() == [BAD_FILES, []]
+
+
+def test_an_answer_of_an_earlier_release_is_given_again_with_the_first_of_its_bad_files(empty: Database):
+    upgrade(empty.url, "0011")
+    document = json.dumps({"id": "b", "rejects": BAD_FILES})
+    with empty.write() as connection:
+        connection.exec_driver_sql(FIRST_RELEASE[0])
+        connection.exec_driver_sql(
+            "INSERT INTO answers (model_id, key, fingerprint, document, created_at) "
+            f"VALUES ('m', 'k', 'f', '{document}', '{MOMENT}'), ('m', 'l', 'f', '{{}}', '{MOMENT}')"
+        )
+    upgrade(empty.url)
+    with empty.read() as connection:
+        answered = connection.scalars(sa.select(answers.c.document).order_by(answers.c.key)).all()
+    assert answered == [{"id": "b", "rejects": BAD_FILES[:100], "reject_count": 250}, {}]
 
 
 @pytest.fixture

@@ -303,7 +303,7 @@ def batch_of(archive: bytes, blobs: DirectoryBlobs) -> Batch:
         archive_kind="zip",
         fingerprint=digest,
         classes=(),
-        rejects=(),
+        reject_count=0,
         digest=None,
         created_at=now(),
     )
