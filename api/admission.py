@@ -34,6 +34,7 @@ def from_archive(service: Service, name: str, upload: Upload, wish: Wish) -> tup
             known=known,
             policy=wish.known_classes,
             has_memory=rehearses(model, strategy, known=known),
+            stored=increments.stored_classes(connection, model),
             duplicate_of=increments.earlier_increment(connection, model, upload.sha256),
         )
     store(service, upload)

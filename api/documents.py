@@ -209,7 +209,7 @@ class VersionMetrics(TypedDict):
 
 
 class Curves(TypedDict):
-    """The lower triangular accuracy matrix, and a value per version of each curve; null where not measured."""
+    """The accuracy matrix, a row for each version, and a value per version of each curve; null where not measured."""
 
     matrix: list[list[float | None]]
     average_accuracy: list[float | None]

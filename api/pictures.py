@@ -29,7 +29,7 @@ def history(metrics: ModelMetricsOut) -> bytes:
     curves.legend(fontsize=8)
     rows = metrics.tag["matrix"]
     square = [
-        [row[u] * 100 if u < len(row) and row[u] is not None else float("nan") for u in range(len(rows))]
+        [row[u] * 100 if u < len(row) and row[u] is not None else float("nan") for u in range(len(rows[-1]))]
         for row in rows
     ]
     matrix.imshow(square, vmin=0, vmax=100, cmap="Blues")

@@ -91,7 +91,9 @@ WORDS: Mapping[str, Word] = {
     "data": Word("A zip or tar archive in ImageFolder layout.", "batch.zip"),
     # increments
     "promote": Word("auto (into service, if the parent still is) or manual.", "auto"),
-    "known_classes": Word("Classes that the head has: refuse (409) or rehearse (train on them too).", "refuse"),
+    "known_classes": Word(
+        "Classes that the head has: refuse (409) or rehearse (train on them too, or on them alone).", "refuse"
+    ),
     "IncrementOut.status": Word("queued, running, succeeded, failed or cancelled.", "running"),
     "attempt": Word("Counts how often a worker has begun with it.", 1),
     "attempts": Word("Every try at it.", []),
@@ -115,7 +117,7 @@ WORDS: Mapping[str, Word] = {
     "last-event-id": Word("Id of the last event that was seen: go on after it.", 4),
     "idempotency-key": Word("The same key and request get the same answer, done once.", "monday-batch"),
     # versions and metrics
-    "task": Word("Counts the increments that led to it, from 0.", 1),
+    "task": Word("The newest task it knows, from 0: its place in tasks.", 1),
     "tasks": Word("Classes by the increment that added them.", [["rose", "tulip"], ["lily"]]),
     "versions": Word("Numbers of versions, oldest first.", [1, 2]),
     "MetadataOut.versions": Word("Versions that can be asked.", ["1", "2"]),

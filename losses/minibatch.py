@@ -19,6 +19,7 @@ class Minibatch:
     targets: Tensor
     tasks: TaskSlices
     shown: Shown
+    old_tasks: TaskSlices
     student_features: Tensor | None = None
     teacher_features: Tensor | None = None
     student_attention: Tensor | None = None
@@ -26,19 +27,14 @@ class Minibatch:
     student_scale: Tensor | None = None
 
     @property
-    def old_tasks(self) -> TaskSlices:
-        """All tasks but the new one."""
-        return self.tasks[:-1]
-
-    @property
     def old_classes(self) -> int:
         """Classes of all old tasks."""
-        start: int = self.tasks[-1].start
-        return start
+        stop: int = self.old_tasks[-1].stop if self.old_tasks else 0
+        return stop
 
     @property
     def new_classes(self) -> int:
-        """Classes of the new task."""
+        """Classes of the new task, 0 without one."""
         return self.student_logits.shape[1] - self.old_classes
 
     def the(self, name: str) -> Tensor:

@@ -77,6 +77,7 @@ class Objective:
         student_attention: Tensor | None = None,
         teacher_attention: Tensor | None = None,
         student_scale: Tensor | None = None,
+        old_tasks: int | None = None,
     ) -> Loss:
         """The loss of a minibatch, in float32 also under autocast (float64 stays float64).
 
@@ -85,10 +86,13 @@ class Objective:
         classes; ``task_sizes`` classes of every seen task, the new one last; ``shown`` training images of every class,
         0 for those that no minibatch holds: labels are learned among the others. Asked for from t = 1 on by
         the objectives that keep them: features [batch, dim], attention maps [batch, h, w] of the teacher's top class,
-        neither normalised, and the scale η of a cosine head (scalar). Raises ValueError for what is missing or has
+        neither normalised, and the scale η of a cosine head (scalar). ``old_tasks`` is how many tasks the teacher
+        knows: all but the last (None), or all where no class is new. Raises ValueError for what is missing or has
         another shape.
         """
         tasks = task_slices(task_sizes)
+        if old_tasks is not None and old_tasks not in {len(tasks) - 1, len(tasks)}:
+            raise ValueError(f"old_tasks: expected {len(tasks) - 1} or {len(tasks)}, got {old_tasks}")
         everything = [1] * tasks[-1].stop if self.over_all_classes else shown
         given = Minibatch(
             student_logits=student_logits,
@@ -96,6 +100,7 @@ class Objective:
             targets=targets,
             tasks=tasks,
             shown=shown_classes(everything, classes=tasks[-1].stop, device=targets.device),
+            old_tasks=tasks[: len(tasks) - 1 if old_tasks is None else old_tasks],
             student_features=student_features,
             teacher_features=teacher_features,
             student_attention=student_attention,
@@ -126,7 +131,7 @@ class Objective:
         weights, parts = self.weights, {}
         old_logits = given.student_logits[:, : given.old_classes]
         scale = self.distillation_weight
-        if self.adaptive:
+        if self.adaptive and given.new_classes:
             scale *= math.sqrt(given.old_classes / given.new_classes)
         if weight := scale * weights.joint:
             parts["joint"] = weight * joint_distillation(
@@ -155,7 +160,7 @@ class Objective:
             parts["attention"] = weight * attention_distillation(
                 student_attention=given.the("student_attention"), teacher_attention=given.the("teacher_attention")
             )
-        if weight := self.margin_weight * weights.margin:
+        if (weight := self.margin_weight * weights.margin) and given.new_classes:
             parts["margin_ranking"] = weight * margin_ranking(
                 cosines=given.student_logits / given.the("student_scale"),
                 targets=given.targets,

@@ -14,11 +14,13 @@ def check_classes(
     known: Collection[str],
     policy: KnownClasses,
     has_memory: bool,
+    stored: Collection[str] = (),
     duplicate_of: str | None = None,
 ) -> None:
     """Pass, or raise the reason why the batch cannot be learned (DESIGN, Batches).
 
     ``known`` are the classes the model will have when the increment starts: the head's and those still queued.
+    ``has_memory``: images of old classes are set beside the batch's, of those classes of which any are ``stored``.
     """
     labels = {count.label for count in batch}
     overlap = sorted(labels & set(known))
@@ -30,11 +32,13 @@ def check_classes(
             classes=overlap,
             duplicate_of=duplicate_of,
         )
-    if not new:
-        raise NothingToLearn("The batch brings no new class: an increment needs at least one the model has never seen.")
+    if not labels:
+        raise NothingToLearn("The batch holds no class at all: send images of a new class, or of known ones.")
     few = sorted(count.label for count in batch if count.images < 2)
     if few:
         raise BatchInvalid(f"A class needs at least two distinct images; {_names(few)} has fewer.", classes=few)
+    if not new:
+        check_all_shown(known=known, shown=labels | set(stored if has_memory else ()))
     rehearses = bool(known) and (has_memory or bool(overlap))
     if len(new) == 1 and not rehearses:
         way_out = (
@@ -46,6 +50,20 @@ def check_classes(
         raise NothingToLearn(
             f"{new[0]!r} alone cannot be learned: cross-entropy over a single class is constant; {way_out}.",
             classes=new,
+        )
+
+
+def check_all_shown(*, known: Collection[str], shown: Collection[str]) -> None:
+    """Raise `NothingToLearn` where an increment without a new class would show nothing of some classes.
+
+    The others would be learned against nobody but themselves, and those not shown would be forgotten for no gain.
+    """
+    if missing := sorted(set(known) - set(shown)):
+        raise NothingToLearn(
+            f"The batch brings no new class, and of {_names(missing)} there is no image to learn from: send images of "
+            "these classes with it, or of a new class, or give the model a memory with a place for every class before "
+            "their images go.",
+            classes=missing,
         )
 
 

@@ -12,7 +12,8 @@ CURVES = ("average_accuracy", "average_incremental_accuracy", "forgetting", "bac
 def curves(documents: Sequence[Json]) -> dict[str, Any]:
     """``{"tag": {"matrix": …, …}, "taw": {…}}`` of the metrics of versions t = 0, 1, …, oldest first.
 
-    Row t of the lower triangular matrix is a[t, u] for u ≤ t, in 0 … 1; null is what was not measured.
+    Row t of the matrix is a[t, u] for the tasks u that version t knows, in 0 … 1; null is what was not measured. A row
+    is longer than the one before by its version's task, or as long where that brought none.
     """
     return {
         form: {

@@ -286,7 +286,7 @@ class Version:
 
     @property
     def task(self) -> int:
-        """Position in its line of ancestors, from 0."""
+        """The newest task it knows, from 0."""
         return len(self.tasks) - 1
 
 

@@ -122,7 +122,7 @@ class RecipeInvalid(Invalid):
 
 
 class NothingToLearn(Invalid):
-    """No new class, or a single one that cannot be told from anything."""
+    """No class at all, a single new one beside nothing, or known ones alone while others cannot be shown."""
 
 
 class BatchInvalid(Invalid):

@@ -39,6 +39,15 @@ def of_batch(
     return tuple(sorted(kept, key=lambda image: (image.label, image.digest, image.filename)))
 
 
+def labels_of(connection: Connection, batch_ids: Collection[str], *, split: Split) -> frozenset[str]:
+    """Classes of which some batches hold images on one side."""
+    found: set[str] = set()
+    for part in references.parts(list(batch_ids)):
+        query = select(images.c.label).where(images.c.batch_id.in_(part)).where(images.c.split == split).distinct()
+        found.update(connection.scalars(query))
+    return frozenset(found)
+
+
 def by_ids(connection: Connection, ids: Collection[str]) -> tuple[Image, ...]:
     """Those of the images that are still there, in no particular order."""
     found: list[Image] = []

@@ -3,15 +3,27 @@
 What a worker does with them – claim, renew, end – is in `storage.leases`.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
 
-from storage import answers, batches, events, references, rows, versions
+from storage import answers, batches, events, images, references, rows, versions
 from storage.admission import check_classes
 from storage.answers import Asked
-from storage.domain import Attempt, Increment, IncrementStatus, KnownClasses, Model, Page, Promotion, new_id, now
+from storage.domain import (
+    Attempt,
+    Increment,
+    IncrementStatus,
+    KnownClasses,
+    Model,
+    Page,
+    Promotion,
+    Split,
+    Version,
+    new_id,
+    now,
+)
 from storage.errors import (
     IncrementNotCancellable,
     IncrementNotFound,
@@ -48,6 +60,7 @@ def request(
         known=coming_classes(connection, model),
         policy=known_classes,
         has_memory=rehearses,
+        stored=stored_classes(connection, model),
         duplicate_of=earlier_increment(connection, model, batch.fingerprint),
     )
     increment_id = new_id()
@@ -163,6 +176,7 @@ def retry(connection: Connection, increment_id: str, *, model: Model, rehearses:
         known=coming_classes(connection, model),
         policy=increment.known_classes,
         has_memory=rehearses,
+        stored=stored_classes(connection, model),
     )
     if increment.checkpoint is not None:  # no worker's sweep has come to it yet
         references.release(connection, [increment.checkpoint.sha256])
@@ -185,16 +199,30 @@ def retry(connection: Connection, increment_id: str, *, model: Model, rehearses:
 
 def coming_classes(connection: Connection, model: Model) -> frozenset[str]:
     """The classes a new increment will find: those of the head, and those of increments that are not finished."""
-    known = set(versions.get(connection, model, model.head).classes) if model.head is not None else set()
+    known = versions.get(connection, model, model.head).classes if model.head is not None else ()
+    return _queued_classes(connection, model) | set(known)
+
+
+def stored_classes(connection: Connection, model: Model) -> frozenset[str]:
+    """Those of them of which training images are stored by then, as far as can be told: exemplars, or all there are."""
+    line = versions.lineage(connection, model, model.head)
+    return _queued_classes(connection, model) | taught_classes(connection, line)
+
+
+def taught_classes(connection: Connection, line: Sequence[Version]) -> frozenset[str]:
+    """Classes of which a line of versions still has stored training images."""
+    came_from = select(increments.c.batch_id).where(increments.c.id.in_([version.increment_id for version in line]))
+    return images.labels_of(connection, connection.scalars(came_from).all(), split=Split.TRAIN)
+
+
+def _queued_classes(connection: Connection, model: Model) -> frozenset[str]:
     pending = (
         select(batches_table.c.classes)
         .join(increments, increments.c.batch_id == batches_table.c.id)
         .where(increments.c.model_id == model.id)
         .where(increments.c.status.in_(UNFINISHED))
     )
-    for classes in connection.scalars(pending):
-        known.update(count["label"] for count in classes)
-    return frozenset(known)
+    return frozenset(count["label"] for classes in connection.scalars(pending) for count in classes)
 
 
 def earlier_increment(connection: Connection, model: Model, fingerprint: str | None) -> str | None:

@@ -16,7 +16,7 @@ LEVEL = 1e-3  # of the test below: so often, at most, a network that guesses is 
 
 
 class BelowChance(Exception):
-    """The new classes are told apart worse than by guessing: that is a fault of the training, and no version."""
+    """What was taught is told apart worse than by guessing: that is a fault of the training, and no version."""
 
 
 def evaluate(
@@ -40,13 +40,17 @@ def evaluate(
         weight_norms=norms,
         biases=biases,
     )
-    new = slice(-learned.network.task_sizes[-1], None)
-    check_learned(measurement.taw.confusion[new, new])
+    sizes = learned.network.task_sizes
+    if not ancestors or len(ancestors[-1]["taw"]["accuracy"]) < len(sizes):
+        new = slice(-sizes[-1], None)
+        check_learned(measurement.taw.confusion[new, new], which="the new classes", within="within these classes")
+    else:
+        check_learned(measurement.tag.confusion, which="all classes", within="among them all")
     return metrics.document(ancestors, measurement, labels=labels)
 
 
-def check_learned(confusion: NDArray[np.int64]) -> None:
-    """Raise `BelowChance` if predictions within a task, [true, predicted] images, are worse than guesses beyond doubt.
+def check_learned(confusion: NDArray[np.int64], *, which: str, within: str) -> None:
+    """Raise `BelowChance` if predictions among classes, [true, predicted] images, are worse than guesses beyond doubt.
 
     A guess is the same predictions dealt out among the images at random, so that a network that gives every image one
     class guesses, however many images that class has. One-sided binomial test: few images can be wrong by bad luck.
@@ -57,7 +61,7 @@ def check_learned(confusion: NDArray[np.int64]) -> None:
     chance = float(confusion.sum(axis=0) @ confusion.sum(axis=1)) / images**2
     if hits < chance * images and _at_most(hits, trials=images, probability=chance) < LEVEL:
         raise BelowChance(
-            f"of {images} held-out images of the new classes {hits} are told right within these classes, where "
+            f"of {images} held-out images of {which} {hits} are told right {within}, where "
             f"guessing would get {chance * images:.1f}: the training went astray. Change the recipe (a lower "
             "learning_rate, more epochs) or the strategy."
         )

@@ -68,7 +68,10 @@ def learn(
 
     ``t`` versions are before it in its line of ancestors; what is random comes from that and the recipe's seed.
 
-    Images of old classes, in either, are rehearsed. For a strategy that learns from every image, ``exemplars`` are all
+    Images of old classes, in either, are rehearsed. Without a new class the network gains no head and all tasks are old
+    ones: what the parent says of them is kept while their classes are learned on.
+
+    For a strategy that learns from every image, ``exemplars`` are all
     training images of the old tasks. Normalisation is fixed by the first increment's images, the kind of heads by the
     first increment's strategy. With ``checkpoints`` it goes on from the last one, to the weights it would have come to
     undisturbed. Raises `StrategyUnfit` where the network is not what the strategy needs,
@@ -95,7 +98,9 @@ def learn(
         transform = EvaluationTransform(architecture.image_size, architecture.channels, mean=mean, std=std)
     else:
         transform = parent.transform
-    network.add_task(new_classes)
+    old_tasks = len(network.heads)
+    if new_classes:
+        network.add_task(new_classes)
     shown = images + exemplars if exemplars else images
     counts = shown.targets.bincount(minlength=sum(network.task_sizes)).tolist()
     saved = checkpoints.load() if checkpoints is not None else None
@@ -107,12 +112,13 @@ def learn(
         teacher=_teacher(parent, device) if goal.weights.distils else None,
         objective=goal,
         shown=tuple(counts),
+        old_tasks=old_tasks,
     )
     train(
         lesson,
         images=shown,
         transform=transform,
-        fixed=fixed_parts(network, chosen, shown=counts, old_tasks=len(network.heads) - 1),
+        fixed=fixed_parts(network, chosen, shown=counts, old_tasks=old_tasks),
         recipe=recipe,
         chance=chance,
         execution=execution,
@@ -120,7 +126,7 @@ def learn(
         saved=saved,
         checkpoints=checkpoints,
     )
-    if recipe.align_weights:
+    if recipe.align_weights and new_classes:
         align_weights(network)
     return Learned(network.eval(), transform, execution)
 

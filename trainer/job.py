@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from sqlalchemy import Connection
@@ -25,8 +26,9 @@ class Job:
     batch: Batch
     line: tuple[Version, ...]  # the parent's line of ancestors, the parent last
     documents: tuple[Mapping[str, Any], ...]  # their metrics
-    old_batches: tuple[Batch, ...]  # batch of each old task, which fixed its evaluation set
+    old_batches: tuple[Batch, ...]  # those of the line
     exemplars: tuple[Image, ...]  # of the parent
+    stored: frozenset[str]  # classes of which old batches still have training images
 
     @property
     def known(self) -> tuple[str, ...]:
@@ -40,6 +42,7 @@ class Job:
             known=self.known,
             policy=self.increment.known_classes,
             has_memory=self._has_places or self.strategy.every_image,
+            stored=self.stored,
         )
 
     @property
@@ -47,6 +50,13 @@ class Job:
         """Whether the memory has a place for each class of the parent."""
         memory = self.model.memory
         return memory is not None and bool(self.known) and memory.share(len(self.known)) > 0
+
+    @property
+    def task_batches(self) -> tuple[Batch, ...]:
+        """The batch that brought each old task and fixed its evaluation set; some brought none."""
+        tasks = [0, *(len(version.tasks) for version in self.line)]
+        came = zip(self.old_batches, pairwise(tasks), strict=True)
+        return tuple(batch for batch, (before, after) in came if after > before)
 
     @property
     def strategy(self) -> Strategy:
@@ -85,4 +95,5 @@ def read_job(connection: Connection, claim: Claim) -> Job:
             batches.get(connection, increments.get(connection, ancestor.increment_id).batch_id) for ancestor in line
         ),
         exemplars=kept,
+        stored=increments.taught_classes(connection, line),
     )

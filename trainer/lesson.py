@@ -19,11 +19,12 @@ class Lesson:
     teacher: IncrementalNetwork | None  # in evaluation mode and without gradients; None where nothing is kept
     objective: Objective
     shown: tuple[int, ...]  # training images of each class, the new ones last
+    old_tasks: int  # that the version before knows: all but the last, or all where no class is new
 
     @property
     def rehearses(self) -> bool:
         """Whether images of old classes are shown."""
-        return any(self.shown[: sum(self.student.task_sizes[:-1])])
+        return any(self.shown[: sum(self.student.task_sizes[: self.old_tasks])])
 
     def loss(self, inputs: Tensor, targets: Tensor) -> Loss:
         """The objective of normalised images [batch, channels, size, size] with targets int64 [batch]."""
@@ -44,6 +45,7 @@ class Lesson:
             task_sizes=self.student.task_sizes,
             shown=self.shown,
             student_scale=self.student.scale,
+            old_tasks=self.old_tasks,
             **kept,
         )
 
@@ -56,6 +58,7 @@ class Lesson:
             targets=targets,
             task_sizes=self.student.task_sizes,
             shown=self.shown,
+            old_tasks=self.old_tasks,
         ).total
 
     def _taught(self, inputs: Tensor, *, stage: bool) -> Observed | None:

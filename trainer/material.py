@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from torch import Tensor
 
 from storage import images
+from storage.admission import check_all_shown
 from storage.domain import Image, Split
 from storage.errors import BatchInvalid, NothingToLearn
 from trainer import exemplars, packing
@@ -26,7 +27,8 @@ class Material:
     """What an increment learns from, and what it is measured on."""
 
     parent: Learned | None
-    tasks: tuple[tuple[str, ...], ...]  # labels by task, the new one last
+    tasks: tuple[tuple[str, ...], ...]  # labels by task, the new one last, if there is one
+    new_classes: int
     train: ImageSet
     kept: ImageSet | None  # exemplars of old classes, most wanted first within a class
     rehearsed: ImageSet | None  # old images to learn from: the same, or all there are
@@ -55,7 +57,7 @@ def gather(job: Job, recipe: Recipe, tools: Tools, *, device: torch.device) -> M
     Raises `BatchInvalid` or `NothingToLearn` where a class has too little left to learn from.
     """
     new = tuple(sorted({count.label for count in job.batch.classes} - set(job.known)))
-    tasks = (*(job.parent.tasks if job.parent else ()), new)
+    tasks = (*(job.parent.tasks if job.parent else ()), *((new,) if new else ()))
     classes = {label: index for index, label in enumerate(label for task in tasks for label in task)}
     stored = _find(job, tasks, tools)
     _check_taught(job, new, stored)
@@ -65,13 +67,14 @@ def gather(job: Job, recipe: Recipe, tools: Tools, *, device: torch.device) -> M
     pixels = packing.pool(everything, form=job.form, claim=job.claim, tools=tools)
     sets = _cut(pixels, groups, classes)
     parent, (train, kept, spare, *tests) = _parent(job, tools, device), sets
-    assert train is not None  # of every new class there is an image: checked above
+    assert train is not None  # there is an image: checked above
     old = _together(kept, spare) if job.strategy.every_image else None
     if spare is not None and parent is not None and job.model.memory is not None:
         kept = _topped_up(job, recipe, tools, parent=parent, kept=kept, spare=spare)
     return Material(
         parent=parent,
         tasks=tasks,
+        new_classes=len(new),
         train=train,
         kept=kept,
         rehearsed=old or kept,
@@ -100,7 +103,7 @@ def _find(job: Job, tasks: Sequence[Sequence[str]], tools: Tools) -> _Stored:
         # A class is measured on the images its first increment brought, whatever later batches hold of it.
         tests = tuple(
             images.of_batch(connection, batch.id, split=Split.TEST, labels=set(task))
-            for batch, task in zip((*job.old_batches, job.batch), tasks, strict=True)
+            for batch, task in zip((*job.task_batches, job.batch), tasks, strict=False)
         )
         old: list[Image] = []
         for batch in job.old_batches if asking else ():
@@ -157,9 +160,14 @@ def _together(some: ImageSet | None, others: ImageSet | None) -> ImageSet | None
 
 
 def _check_taught(job: Job, new: Sequence[str], stored: _Stored) -> None:
-    """Every new class needs an image, and a single one an old class beside it."""
+    """Every new class needs an image, and a single one an old class beside it; without a new one every class does."""
     if untaught := sorted(set(new) - {image.label for image in stored.train}):
         raise BatchInvalid(f"No training image is left of {', '.join(untaught)}: all are evaluation images.")
+    if not new:
+        if not stored.train:
+            raise BatchInvalid("No training image of the batch is left: all are evaluation images of earlier ones.")
+        shown = (*stored.train, *stored.kept, *stored.spare)
+        check_all_shown(known=job.known, shown={image.label for image in shown})
     old = set(job.known)
     if len(new) == 1 and not any(image.label in old for image in (*stored.train, *stored.kept, *stored.spare)):
         raise NothingToLearn(

@@ -1,12 +1,14 @@
 """What a version can do and what it forgot: every metric of a version, from the logits of its held-out images.
 
-``a[t, u]`` is the accuracy on the held-out images of task u after task t, along a version's line of ancestors from
-t = 0. None is what was not measured: a mean over a None is None, a maximum skips Nones. Everything comes task-agnostic
-(``tag``: argmax over all classes) and task-aware (``taw``: argmax within the true task's classes).
+``a[t, u]`` is the accuracy on the held-out images of task u of version t in a line of ancestors, counted from 0. A
+version brings one new task or none: then its row is as long as the one before, and every task is an old one. None is
+what was not measured: a mean over a None is None, a maximum skips Nones. Everything comes task-agnostic (``tag``:
+argmax over all classes) and task-aware (``taw``: argmax within the true task's classes).
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
-Row = list[float | None]  # a[t, 0 … t]
+Row = list[float | None]  # a[t, u] of every task u
 
 CALIBRATION_BINS = 15  # Guo et al., arXiv:1706.04599 §4
 
@@ -47,7 +49,7 @@ class Measurement:
     test_images: list[int | None]  # by task; None: not measured
     tag: Scores
     taw: Scores
-    imbalance: Imbalance | None  # None at t = 0
+    imbalance: Imbalance | None  # None where there is one task
 
 
 def measure(
@@ -88,9 +90,9 @@ def measure(
 
 def document(ancestors: Sequence[Mapping[str, Any]], measurement: Measurement, labels: Sequence[str]) -> dict[str, Any]:
     """The JSON document stored with a version; ``ancestors`` are those of versions t = 0 … t − 1, oldest first."""
-    t = len(measurement.test_images) - 1
-    if len(ancestors) != t:
-        raise ValueError(f"task {t} has {t} ancestors, got the metrics of {len(ancestors)}")
+    known = [0, *(len(ancestor["tag"]["accuracy"]) for ancestor in ancestors), len(measurement.test_images)]
+    if known[1] != 1 or any(after - before not in {0, 1} for before, after in pairwise(known)):
+        raise ValueError(f"each version knows one task more than the one before or as many, got {known[1:]}")
     if len(labels) != len(measurement.tag.confusion):
         raise ValueError(f"expected {len(measurement.tag.confusion)} labels, got {len(labels)}")
     return {
@@ -122,13 +124,18 @@ def expected_calibration_error(confidence: Floats, correct: NDArray[np.bool_]) -
 
 
 def forgetting_by_task(matrix: Sequence[Row]) -> Row:
-    """f[t, u] = max over u ≤ l < t of a[l, u], minus a[t, u], for u < t (Chaudhry et al., arXiv:1801.10112 §3)."""
+    """f[t, u] = max over l < t of a[l, u], minus a[t, u], of old tasks u (Chaudhry et al., arXiv:1801.10112 §3)."""
     *earlier, last = matrix
     forgetting: Row = []
-    for u, now in enumerate(last[:-1]):
-        before = [accuracy for row in earlier[u:] if (accuracy := row[u]) is not None]
+    for u, now in enumerate(last[: _old(matrix)]):
+        before = [accuracy for row in earlier if len(row) > u and (accuracy := row[u]) is not None]
         forgetting.append(max(before) - now if before and now is not None else None)
     return forgetting
+
+
+def _old(matrix: Sequence[Row]) -> int:
+    """How many tasks were known before the last version."""
+    return len(matrix[-2]) if len(matrix) > 1 else 0
 
 
 def _scores(logits: Floats, targets: Indices, task_of_image: Indices, images: Indices, *, whole: bool) -> Scores:
@@ -179,12 +186,12 @@ def _mean_by_task(rows: Sequence[float] | None, task_of_class: Indices) -> Row:
 def _summary(
     matrix: Sequence[Row], scores: Scores, *, test_images: Sequence[int | None], labels: Sequence[str]
 ) -> dict[str, Any]:
-    """One form's part of the document; ``matrix`` holds the rows a[0] … a[t]."""
-    last, old = matrix[-1], len(matrix) - 1
+    """One form's part of the document; ``matrix`` holds its rows so far, its own last."""
+    last, old = matrix[-1], _old(matrix)
     forgotten = [forgetting_by_task(matrix[: s + 1]) for s in range(len(matrix))]
-    learned: Row = [row[-1] for row in matrix]  # a[u, u]
+    learned: Row = [next(row[u] for row in matrix if len(row) > u) for u in range(old)]
     transfer: Row = [
-        None if now is None or then is None else now - then for now, then in zip(last[:old], learned[:old], strict=True)
+        None if now is None or then is None else now - then for now, then in zip(last[:old], learned, strict=True)
     ]
     return {
         "accuracy": last,

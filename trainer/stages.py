@@ -50,7 +50,7 @@ def run(job: Job, tools: Tools) -> dict[str, Any]:
         learned = learn(
             parent=material.parent,
             architecture=Architecture(job.model.network, job.model.image_size, job.model.channels),
-            new_classes=len(material.tasks[-1]),
+            new_classes=material.new_classes,
             images=material.train,
             exemplars=material.rehearsed,
             strategy=job.increment.strategy,

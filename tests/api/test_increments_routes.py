@@ -140,11 +140,20 @@ def test_known_classes_are_refused_by_name(http, world):
     assert again["duplicate_of"] == waiting["id"]
 
 
-def test_a_batch_without_a_new_class_is_refused(http, world):
+def test_images_of_known_classes_alone_are_taken_if_something_of_every_class_is_shown(http, world):
     model = world.model()
-    world.version(model, "cat", "dog")
-    refused = post(http, model, class_zip("cat", "dog"), params={"known_classes": "rehearse"})
-    assert "new class" in problem(refused, 422, "nothing-to-learn")["detail"]
+    world.version(model, "cat", "dog", "emu")  # of which no image is stored
+    problem(post(http, model, class_zip("cat", "dog", "emu")), 409, "classes-already-known")
+    rehearse = {"known_classes": "rehearse"}
+    refused = problem(post(http, model, class_zip("cat"), params=rehearse), 422, "nothing-to-learn")
+    assert refused["classes"] == ["dog", "emu"]
+    assert all(part in refused["detail"] for part in ("no new class", "'dog', 'emu'", "memory"))
+    assert http.get(f"/v1/models/{model}/increments").json()["items"][1:] == []  # that of the version alone
+    assert post(http, model, class_zip("cat", "dog", "emu"), params=rehearse).status_code == 202
+    assert post(http, model, class_zip("cat"), params=rehearse).status_code == 202  # the queued ones are kept by then
+    full = world.model(memory={"total": 1})  # places for fewer classes than there are: none is rehearsed
+    world.increment(full, "cat", "dog")
+    assert problem(post(http, full, class_zip("cat"), params=rehearse), 422, "nothing-to-learn")["classes"] == ["dog"]
 
 
 def test_one_class_without_rehearsal_is_refused_with_the_ways_out(http, world):

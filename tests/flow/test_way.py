@@ -111,6 +111,37 @@ def test_known_classes_can_be_rehearsed(client: Client, tmp_path: Path) -> None:
     assert first["tag"]["per_class"]["basil"]["support"] == second["tag"]["per_class"]["basil"]["support"]
 
 
+def test_known_classes_alone_make_a_version_with_the_same_classes(
+    client: Client, service: Service, grower: Grower, tmp_path: Path
+) -> None:
+    grower.learn("anise", "basil")
+    more = {f"basil/{number}.png": picture("basil", number) for number in range(40, 60)}
+    archive = write_zip(tmp_path / "more.zip", [], extra=more)
+    with pytest.raises(ClientError, match="basil"):
+        client.start_increment(grower.name, archive)
+    second = client.wait(client.start_increment(grower.name, archive, known_classes="rehearse")["id"])
+    assert (second["version"], second["promoted"], second["parent"]) == (2, True, 1)
+    assert client.version(grower.name, 2)["tasks"] == [["anise", "basil"]]
+    assert eventually(lambda: client.predict(grower.name, unseen("basil", 1))["version"] == 2, seconds=10)
+    assert hit_rate(client, grower.name, ["anise", "basil"]) >= 0.8
+    told = [client.version_metrics(grower.name, number) for number in (1, 2)]
+    assert told[0]["test_images"] == told[1]["test_images"]
+    (before,), (after,) = (one["tag"]["accuracy"] for one in told)
+    assert told[1]["tag"]["forgetting_by_task"] == [pytest.approx(before - after)]
+    assert told[0]["tag"]["forgetting"] is None
+    assert told[1]["imbalance"] is None
+
+    third = grower.learn("chive", "dill")
+    assert (third["version"], third["parent"]) == (3, 2)
+    version = client.version(grower.name, 3)
+    assert (version["tasks"], version["task"]) == ([["anise", "basil"], ["chive", "dill"]], 1)
+    last = client.version_metrics(grower.name, 3)["tag"]
+    assert last["forgetting_by_task"] == [pytest.approx(max(before, after) - last["accuracy"][0])]
+    matrix = client.metrics(grower.name)["tag"]["matrix"]
+    assert matrix == [[before], [after], last["accuracy"]]
+    assert httpx.get(f"{service.url}/v1/models/{grower.name}/metrics.png").content.startswith(b"\x89PNG")
+
+
 def test_a_batch_collected_piecemeal_becomes_an_increment(client: Client, grower: Grower, tmp_path: Path) -> None:
     batch = client.create_batch(grower.name)
     for label in ("anise", "basil"):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from losses import objective
 from tests.losses import reference
@@ -157,6 +158,29 @@ def test_what_lucir_keeps_weighs_five_times_the_root_of_old_to_new_classes(task_
     keywords = minibatch(task_sizes, shown="all").tensors()
     keywords["student_features"], keywords["teacher_features"] = torch.eye(5), torch.eye(5).roll(1, 0)  # 1 − cos = 1
     assert float(objective("lucir")(**keywords).parts["less_forget"]) == pytest.approx(weight, rel=1e-12)
+
+
+@each_strategy
+def test_without_a_new_task_every_task_is_kept_with_a_factor_of_one_and_nothing_is_ranked(name):
+    keywords = minibatch((2, 3, 2), shown="all").tensors()
+    beside_new = objective(name)(**keywords).parts
+    logits, targets = keywords["student_logits"][:, :5], keywords["targets"] % 5
+    alone = keywords | {"student_logits": logits, "targets": targets, "task_sizes": (2, 3), "shown": (7,) * 5}
+    loss = objective(name)(**alone, old_tasks=2)
+    parts = dict(loss.parts)
+    assert bool(loss.total.isfinite())
+    assert float(parts.pop("classification")) == pytest.approx(float(F.cross_entropy(logits, targets)))
+    assert ("binary_prediction" in parts) == ("binary_prediction" in beside_new)
+    parts.pop("binary_prediction", None)
+    factors = {term: np.sqrt(5 / 2) if name.startswith("lucir") else 1.0 for term in beside_new}
+    kept = beside_new.keys() - {"classification", "binary_prediction", "margin_ranking"}
+    assert values(parts) == pytest.approx({term: float(beside_new[term]) / factors[term] for term in kept})
+
+
+@pytest.mark.parametrize("old_tasks", [-1, 0, 3])
+def test_old_tasks_are_all_or_all_but_the_last(old_tasks):
+    with pytest.raises(ValueError, match="old_tasks"):
+        objective("lwf")(**minibatch((2, 3), shown="all").tensors(), old_tasks=old_tasks)
 
 
 @pytest.mark.parametrize("name", ["finetune", "lwf", "lwf-s", "lwf-br2", "lwm-bsr"])

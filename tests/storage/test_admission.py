@@ -21,7 +21,10 @@ REFUSE, REHEARSE = KnownClasses.REFUSE, KnownClasses.REHEARSE
         ("bc", "ab", REFUSE, True, ClassesAlreadyKnown),
         ("ab", "ab", REFUSE, True, ClassesAlreadyKnown),
         ("bc", "ab", REHEARSE, False, None),
-        ("ab", "ab", REHEARSE, True, NothingToLearn),
+        ("ab", "ab", REHEARSE, True, None),
+        ("ab", "ab", REHEARSE, False, None),
+        ("a", "ab", REHEARSE, True, NothingToLearn),  # nothing of b is stored
+        ("", "ab", REHEARSE, True, NothingToLearn),
         ("a", "", REFUSE, False, NothingToLearn),
         ("a", "", REFUSE, True, NothingToLearn),  # there is nothing to rehearse yet
         ("c", "ab", REFUSE, False, NothingToLearn),
@@ -40,6 +43,35 @@ def test_a_batch_passes_if_its_classes_can_be_learned(
     else:
         with pytest.raises(error):
             check()
+
+
+@pytest.mark.parametrize(
+    ("batch", "has_memory", "stored", "missing"),
+    [
+        ("a", True, "abc", ""),
+        ("a", True, "bc", ""),
+        ("a", True, "ab", "c"),  # whose exemplars were erased
+        ("a", False, "abc", "bc"),  # which are stored, and not rehearsed
+        ("ab", False, "", "c"),
+        ("abc", False, "", ""),
+        ("", True, "abc", "nothing sent"),
+    ],
+)
+def test_images_of_known_classes_alone_pass_if_every_class_is_shown(
+    batch: str, has_memory: bool, stored: str, missing: str
+):
+    def check() -> None:
+        check_classes(batch=counts(*batch), known="abc", policy=REHEARSE, has_memory=has_memory, stored=stored)
+
+    if not missing:
+        check()
+        return
+    with pytest.raises(NothingToLearn, match=r"no new class|no class at all") as refused:
+        check()
+    if batch:
+        assert refused.value.extra == {"classes": [*missing]}
+        assert all(repr(label) in refused.value.detail for label in missing)
+        assert "memory" in refused.value.detail
 
 
 def test_known_classes_are_named_with_the_increment_that_brought_the_same_archive():

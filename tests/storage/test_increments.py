@@ -4,8 +4,8 @@ from functools import partial
 
 import pytest
 
-from storage import batches, increments, leases, models
-from storage.domain import Increment, IncrementStatus, KnownClasses, Memory, Model, Promotion
+from storage import batches, erasure, increments, leases, models
+from storage.domain import Increment, IncrementStatus, KnownClasses, Memory, Model, Promotion, Retention
 from storage.errors import (
     AccreteError,
     BatchInvalid,
@@ -112,8 +112,30 @@ def test_rehearsing_takes_known_classes_along_with_a_new_one(world: World):
     world.learn(model, "a", "b")
     rehearse = partial(world.push, model, known_classes=KnownClasses.REHEARSE)
     assert rehearse("b", "c").status is QUEUED
-    with pytest.raises(NothingToLearn):
-        rehearse("a", "b")
+    assert rehearse("a", "b", "c").status is QUEUED
+
+
+def test_known_classes_alone_need_stored_images_of_all_the_others(world: World):
+    forgetting = world.create("without")
+    world.learn(forgetting, "a", "b", "c")
+    rehearse = partial(world.push, known_classes=KnownClasses.REHEARSE)
+    with pytest.raises(NothingToLearn, match="'b', 'c'") as refused:  # stored, but not rehearsed
+        rehearse(forgetting, "a")
+    assert refused.value.extra == {"classes": ["b", "c"]}
+
+    remembering = world.create("with", memory=Memory(per_class=2), retention=Retention.EXEMPLARS)
+    world.learn(remembering, "a", "b", "c", kept=2)
+    assert world.push(remembering, "d").status is QUEUED  # which will have exemplars by then
+    queued = rehearse(remembering, "a")
+    assert queued.status is QUEUED
+    world.write(increments.cancel, queued.id)
+    world.write(erasure.erase_class, world.model("with"), "b")
+    with pytest.raises(NothingToLearn, match="'b'") as refused:
+        rehearse(remembering, "a")
+    assert refused.value.extra == {"classes": ["b"]}
+    with pytest.raises(NothingToLearn, match="'b'"):
+        world.retry(world.look(queued.id), world.model("with"))
+    assert rehearse(remembering, "a", "b").status is QUEUED
 
 
 def test_a_class_alone_needs_rehearsal(world: World):

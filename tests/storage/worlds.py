@@ -206,7 +206,7 @@ class World:
         return Outcome(
             number=number,
             parent=model.head,
-            tasks=[*known, new],
+            tasks=[*known, *([new] if new else [])],
             files={
                 name: StoredFile(sha256(f"{model.id}{number}{name}"), 10)
                 for name in ("version.json", "weights.safetensors")
@@ -214,7 +214,7 @@ class World:
             data_digest=sha256(batch.id),
             code_version="accrete 0, torch 0",
             seconds={"training": 1.5},
-            metrics={"tag": {"accuracy": [1.0] * (len(known) + 1)}},
+            metrics={"tag": {"accuracy": [1.0] * (len(known) + bool(new))}},
             exemplars=exemplars or {},
         )
 

@@ -32,7 +32,7 @@ EXECUTION = {"device": "cpu", "precision": "float32", "threads": 3}
 def material(*ids: str) -> Material:
     pool = torch.zeros(len(ids), 3, 2, 2, dtype=torch.uint8)
     images = ImageSet(pool, targets=torch.arange(len(ids)), ids=ids)
-    return Material(None, (("a", "b"),), images, None, None, ())
+    return Material(None, (("a", "b"),), 2, images, None, None, ())
 
 
 def made(epoch: int) -> Checkpoint:

@@ -14,6 +14,8 @@ from trainer.increment import Learned
 from trainer.networks import EvaluationTransform, build
 from trainer.reporting import SilentReport
 
+NEW = {"which": "the new classes", "within": "within these classes"}
+
 
 def confusion(*rows: list[int]) -> np.ndarray:
     return np.array(rows, dtype=np.int64)
@@ -29,7 +31,7 @@ def confusion(*rows: list[int]) -> np.ndarray:
 )
 def test_predictions_worse_than_guesses_are_a_failure_with_its_reason(found):
     with pytest.raises(BelowChance, match=r"of \d+ held-out images .* guessing would get .* learning_rate") as failed:
-        check_learned(found)
+        check_learned(found, **NEW)
     assert _reason(failed.value, Settings()) == str(failed.value)
 
 
@@ -46,7 +48,7 @@ def test_predictions_worse_than_guesses_are_a_failure_with_its_reason(found):
     ids=["learned", "one class", "no image", "few images", "guesses", "one answer"],
 )
 def test_what_guessing_can_do_is_no_failure(found):
-    check_learned(found)
+    check_learned(found, **NEW)
 
 
 def test_the_level_bounds_how_often_guesses_are_refused():
@@ -57,7 +59,7 @@ def test_the_level_bounds_how_often_guesses_are_refused():
         found = np.zeros((3, 3), dtype=np.int64)
         np.add.at(found, (truth, predicted), 1)
         try:
-            check_learned(found)
+            check_learned(found, **NEW)
         except BelowChance:
             refused += 1
     assert refused <= 2000 * LEVEL * 4
@@ -91,5 +93,10 @@ def test_a_network_that_takes_its_new_classes_for_each_other_is_not_evaluated_to
     wrong = ImageSet(pixels, 1 - said, right.ids)
     told: dict[str, Any] = {"ancestors": [], "labels": ["a", "b"], "report": SilentReport()}
     assert evaluate(learned, right, **told)["taw"]["average_accuracy"] == 1.0
-    with pytest.raises(BelowChance):
+    with pytest.raises(BelowChance, match="of the new classes"):
         evaluate(learned, wrong, **told)
+    # Nor is one that brings no new class, and takes those it has for each other.
+    before = evaluate(learned, right, **told)
+    assert evaluate(learned, right, **told | {"ancestors": [before]})["taw"]["forgetting_by_task"] == [0.0]
+    with pytest.raises(BelowChance, match="of all classes"):
+        evaluate(learned, wrong, **told | {"ancestors": [before]})

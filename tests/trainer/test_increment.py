@@ -217,6 +217,42 @@ def test_every_strategy_learns_task_after_task_with_exemplars_and_stays_finite(s
     assert min(shares) >= 0.8, shares
 
 
+def relabelled(images: ImageSet, target: int) -> ImageSet:
+    """Images of what was another class."""
+    return ImageSet(images.pixels, torch.full_like(images.targets, target), images.ids)
+
+
+@pytest.mark.parametrize("strategy", ["finetune", "freeze", "joint", "lwf-bsr", "lwm-br2", "lucir", "lucir-bsr"])
+def test_known_classes_alone_are_learned_on_without_a_new_head(strategy):
+    """A class has come to look otherwise: that is learned, the rest stays, and a new class can still be added."""
+    first = taught(None, images_of(0, 1), strategy=strategy)
+    second = taught(first, images_of(2, 3), strategy=strategy, exemplars=images_of(0, 1, each=5))
+    before, kept = state(second), images_of(0, 1, 2, 3, each=5)
+    third = taught(second, relabelled(images_of(9), 1), strategy=strategy, new_classes=0, exemplars=kept, epochs=12)
+    assert same(state(second), before)
+    assert third.network.task_sizes == (2, 2)
+    assert third.network.head_kind == first.network.head_kind
+    old = images_of(0, 1, 2, 3, seed=7)
+    assert float((logits(third, old).argmax(1) == old.targets).double().mean()) > 0.8
+    changed = relabelled(images_of(9, seed=7), 1)
+    likelier = [logits(learned, changed).softmax(1)[:, 1].mean() for learned in (second, third)]
+    assert float(likelier[1] - likelier[0]) > 0.05  # what distils holds on to what the parent took it for
+    fourth = taught(third, images_of(4, 5), strategy=strategy, exemplars=kept + changed)
+    assert fourth.network.task_sizes == (2, 2, 2)
+    unseen = images_of(4, 5, seed=7)
+    assert torch.equal(logits(fourth, unseen)[:, 4:].argmax(1) + 4, unseen.targets)
+
+
+def test_of_known_classes_alone_no_head_is_the_newest_and_none_is_aligned(first):
+    second = taught(first, images_of(2, 3), exemplars=images_of(0, 1, each=5))
+    kept = images_of(0, 1, 2, 3, each=5)
+    third, aligned = (
+        taught(second, images_of(0, 1, seed=3), new_classes=0, exemplars=kept, align_weights=align)
+        for align in (False, True)
+    )
+    assert same(state(third), state(aligned))
+
+
 @pytest.mark.parametrize("strategy", ["lwm-bsr", "lucir-bsr"])
 def test_a_torchvision_network_learns_by_where_it_looks_and_by_cosines(strategy):
     size, learned = 64, None

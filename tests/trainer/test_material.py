@@ -205,6 +205,61 @@ def test_a_single_class_needs_an_image_of_an_old_one_beside_it(story):
         story.gather(**alone)
 
 
+def test_images_of_known_classes_alone_are_learned_beside_the_exemplars_of_all(story):
+    more: dict[str, Files] = {"train": {"basil": [7, 8, 9]}, "test": {"basil": [107]}}
+    material = story.gather(**more)
+    assert (material.tasks, material.new_classes) == ((("anise", "basil"),), 0)
+    assert shown(material.train, story) == pictures("basil", 7, 8, 9)
+    assert sorted(material.rehearsed.targets.tolist()) == [0, 0, 1, 1]
+    # Measured on what its first increment brought.
+    assert [shown(task, story) for task in material.tests] == [
+        pictures("anise", 100, 101) + pictures("basil", 100, 101)
+    ]
+    story.world.end(story.claim)
+    story.memory(None)
+    every = story.gather(**more, strategy="joint")
+    assert shown(every.rehearsed, story) == pictures("anise", *range(6)) + pictures("basil", *range(6))
+
+
+def test_after_a_version_without_a_new_class_each_task_is_measured_on_its_own_images(story):
+    story.learn({"basil": [7, 8, 9]}, {"basil": [107]}, kept=2)
+    material = story.gather(**NEW)
+    assert material.tasks == (("anise", "basil"), ("chive", "dill"))
+    assert [shown(task, story) for task in material.tests] == [
+        pictures("anise", 100, 101) + pictures("basil", 100, 101),
+        pictures("chive", 100) + pictures("dill", 100),
+    ]
+    story.world.end(story.claim)
+    every = story.gather(**NEW, strategy="joint")  # what that version brought is among all there is
+    assert shown(every.rehearsed, story) == pictures("anise", *range(6)) + pictures("basil", *range(10)) - pictures(
+        "basil", 6
+    )
+
+
+def test_known_classes_alone_need_an_image_of_each_class_when_the_attempt_begins(story):
+    """They were there when it was asked for."""
+    story.push({"basil": [7, 8, 9]}, {"basil": [107]})
+    claim = story.world.must_claim()
+    story.world.read(read_job, claim).check_classes()
+    with story.world.database.write() as connection:
+        connection.execute(delete(images).where(images.c.label == "anise").where(images.c.split == Split.TRAIN))
+    with pytest.raises(NothingToLearn, match="of 'anise' there is no image to learn from"):
+        story.world.read(read_job, claim).check_classes()
+
+
+def test_known_classes_alone_do_without_an_image_that_is_measured_on(story):
+    """Nothing else is left of anise, so nothing of it would be shown."""
+    with story.world.database.write() as connection:
+        connection.execute(delete(images).where(images.c.label == "anise").where(images.c.split == Split.TRAIN))
+    with pytest.raises(NothingToLearn, match="of 'anise' there is no image to learn from"):
+        story.gather({"anise": [100], "basil": [7, 8]}, {"anise": [101], "basil": [107]})
+
+
+def test_known_classes_alone_whose_images_are_all_measured_on_are_refused(story):
+    with pytest.raises(BatchInvalid, match="No training image of the batch is left"):
+        story.gather({"basil": [100, 101]}, {"basil": [107]})
+
+
 def test_a_class_whose_training_images_are_all_measured_on_is_named(story):
     with pytest.raises(BatchInvalid, match="No training image is left of dill"):
         story.gather({"chive": range(4), "dill": [100]}, {"chive": [100], "dill": [100]})

@@ -80,6 +80,48 @@ def test_forgetting_is_from_the_best_earlier_version_and_may_be_negative():
     assert forgetting_by_task([[0.2], [0.9, 0.4], [0.5, 0.6, 1.0]]) == pytest.approx([0.4, -0.2])
 
 
+KNOWN = (logits_for([0, 0, 0, 1, 2, 0], 3), [0, 0, 1, 1, 2, 2], (2, 1))  # no new class: a = ¾, ½
+
+
+def test_a_version_without_a_new_task_has_a_row_as_long_and_only_old_tasks():
+    documents = history(T0, T1, KNOWN, T2)
+    _, second, third, fourth = (entry["tag"] for entry in documents)
+    assert third["accuracy"] == [0.75, 0.5]
+    assert third["forgetting_by_task"] == pytest.approx([1 - 0.75, 1 - 0.5])
+    assert third["forgetting"] == pytest.approx(0.375)
+    assert third["backward_transfer"] == pytest.approx((-0.25 - 0.5) / 2)
+    assert third["average_incremental_accuracy"] == pytest.approx((1 + 0.75 + 0.625) / 3)
+    assert third["triangle_accuracy"] == pytest.approx((1 + 0.5 + 1 + 0.75 + 0.5) / 5)
+    assert third["triangle_forgetting"] == pytest.approx((0.5 + 0.25 + 0.5) / 3)
+    # After it a new one comes: each task's first figure is of the version that brought it.
+    assert fourth["accuracy"] == [0.75, 0.5, 0.5]
+    assert fourth["forgetting_by_task"] == pytest.approx([0.25, 0.5])
+    assert fourth["backward_transfer"] == pytest.approx((-0.25 - 0.5) / 2)
+    assert fourth["triangle_forgetting"] == pytest.approx((0.5 + 0.25 + 0.5 + 0.25 + 0.5) / 5)
+    drawn = curves(documents)["tag"]
+    assert [len(row) for row in drawn["matrix"]] == [1, 2, 2, 3]
+    assert drawn["forgetting"] == [None, second["forgetting"], third["forgetting"], fourth["forgetting"]]
+
+
+def test_a_single_task_can_be_forgotten_by_a_version_that_brings_none():
+    worse = (logits_for([0, 1, 1, 1], 2), [0, 0, 1, 1], (2,))
+    better = (logits_for([0, 0, 1, 1, 2, 2], 3), [0, 0, 1, 1, 2, 2], (2, 1))
+    documents = history(T0, worse, better)
+    assert documents[1]["tag"]["forgetting_by_task"] == [pytest.approx(0.25)]
+    assert documents[1]["tag"]["forgetting"] == documents[1]["tag"]["triangle_forgetting"] == pytest.approx(0.25)
+    assert documents[1]["imbalance"] is None
+    assert documents[2]["tag"]["forgetting_by_task"] == [0.0]  # the best was the first
+    assert documents[2]["tag"]["triangle_forgetting"] == pytest.approx(0.125)
+
+
+@pytest.mark.parametrize("ancestors", [[], [1, 2, 1], [1, 3], [2], [1, 1]], ids=str)
+def test_versions_know_one_task_more_than_the_one_before_or_as_many(ancestors):
+    before = [{form: {"accuracy": [1.0] * tasks} for form in ("tag", "taw")} for tasks in ancestors]
+    found = measure(logits=np.eye(4), targets=np.arange(4), task_sizes=(1, 1, 2))
+    with pytest.raises(ValueError, match="one task more than the one before or as many"):
+        document(before, found, list("abcd"))
+
+
 def test_triangle_forgetting_counts_gains_as_nothing():
     gained = (logits_for([0, 0, 1, 1, 2, 2], 3), [0, 0, 1, 1, 2, 2], (2, 1))
     worse = (logits_for([0, 1, 1, 1], 2), [0, 0, 1, 1], (2,))
@@ -269,7 +311,7 @@ def test_wrong_input_says_what_was_expected_and_what_came(wrong, message):
 def test_a_line_of_ancestors_with_a_gap_is_refused():
     logits, targets, sizes = T2
     measurement = measure(logits=logits, targets=np.array(targets), task_sizes=sizes)
-    with pytest.raises(ValueError, match="task 2 has 2 ancestors, got the metrics of 1"):
+    with pytest.raises(ValueError, match=r"one task more than the one before or as many, got \[1, 3\]"):
         document(history(T0), measurement, list("abcde"))
     with pytest.raises(ValueError, match="expected 5 labels, got 2"):
         document(history(T0, T1), measurement, list("ab"))

@@ -98,7 +98,13 @@ def trained(
 ) -> IncrementalNetwork:
     student = student or network(size=images.pixels.shape[-1])
     train(
-        Lesson(student=student, teacher=None, objective=objective("finetune"), shown=(1,) * sum(student.task_sizes)),
+        Lesson(
+            student=student,
+            teacher=None,
+            objective=objective("finetune"),
+            shown=(1,) * sum(student.task_sizes),
+            old_tasks=len(student.task_sizes) - 1,
+        ),
         images=images,
         transform=transform_of(images),
         fixed=Fixed(tuple(fixed)),
