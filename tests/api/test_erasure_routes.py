@@ -1,11 +1,14 @@
 """Erasing over HTTP: images, batches and classes, and what is left of them on the disk."""
 
+import hashlib
+import re
 from pathlib import Path
 
 import pytest
 
 from api.client import Client
 from api.connection import Conflict, NotFound
+from storage import references
 from tests.api.worlds import World, picture, problem
 
 
@@ -120,3 +123,43 @@ def test_the_client_erases(world: World):
         increment = world.increment(model, "c", "d")
         with pytest.raises(Conflict):
             client.erase_batch(increment["batch_id"])
+
+
+def awaiting_deletion(world: World) -> int:
+    """The gauge of blobs that were let go of and are still there."""
+    found = re.search(r"^accrete_blobs_awaiting_deletion (\S+)$", world.http.get("/metrics").text, re.MULTILINE)
+    assert found is not None
+    return int(float(found[1]))
+
+
+@pytest.mark.parametrize(("what", "seed"), [("image", 9200), ("batch", 9210), ("class", 9220), ("model", 9230)])
+def test_erasing_succeeds_though_a_blob_cannot_be_deleted_and_the_metrics_count_it(world: World, what: str, seed: int):
+    name = world.model()
+    batch, (first, *_) = collected(world, name, "a", seed, seed + 1, seed + 2)
+    stuck = hashlib.sha256(picture(seed)).hexdigest()
+    (path,) = Path(world.settings.home).rglob(stuck)
+    path.unlink()
+    (path / "inside").mkdir(parents=True)  # nobody, not even root, unlinks a folder
+    before = awaiting_deletion(world)
+    route = {
+        "image": f"/v1/images/{first}",
+        "batch": f"/v1/batches/{batch}",
+        "class": f"/v1/models/{name}/classes/a/images",
+        "model": f"/v1/models/{name}",
+    }[what]
+    assert world.http.delete(route).is_success
+    assert awaiting_deletion(world) == before + 1
+    problem(world.http.get(f"/v1/images/{first}"), 404, "image-not-found")
+    assert [bool(anywhere(world, picture(other))) for other in (seed + 1, seed + 2)] == [what == "image"] * 2
+    _, (another,) = collected(world, world.model(), "b", seed + 1000)
+    assert world.http.delete(f"/v1/images/{another}").status_code == 204
+    assert not anywhere(world, picture(seed + 1000))
+
+    (path / "inside").rmdir()
+    path.rmdir()
+    with world.database.write() as connection:  # its time has come
+        references.take(connection, [stuck])
+        references.release(connection, [stuck])
+    _, (another,) = collected(world, world.model(), "b", seed + 2000)
+    assert world.http.delete(f"/v1/images/{another}").status_code == 204
+    assert awaiting_deletion(world) == before

@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
+import boto3
 import pytest
 from sqlalchemy import Connection, update
 
 from storage import batches, disposal, images, leases, models, packs, references
-from storage.blobs import BlobStore, DirectoryBlobs
+from storage.blobs import BlobStore, DirectoryBlobs, open_blobs
 from storage.disposal import collect, dispose
 from storage.domain import Image, Split, StoredCheckpoint, StoredFile, new_id, now
 from storage.packs import PackWriter
@@ -258,6 +259,33 @@ def test_a_blob_that_cannot_be_deleted_stops_no_other_and_is_tried_again(
     path.rmdir()
     world.write(references.take, [stuck])
     world.write(references.release, [stuck])
+    store.dispose()
+    assert world.read(references.awaiting_deletion) == 0
+    assert store.stored() == set()
+
+
+def test_what_s3_does_not_delete_is_deleted_when_it_does_again(world: World, tmp_path: Path, s3_endpoint: str):
+    bucket = f"gone-{new_id()}"
+    client = boto3.client("s3", endpoint_url=s3_endpoint, region_name="us-east-1")
+    client.create_bucket(Bucket=bucket)
+    world.create()
+    store = Store(
+        world, open_blobs(f"s3://{bucket}/images?endpoint_url={s3_endpoint}&region=us-east-1"), tmp_path / "scratch"
+    )
+    made = store.batch(b"one", b"two")
+    digests = {image.digest for image in made}
+    store.dispose()  # the archive, which was let go of
+    for digest in digests:
+        store.blobs.delete(digest)
+    client.delete_bucket(Bucket=bucket)
+    world.write(images.forget, [image.id for image in made])
+    store.dispose()
+    assert world.read(references.awaiting_deletion) == 2
+    assert world.released() == set()  # not before a while
+    client.create_bucket(Bucket=bucket)
+    assert {store.blobs.put(data) for data in (b"one", b"two")} == digests
+    world.write(references.take, digests)
+    world.write(references.release, digests)
     store.dispose()
     assert world.read(references.awaiting_deletion) == 0
     assert store.stored() == set()
