@@ -106,6 +106,8 @@ def test_a_batch_is_collected_looked_at_and_erased(run: Run, as_json, model: str
 
 
 def test_an_archive_becomes_a_batch_with_what_was_left_out(run: Run, model: str, images: Path) -> None:
+    for number in range(3, 10):
+        (images / "anise" / f"{number}.png").write_bytes(picture("anise", number))
     (images / "anise" / "scan.tiff").write_bytes(b"II*\0")
     shown = run("batches", "create", model, images).stdout
     assert "scan.tiff" in shown
