@@ -15,6 +15,7 @@ from tests.postgresql import PostgreSQL
 pytestmark = pytest.mark.flow
 
 
+@pytest.mark.timeout(600)
 def test_a_database_that_is_away_for_a_while_costs_nothing(tmp_path: Path) -> None:
     server = PostgreSQL()
     server.start()
@@ -30,7 +31,7 @@ def test_a_database_that_is_away_for_a_while_costs_nothing(tmp_path: Path) -> No
             server.stop()
             time.sleep(2)
             server.start()
-            done = wait_for(lambda: _ended(client, increment), seconds=90)
+            done = wait_for(lambda: _ended(client, increment), seconds=240)
             assert done
             found = client.increment(increment)
             assert (found["status"], found["version"]) == ("succeeded", 2)
@@ -50,6 +51,7 @@ def _ended(client: Client, increment: str) -> bool:
         return False
 
 
+@pytest.mark.timeout(600)
 def test_training_goes_on_while_the_database_is_away_for_longer_than_a_minute(tmp_path: Path) -> None:
     server = PostgreSQL()
     server.start()
@@ -63,7 +65,7 @@ def test_training_goes_on_while_the_database_is_away_for_longer_than_a_minute(tm
             server.stop()
             time.sleep(70)
             server.start()
-            assert wait_for(lambda: _ended(client, increment), seconds=90)
+            assert wait_for(lambda: _ended(client, increment), seconds=240)
             found = client.increment(increment)
             assert [attempt["outcome"] for attempt in found["attempts"]] == ["succeeded"]
             steps = [event.data["epoch"] for event in client.events(increment) if event.kind == "epoch"]
