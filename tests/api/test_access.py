@@ -249,7 +249,7 @@ def test_changes_are_on_record_with_who_asked_and_how_it_ended(guarded: World):
     ]
     assert {(entry.key_name, entry.client) for entry in entries} == {("anna", "127.0.0.1")}
     shown = guarded.http.get("/v1/audit", params={"limit": 1}).json()
-    assert shown["items"][0]["action"] == "DELETE /v1/models/{name}"
+    assert (shown["items"][0]["action"], shown["items"][0]["status"]) == ("DELETE /v1/models/{name}", 204)
     assert shown["items"][0]["key_name"] == "anna"
     assert shown["next_cursor"]
 
