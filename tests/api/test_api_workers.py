@@ -28,7 +28,7 @@ WORKERS = 3
 @pytest.fixture
 def served(settings_for: Callable[..., Settings], tmp_path: Path) -> Iterator[tuple[World, "subprocess.Popen[bytes]"]]:
     """The API by three processes, and the parent of them."""
-    settings = renewed(settings_for(tmp_path), port=free_port("127.0.0.1"), api_workers=WORKERS)
+    settings = renewed(settings_for(tmp_path), port=free_port("127.0.0.1"), api_workers=WORKERS, drain_seconds=0)
     process = subprocess.Popen([sys.executable, "-m", "api"], env={**os.environ, **environment(settings)})
     with ExitStack() as stack:
         stack.callback(process.wait)
