@@ -347,7 +347,8 @@ def test_an_answer_that_breaks_off_is_counted_once(sent: int, status: int):
 
 def scope(measures: Measures) -> Scope:
     """A request that no route takes, to an application with these measures."""
-    application = SimpleNamespace(state=SimpleNamespace(service=SimpleNamespace(measures=measures)))
+    service = SimpleNamespace(measures=measures, draining=asyncio.Event())
+    application = SimpleNamespace(state=SimpleNamespace(service=service))
     return {"type": "http", "method": "POST", "path": "/x", "headers": [], "app": application}
 
 
