@@ -12,10 +12,17 @@ def decoded(text: str) -> bytes:
     The prefix of a data URI, white space between lines (RFC 2045), the alphabet for URLs and padding that is missing
     are all right: they say the same, and cannot be mistaken for anything else.
     """
+    try:
+        return base64.b64decode(text, validate=True)  # as most write it: a long one is not copied for nothing
+    except ValueError:
+        return base64.b64decode(_plain(text), validate=True)
+
+
+def _plain(text: str) -> str:
     if text[:5].lower() == "data:":
         kind, comma, text = text.partition(",")
         if not comma or not kind.lower().endswith(";base64"):
             raise ValueError("a data URI begins with data:image/png;base64,")
         text = unquote(text)
     plain = "".join(text.split()).translate(_URL_SAFE).rstrip("=")
-    return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
+    return plain + "=" * (-len(plain) % 4)

@@ -78,7 +78,7 @@ def test_the_first_version_fixes_the_kind_of_heads(client: Client, grower: Growe
 def test_two_kinds_of_heads_waiting_in_line_end_in_one_version_and_one_reason(client: Client, tmp_path: Path) -> None:
     grower = fresh(client, tmp_path, recipe=QUICK | {"epochs": 1})
     first = grower.push("anise", "basil")
-    with pytest.raises(Problem, match="would give the model cosine heads for good, and its default strategy 'lwf'"):
+    with pytest.raises(Problem, match="would give the model cosine heads for good, and its default strategy 'lwf-bsr'"):
         grower.push("chive", "dill", strategy="lucir")
     client.change_model(grower.name, strategy="lucir")  # there is no version yet that would say no
     second = grower.push("chive", "dill")

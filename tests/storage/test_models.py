@@ -2,8 +2,8 @@
 
 import pytest
 
-from storage import answers, keys, models, predictions, versions
-from storage.domain import Memory, Prediction, Promotion, Retention, Scope, new_id, now
+from storage import answers, batches, keys, models, predictions, versions
+from storage.domain import Memory, Prediction, Promotion, Reject, Retention, Scope, new_id, now
 from storage.errors import Invalid, ModelBusy, ModelExists, ModelNotFound, PreconditionFailed, VersionNotFound
 from tests.storage.worlds import MAX_CRASHES, World, together
 
@@ -179,6 +179,7 @@ def test_a_deleted_model_takes_its_history_with_it_and_nobody_elses(world: World
         world.write(predictions.add, [Prediction(new_id(), model.id, published.version.number, (), now())])
         world.write(keys.create, name="robot", scopes={Scope.PREDICT}, model_id=model.id)
         world.write(answers.remember, model, key="k", asked={}, document={})
+        world.write(batches.create, model_id=model.id, rejects=(Reject("scan.tiff", "no image"),))
     of_nobody = {"audit", "packs", "released"}
     both = {table: number for table, number in world.rows().items() if table not in of_nobody}
     assert 0 not in both.values()
