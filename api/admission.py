@@ -10,9 +10,9 @@ from storage import archives, batches, increments, models, references
 from storage.admission import check_classes
 from storage.answers import Asked
 from storage.archives import ArchiveIndex, ArchiveLimits
+from storage.bad_share import check_share
 from storage.domain import Batch, Increment, Model
 from storage.errors import JustDeleted
-from storage.rejects import check_share
 
 
 def from_archive(service: Service, name: str, upload: Upload, wish: Wish) -> tuple[Increment, bool]:

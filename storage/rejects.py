@@ -1,4 +1,4 @@
-"""The bad files of a batch: how many it may have, and which they are."""
+"""The bad files of a batch: which they are."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -6,30 +6,10 @@ from dataclasses import asdict
 from sqlalchemy import Connection, delete, insert, select, update
 
 from storage import rows
-from storage.archive_names import printable
 from storage.domain import Page, Reject
-from storage.errors import BatchInvalid
 from storage.tables import batches, rejects
 
 SHOWN = 100  # with their batch
-NAMED = 5  # in an error
-_LETTERS = 120  # of each of their names
-
-
-def check_share(found: Sequence[Reject], *, images: int, limit: float) -> None:
-    """Raise `BatchInvalid` where too large a share of a batch are bad files, beside ``images`` that are good so far."""
-    count, files = len(found), len(found) + images
-    if count <= limit * files:
-        return
-    named = [(printable(reject.file)[:_LETTERS], reject.reason) for reject in found[:NAMED]]
-    more = f" and {count - NAMED:,} more" if count > NAMED else ""
-    raise BatchInvalid(
-        f"{count:,} of {files:,} files are not usable, more than the share of {limit:g} that a batch may have: "
-        f"{'; '.join(f'{name}: {reason}' for name, reason in named)}{more}. Mend them or leave them out.",
-        share=count / files,
-        limit=limit,
-        examples=[name for name, _ in named],
-    )
 
 
 def record(connection: Connection, batch_id: str, found: Sequence[Reject]) -> None:

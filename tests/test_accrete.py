@@ -92,9 +92,11 @@ def test_its_names_are_the_ones_of_the_client_and_of_the_networks() -> None:
     for name in accrete.__all__:
         assert getattr(accrete, name).__name__ == name
     errors = [
-        value for value in vars(api.connection).values() if isinstance(value, type) and issubclass(value, Exception)
+        name
+        for name, value in vars(api.connection).items()
+        if isinstance(value, type) and issubclass(value, Exception) and not name.startswith("_")
     ]
-    assert {error.__name__ for error in errors} <= set(accrete.__all__)
+    assert set(errors) <= set(accrete.__all__)
     assert set(accrete.__all__) <= set(dir(accrete))
     with pytest.raises(AttributeError, match="no attribute 'client'"):
         _ = accrete.client

@@ -5,9 +5,9 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from storage.bad_share import check_share
 from storage.domain import Image, Pack, Reject, Split
 from storage.errors import BatchInvalid
-from storage.rejects import check_share
 
 TEST_SHARE = 0.2  # of the range of the content hash (DESIGN, Evaluation images)
 _HASH_RANGE = 1 << 256
