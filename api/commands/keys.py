@@ -4,9 +4,9 @@ from typing import Annotated, Any
 
 import typer
 
-from api.commands.console import emit, failure
+from api.commands.console import emit, failure, warn
 from api.commands.options import AsJson
-from api.commands.storage import opened
+from api.commands.storage import absence, opened
 from api.tables import MISSING, table
 
 app = typer.Typer(
@@ -53,6 +53,11 @@ def list_keys(as_json: AsJson = False) -> None:
     """List the keys, revoked ones too; the keys themselves are not stored."""
     from storage import keys, models
 
+    empty = "No keys yet: accrete keys create NAME --scope admin"
+    if (nowhere := absence()) is not None:
+        warn([nowhere])
+        emit({"items": []} if as_json else None, empty)
+        return
     with opened() as (_, database, _), database.read() as connection:
         found = keys.every(connection)
         names = {key.model_id: models.by_id(connection, key.model_id).name for key in found if key.model_id is not None}
@@ -81,7 +86,6 @@ def list_keys(as_json: AsJson = False) -> None:
         ]
         for item in items
     ]
-    empty = "No keys yet: accrete keys create NAME --scope admin"
     emit({"items": items} if as_json else None, table(headings, rows) if rows else empty)
 
 

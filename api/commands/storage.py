@@ -47,6 +47,19 @@ def opened(*, existing: bool = True) -> "Iterator[tuple[Settings, Database, Blob
         raise failure(str(error).splitlines()[0]) from error
 
 
+def absence() -> str | None:
+    """Where a service was looked for in vain, for a command that is answered by nothing, too; None where one is."""
+    from storage.migrations import revision
+    from storage.settings import SettingsInvalid, read_settings
+
+    try:
+        settings = read_settings()
+    except SettingsInvalid as error:
+        raise failure(str(error)) from error
+    is_missing = settings.database_url is None and revision(settings.database) is None
+    return _no_service(settings) if is_missing else None
+
+
 def _no_service(settings: "Settings") -> str:
     if settings.database_url is None:
         return (
