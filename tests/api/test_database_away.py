@@ -117,12 +117,15 @@ def test_readers_of_sqlite_do_not_wait_behind_writers(settings_for, tmp_path):
     with running(settings_for(tmp_path)) as world, ThreadPoolExecutor(30) as pool:
         name = world.model()
         world.version(name, "cat", "dog")
+        predict = f"/v1/models/{name}/predictions"
+        assert world.http.post(predict, content=picture(2)).status_code == 200  # the version is loaded
         with locked(world):
             writers = [pool.submit(world.http.post, "/v1/models", json={"name": f"m{n}"}) for n in range(30)]
             for path in (f"/v1/models/{name}", "/v1/models", f"/v1/models/{name}/versions/1/metrics"):
                 assert world.http.get(path).status_code == 200
-            assert world.http.post(f"/v1/models/{name}/predictions", content=picture(1)).status_code == 200
-            assert not any(writer.done() for writer in writers)
+            assert world.http.post(predict, content=picture(1)).status_code == 200
+            # A slow machine may take longer than writers wait for their turn; none of them had it.
+            assert {writer.result().status_code for writer in writers if writer.done()} <= {503}
         assert {writer.result().status_code for writer in writers} <= {201, 503}
 
 
