@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 
 from api.problems import status_of
 from api.service import Service, ServiceDep
-from storage import audit, batches, images, increments, keys, models, predictions, safetext
+from storage import safetext
 from storage.domain import Key, Scope
 from storage.errors import (
     AccreteError,
@@ -30,7 +30,11 @@ from storage.errors import (
     RateLimited,
     Unauthenticated,
 )
+from storage.history import models
+from storage.material import batches, images
+from storage.requests import audit, keys, predictions
 from storage.settings import is_this_machine
+from storage.work import increments
 
 log = logging.getLogger(__name__)
 

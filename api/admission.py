@@ -6,13 +6,16 @@ from api.fitness import rehearses
 from api.service import Service
 from api.uploads import Upload
 from api.wishes import Wish
-from storage import archives, batches, increments, models, references
-from storage.admission import check_classes
-from storage.answers import Asked
-from storage.archives import ArchiveIndex, ArchiveLimits
-from storage.bad_share import check_share
+from storage.archives import reading
+from storage.archives.bad_share import check_share
+from storage.archives.reading import ArchiveIndex, ArchiveLimits
 from storage.domain import Batch, Increment, Model
 from storage.errors import JustDeleted
+from storage.history import models
+from storage.material import batches, references
+from storage.requests.idempotency import Asked
+from storage.work import increments
+from storage.work.admission import check_classes
 
 
 def from_archive(service: Service, name: str, upload: Upload, wish: Wish) -> tuple[Increment, bool]:
@@ -59,7 +62,7 @@ def from_batch(service: Service, name: str, batch_id: str, wish: Wish) -> tuple[
 
 def index_of(service: Service, upload: Upload) -> ArchiveIndex:
     """What an archive holds by its names; one that ingestion would refuse for them is refused now."""
-    index = archives.scan(upload.path, limits=ArchiveLimits.of(service.settings))
+    index = reading.scan(upload.path, limits=ArchiveLimits.of(service.settings))
     check_share(index.rejects, images=len(index.members), limit=service.settings.max_bad_share)
     return index
 

@@ -41,9 +41,9 @@ from api.serving.records import Recorder
 from api.shortcut import Shortcut
 from api.uploads import clear_abandoned
 from api.workers import shared_folder
-from storage.blobs import open_blobs
+from storage.blobs.opening import open_blobs
 from storage.broker import celery_app
-from storage.database import Database
+from storage.database.engine import Database
 from storage.errors import (
     Forbidden,
     Invalid,

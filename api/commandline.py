@@ -86,7 +86,7 @@ def gc(
 ) -> None:
     """Delete stored bytes that nothing refers to: what processes left that were killed before they committed."""
     from api.commands.storage import opened
-    from storage.disposal import collect
+    from storage.maintenance.disposal import collect
 
     with opened() as (settings, database, blobs):
         looked_at, deleted = collect(database=database, blobs=blobs, scratch=settings.scratch, least_age=least_age)
@@ -97,7 +97,7 @@ def gc(
 def backup(file: Annotated[Path, typer.Argument(help="The tar file to write.")], as_json: AsJson = False) -> None:
     """Write the database and its blobs to a file, while the service runs; it holds keys as digests, and every image."""
     from api.commands.storage import opened
-    from storage import backup as backups
+    from storage.maintenance import backup as backups
 
     if file.exists():
         raise failure(f"{file} exists already")
@@ -119,7 +119,7 @@ def restore(
     Keys that were made there already stay good beside those of the backup.
     """
     from api.commands.storage import opened
-    from storage import restoration
+    from storage.maintenance import restoration
 
     with opened(existing=False) as (settings, _, blobs):
         contents = restoration.restore(file, database_url=settings.database, blobs=blobs)

@@ -13,8 +13,8 @@ from PIL import Image
 
 from api.connection import ClientError
 from api.packing import Folder, source_of
+from storage.archives.listing import ArchiveLimits, survey
 from storage.errors import AccreteError
-from storage.listings import ArchiveLimits, survey
 
 _SIZES = (16, 32)  # pixels; beyond, ResNet-32 takes longer than a demonstration may
 _SAMPLED = 50  # images whose size and colours are looked at

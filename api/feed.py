@@ -11,9 +11,9 @@ from anyio import to_thread
 from sqlalchemy.exc import SQLAlchemyError
 
 from api import views
-from storage import events, increments
-from storage.database import Database
+from storage.database.engine import Database
 from storage.domain import Event, Increment
+from storage.work import events, increments
 
 POLL_SECONDS = 0.25  # how soon a stream sees what the worker wrote
 

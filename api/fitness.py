@@ -6,9 +6,9 @@ from typing import Any
 from sqlalchemy import Connection
 
 from losses.strategies import HeadKind
-from storage import versions
 from storage.domain import Model, Retention
 from storage.errors import StrategyUnfit
+from storage.history import versions
 from trainer import recipes
 from trainer.recipes import Recipe
 

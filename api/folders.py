@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from api.connection import ClientError
-from storage.file_kinds import ignored_because
+from storage.archives.file_kinds import ignored_because
 
 NOT_A_FILE = "no file, but a socket, a pipe or a device"
 LOOP = "a link to a folder that it lies in"

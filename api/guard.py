@@ -1,9 +1,9 @@
 """Before the service listens: the administrator's first key, and no open door."""
 
-from storage import audit, keys
-from storage.database import Database
+from storage.database.engine import Database
 from storage.domain import Scope
 from storage.errors import Invalid
+from storage.requests import audit, keys
 from storage.settings import Settings, is_this_machine
 
 OPEN = (

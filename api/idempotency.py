@@ -7,9 +7,9 @@ from fastapi import Header
 from pydantic import BaseModel
 from sqlalchemy import Connection
 
-from storage import answers
-from storage.answers import Asked
 from storage.domain import Model
+from storage.requests import idempotency
+from storage.requests.idempotency import Asked
 
 Given = TypeVar("Given", bound=BaseModel)
 IdempotencyKey = Annotated[
@@ -29,7 +29,7 @@ def once(
         return before
     given = give()
     if key is not None:
-        answers.remember(connection, model, key=key, asked=asked, document=given.model_dump(mode="json"))
+        idempotency.remember(connection, model, key=key, asked=asked, document=given.model_dump(mode="json"))
     return given
 
 
@@ -38,5 +38,5 @@ def answered(connection: Connection, model: Model, key: str | None, *, asked: As
 
     Raises `IdempotencyMismatch` where the key came with another request.
     """
-    document = answers.recall(connection, model, key=key, asked=asked) if key is not None else None
+    document = idempotency.recall(connection, model, key=key, asked=asked) if key is not None else None
     return kind.model_validate(document) if document is not None else None

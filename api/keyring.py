@@ -7,9 +7,9 @@ from pathlib import Path
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.rates import Rates
-from storage import keys
-from storage.database import Database
+from storage.database.engine import Database
 from storage.domain import Key
+from storage.requests import keys
 
 log = logging.getLogger(__name__)
 

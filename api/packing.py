@@ -9,7 +9,7 @@ from typing import BinaryIO, Protocol
 
 from api.connection import ClientError
 from api.folders import FoundFile, contents_of
-from storage.archive_names import Entry, decoded
+from storage.archives.names import Entry, decoded
 
 OnUpload = Callable[[int, int], None]  # (bytes sent, bytes in all)
 

@@ -23,7 +23,7 @@ from api.observing import HEADER
 from api.rootpath import located, route_path
 from api.schemas.inference import ErrorOut
 from storage import errors
-from storage.database import is_away
+from storage.database.engine import is_away
 from storage.errors import AccreteError
 from storage.logs import request_id
 

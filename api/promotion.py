@@ -11,10 +11,10 @@ from api.idempotency import answered, once
 from api.representations import is_current, matches
 from api.schemas.versions import CurrentOut
 from api.service import Service
-from storage import models, versions
-from storage.answers import Asked
 from storage.domain import Model
 from storage.errors import VersionUnfit, VersionUnloadable
+from storage.history import models, versions
+from storage.requests.idempotency import Asked
 
 _NEVER = -1  # a revision that is none
 

@@ -14,10 +14,10 @@ from api.keyring import KeyRing
 from api.serving.engine import Engine
 from api.serving.measures import Measures
 from api.serving.records import Recorder
-from storage.blobs import BlobStore
+from storage.blobs.store import BlobStore
 from storage.broker import wake_worker
-from storage.database import Database
-from storage.disposal import dispose
+from storage.database.engine import Database
+from storage.maintenance.disposal import dispose
 from storage.settings import Settings
 
 log = logging.getLogger(__name__)

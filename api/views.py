@@ -10,8 +10,10 @@ from api.schemas.increments import AttemptOut, IncrementOut, ProgressOut
 from api.schemas.models import ModelOut
 from api.schemas.predictions import PredictionRecordOut, RankedOut
 from api.schemas.versions import CurrentOut, FileOut, Summary, VersionOut
-from storage import batches, increments, metrics, models, rejects, versions
 from storage.domain import Batch, Increment, Model, Prediction, Version
+from storage.history import metrics, models, versions
+from storage.material import batches, rejects
+from storage.work import increments
 
 
 def model(connection: Connection, record: Model) -> ModelOut:

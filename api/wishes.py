@@ -12,9 +12,9 @@ from sqlalchemy import Connection
 from api import jsonbodies
 from api.fitness import check_first, check_of_model, head_kind
 from api.schemas.increments import IncrementIn
-from storage.answers import Asked
 from storage.domain import KnownClasses, Model, Promotion
 from storage.errors import Invalid, RecipeInvalid, TooLarge
+from storage.requests.idempotency import Asked
 
 Choice = TypeVar("Choice", bound=StrEnum)
 

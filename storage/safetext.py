@@ -16,7 +16,7 @@ _IN_LINE = re.compile(f"[{_STEERING}\t\n]")
 _SECRETS = tuple(
     (re.compile(pattern), shown)
     for pattern, shown in (
-        (r"accrete_[A-Za-z0-9_-]{32,}", "accrete_***"),  # a key of ours (`storage.keys`)
+        (r"accrete_[A-Za-z0-9_-]{32,}", "accrete_***"),  # a key of ours (`storage.requests.keys`)
         # A password may hold what would have to be escaped in a URL; all up to the last @ is taken for it.
         (r"""(?<=://)([^\s/:@'"]*):[^\s'"]*@""", r"\1:***@"),
         (r"""(?<=://)[^\s/:@'"]{20,}@""", "***@"),

@@ -11,7 +11,8 @@ from uuid import uuid4
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from storage.blobs import BlobStore, open_blobs
+from storage.blobs.opening import open_blobs
+from storage.blobs.store import BlobStore
 from tests.postgresql import PostgreSQL
 
 SERVICES = ("tests/flow/", "tests/faults/")

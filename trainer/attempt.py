@@ -14,15 +14,16 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from storage import leases, references
-from storage.blobs import BlobStore
-from storage.database import Database
-from storage.disposal import dispose
+from storage.blobs.store import BlobStore
+from storage.database.engine import Database
 from storage.domain import IncrementStatus, StoredFile
 from storage.errors import BlobMissing
-from storage.leases import Claim
-from storage.publication import Outcome, Published, publish
+from storage.maintenance.disposal import dispose
+from storage.material import references
 from storage.settings import Settings
+from storage.work import leases
+from storage.work.leases import Claim
+from storage.work.publication import Outcome, Published, publish
 from trainer.childprocess import Child, Unintelligible
 from trainer.forkserver import ForkServer
 from trainer.logbook import TICK_SECONDS, Cancelled, ClaimLost, DatabaseAway, Logbook

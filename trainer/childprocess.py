@@ -13,8 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from storage.leases import Claim
 from storage.settings import Settings
+from storage.work.leases import Claim
 from trainer.forkserver import ForkServer
 
 STOP_SECONDS = 2.0  # between asking a child to end and ending it

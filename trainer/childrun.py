@@ -12,11 +12,11 @@ import threading
 import time
 from pathlib import Path
 
-from storage.blobs import open_blobs
-from storage.database import Database
+from storage.blobs.opening import open_blobs
+from storage.database.engine import Database
 from storage.errors import AccreteError
-from storage.leases import Claim
 from storage.settings import Settings
+from storage.work.leases import Claim
 from trainer import stages
 from trainer.allowance import release_memory, shortage
 from trainer.attempt import REFUSED

@@ -6,9 +6,9 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
-from storage.archive_members import Content, Member
-from storage.archives import ArchiveLimits, read, scan
-from storage.blobs import BlobStore
+from storage.archives.members import Content, Member
+from storage.archives.reading import ArchiveLimits, read, scan
+from storage.blobs.store import BlobStore
 from storage.domain import Batch, Image, Reject, new_id
 from storage.settings import Settings
 from trainer.decoding import Desk, Finding, decoded
@@ -34,7 +34,7 @@ def ingest_archive(
 ) -> Ingested:
     """Decode the images of a batch's archive, store them and pack them; the archive itself stays where it is.
 
-    Raises `BatchInvalid` when too many files are no images, and what `storage.archives` raises.
+    Raises `BatchInvalid` when too many files are no images, and what `storage.archives.reading` raises.
     """
     assert batch.archive is not None
     path = folder / "archive"

@@ -9,10 +9,12 @@ from sqlalchemy import Connection
 
 from losses.strategies import Strategy
 from losses.strategies import get as strategy_named
-from storage import batches, exemplars, increments, metrics, models, versions
-from storage.admission import check_classes
 from storage.domain import Batch, Image, Increment, Model, Version
-from storage.leases import Claim
+from storage.history import metrics, models, versions
+from storage.material import batches, exemplars
+from storage.work import increments
+from storage.work.admission import check_classes
+from storage.work.leases import Claim
 from trainer.networks.pictures import Form
 
 

@@ -13,10 +13,10 @@ from typing import Any, Generic, TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from storage import events, leases
-from storage.database import Database, is_away
-from storage.leases import Claim
+from storage.database.engine import Database, is_away
 from storage.settings import Settings
+from storage.work import events, leases
+from storage.work.leases import Claim
 from trainer.patience import PAUSE_SECONDS
 
 TICK_SECONDS = 0.1

@@ -8,10 +8,10 @@ import torch
 from sqlalchemy import Connection
 from torch import Tensor
 
-from storage import images
-from storage.admission import check_all_shown
 from storage.domain import Image, Split
 from storage.errors import BatchInvalid, NothingToLearn
+from storage.material import images
+from storage.work.admission import check_all_shown
 from trainer import exemplars, packing
 from trainer.chance import Chance
 from trainer.data import ImageSet

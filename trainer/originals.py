@@ -6,11 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from storage import packs
-from storage.archive_members import Content
-from storage.blobs import BlobStore
+from storage.archives.members import Content
+from storage.blobs.pack import LARGEST, PackWriter
+from storage.blobs.store import BlobStore
 from storage.domain import Pack
-from storage.packs import PackWriter
 from trainer.decoding import Parcel
 
 _PARCEL_FILES, _PARCEL_BYTES = 64, 1 << 20  # that are decoded at a time: a tenth of a second's work, about
@@ -34,7 +33,7 @@ class Originals:
     def parcels(self, files: Iterable[Content]) -> Iterator[Parcel]:
         """Keep files, numbered as they come, and hand them on, several at a time; each can be read at once."""
         for data, offset in files:
-            if not self._packs or self._packs[-1].size >= packs.LARGEST:
+            if not self._packs or self._packs[-1].size >= LARGEST:
                 yield from self._parcel()
                 self._begin()
             read_at = kept_at = self._packs[-1].add(data)

@@ -11,12 +11,14 @@ import torch
 from sqlalchemy import Connection
 from torch import Tensor
 
-from storage import images as stored_images
-from storage import leases, packs, references, shards
-from storage.blobs import BlobStore
+from storage.blobs import shards
+from storage.blobs.store import BlobStore
 from storage.domain import Image
 from storage.errors import BatchInvalid, BlobDamaged, BlobMissing, ImageNotFound
-from storage.leases import Claim
+from storage.material import images as stored_images
+from storage.material import packs, references
+from storage.work import leases
+from storage.work.leases import Claim
 from trainer.logbook import ClaimLost
 from trainer.networks.pictures import Form, ImageRejected
 from trainer.rows import Rows, put_at

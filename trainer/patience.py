@@ -8,7 +8,7 @@ from typing import TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from storage.database import Database, is_away
+from storage.database.engine import Database, is_away
 
 PAUSE_SECONDS = 1.0  # between two tries
 

@@ -9,13 +9,14 @@ from types import TracebackType
 
 from sqlalchemy import Connection
 
-from storage import checkpoints, references
-from storage.blobs import BlobStore
-from storage.database import Database
-from storage.disposal import dispose
+from storage.blobs.store import BlobStore
+from storage.database.engine import Database
 from storage.domain import StoredCheckpoint
 from storage.errors import BlobMissing
-from storage.leases import Claim
+from storage.maintenance.disposal import dispose
+from storage.material import references
+from storage.work import checkpoints
+from storage.work.leases import Claim
 from trainer.checkpoint import read_state
 from trainer.logbook import DatabaseAway
 from trainer.patience import persist

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from storage.bad_share import check_share
+from storage.archives.bad_share import check_share
 from storage.domain import Image, Pack, Reject, Split
 from storage.errors import BatchInvalid
 

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from sqlalchemy import Connection
 
-from storage import batches, images, leases, references
 from storage.domain import Batch, BatchStatus
 from storage.errors import Invalid
-from storage.publication import next_number
+from storage.material import batches, images, references
+from storage.work import leases
+from storage.work.publication import next_number
 from trainer import exemplars
 from trainer.allowance import bound_memory
 from trainer.chance import Chance

@@ -9,9 +9,9 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from storage.blobs import BlobStore
-from storage.database import Database
-from storage.disposal import dispose
+from storage.blobs.store import BlobStore
+from storage.database.engine import Database
+from storage.maintenance.disposal import dispose
 from storage.settings import Settings
 from trainer.patience import look, persist
 from trainer.reporting import LineReport

@@ -13,13 +13,13 @@ from celery.utils.nodenames import worker_direct
 from kombu.exceptions import OperationalError as BrokerUnreachable
 from sqlalchemy.exc import OperationalError as DatabaseUnreachable
 
-from storage import leases
-from storage.blobs import open_blobs
+from storage.blobs.opening import open_blobs
 from storage.broker import wake_worker
-from storage.database import Database
-from storage.disposal import dispose
-from storage.pruning import prune
+from storage.database.engine import Database
+from storage.maintenance.disposal import dispose
+from storage.maintenance.pruning import prune
 from storage.settings import Settings
+from storage.work import leases
 from trainer.attempt import run_attempt
 from trainer.forkserver import ForkServer, may_use_gpu
 from trainer.safekeeping import discard_obsolete

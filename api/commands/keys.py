@@ -31,8 +31,9 @@ def create_key(
     as_json: AsJson = False,
 ) -> None:
     """Create a key and show it, this once."""
-    from storage import audit, keys, models
     from storage.domain import Scope
+    from storage.history import models
+    from storage.requests import audit, keys
 
     if unknown := sorted(set(scope) - SCOPES.keys()):
         raise failure(f"unknown scope {', '.join(unknown)}: there are {', '.join(SCOPES)}")
@@ -51,7 +52,8 @@ def create_key(
 @app.command("list")
 def list_keys(as_json: AsJson = False) -> None:
     """List the keys, revoked ones too; the keys themselves are not stored."""
-    from storage import keys, models
+    from storage.history import models
+    from storage.requests import keys
 
     empty = "No keys yet: accrete keys create NAME --scope admin"
     if (nowhere := absence()) is not None:
@@ -94,7 +96,7 @@ def revoke_key(
     key: Annotated[str, typer.Argument(help="Id of a key, or the name of one or more.")], as_json: AsJson = False
 ) -> None:
     """Revoke a key for good; a running service refuses it within a second."""
-    from storage import audit, keys
+    from storage.requests import audit, keys
 
     with opened() as (_, database, _), database.write() as connection:
         revoked = keys.revoke(connection, key)

@@ -13,8 +13,8 @@ from api.tables import labels, size, table
 
 if TYPE_CHECKING:
     from api.packing import Archive, Folder
-    from storage.archives import ArchiveIndex
-    from storage.listings import Listing
+    from storage.archives.listing import Listing
+    from storage.archives.reading import ArchiveIndex
 
 _EXAMPLES = 3  # names of each kind that are told
 
@@ -52,8 +52,8 @@ def tell_vanished(source: "Archive | Folder | None") -> None:
 
 def _listing(source: "Archive | Folder") -> "Listing | ArchiveIndex":
     from api.packing import Folder
-    from storage.archives import scan
-    from storage.listings import ArchiveLimits, survey
+    from storage.archives.listing import ArchiveLimits, survey
+    from storage.archives.reading import scan
 
     # The service knows its limits, and this place does not.
     limits = ArchiveLimits(

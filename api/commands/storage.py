@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from api.commands.console import failure, warn
 
 if TYPE_CHECKING:
-    from storage.blobs import BlobStore
-    from storage.database import Database
+    from storage.blobs.store import BlobStore
+    from storage.database.engine import Database
     from storage.settings import Settings
 
 
@@ -21,8 +21,8 @@ def opened(*, existing: bool = True) -> "Iterator[tuple[Settings, Database, Blob
     from botocore.exceptions import BotoCoreError, ClientError
     from sqlalchemy.exc import SQLAlchemyError
 
-    from storage.blobs import open_blobs
-    from storage.database import Database
+    from storage.blobs.opening import open_blobs
+    from storage.database.engine import Database
     from storage.errors import AccreteError, NotFound
     from storage.migrations import revision, upgrade
     from storage.settings import read_settings

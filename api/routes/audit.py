@@ -7,7 +7,7 @@ from api.routes.models import Cursor, Limit
 from api.schemas.audit import AuditEntryOut
 from api.schemas.base import PageOut
 from api.service import ServiceDep
-from storage import audit
+from storage.requests import audit
 
 router = APIRouter(prefix="/v1", tags=["audit"], route_class=Guarded)
 

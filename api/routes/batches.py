@@ -18,8 +18,6 @@ from api.schemas.base import PageOut
 from api.schemas.batches import AddedImagesIn, BatchOut, ImageOut, ImagesOut, RejectOut
 from api.service import Service, ServiceDep
 from api.uploads import Upload, received
-from storage import batches, erasure, models, references, rejects
-from storage.answers import Asked
 from storage.domain import BatchStatus, Image, Model, Split, new_id
 from storage.errors import (
     ArchiveUnreadable,
@@ -35,7 +33,10 @@ from storage.errors import (
     ModelNotFound,
     TooLarge,
 )
+from storage.history import models
 from storage.labels import FORBIDDEN, folded, label_fault
+from storage.material import batches, erasure, references, rejects
+from storage.requests.idempotency import Asked
 from trainer.networks.pictures import Form, ImageRejected
 
 router = APIRouter(prefix="/v1", tags=["batches"], route_class=Guarded)

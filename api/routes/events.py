@@ -9,8 +9,8 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from api.door import Guarded
 from api.problems import problems
 from api.service import ServiceDep
-from storage import events, increments
 from storage.errors import IncrementNotFound
+from storage.work import events, increments
 
 router = APIRouter(prefix="/v1", tags=["increments"], route_class=Guarded)
 LastEventId = Annotated[int, Header(ge=0, description="Go on after this event.")]

@@ -14,7 +14,6 @@ from api.schemas.batches import ErasedOut
 from api.schemas.predictions import ImagePredictionOut
 from api.service import Service, ServiceDep
 from api.serving.engine import within
-from storage import erasure, images, models, packs
 from storage.domain import Image
 from storage.errors import (
     BatchInUse,
@@ -25,6 +24,8 @@ from storage.errors import (
     Overloaded,
     VersionUnloadable,
 )
+from storage.history import models
+from storage.material import erasure, images, packs
 
 router = APIRouter(prefix="/v1", tags=["images"], route_class=Guarded)
 

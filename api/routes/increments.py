@@ -18,7 +18,6 @@ from api.schemas.increments import IncrementIn, IncrementOut
 from api.service import Service, ServiceDep
 from api.uploads import received
 from api.wishes import Wish
-from storage import increments, models
 from storage.domain import KnownClasses, Promotion
 from storage.errors import (
     ArchiveUnreadable,
@@ -39,6 +38,8 @@ from storage.errors import (
     TooLarge,
     UnknownStrategy,
 )
+from storage.history import models
+from storage.work import increments
 
 router = APIRouter(prefix="/v1", tags=["increments"], route_class=Guarded)
 

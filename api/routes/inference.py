@@ -29,10 +29,10 @@ from api.schemas.inference import (
 from api.service import Service, ServiceDep
 from api.serving.engine import Answer, within
 from api.tensors import Question
-from storage import models, versions
+from storage.database.tables import HIGHEST_INTEGER
 from storage.domain import Model
 from storage.errors import Invalid, NoVersionYet
-from storage.tables import HIGHEST_INTEGER
+from storage.history import models, versions
 
 router = APIRouter(prefix="/v2", tags=["open inference protocol"], route_class=Guarded)
 probes = APIRouter(prefix="/v2", tags=["open inference protocol"])

@@ -13,8 +13,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from api.door import Guarded
 from api.service import Service, ServiceDep
 from api.workers import shared_folder
-from storage import increments, references
 from storage.domain import IncrementStatus
+from storage.material import references
+from storage.work import increments
 
 router = APIRouter(tags=["probes"], route_class=Guarded)
 

@@ -14,7 +14,6 @@ from api.rootpath import located
 from api.schemas.base import PageOut
 from api.schemas.models import ModelChange, ModelIn, ModelOut
 from api.service import ServiceDep
-from storage import models
 from storage.domain import Model
 from storage.errors import (
     ModelBusy,
@@ -25,6 +24,7 @@ from storage.errors import (
     UnknownNetwork,
     UnknownStrategy,
 )
+from storage.history import models
 from trainer.networks import check as check_network
 
 router = APIRouter(prefix="/v1/models", tags=["models"], route_class=Guarded)

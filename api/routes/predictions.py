@@ -15,7 +15,6 @@ from api.schemas.base import PageOut
 from api.schemas.predictions import PredictionIn, PredictionOut, PredictionRecordOut
 from api.service import Service, ServiceDep
 from api.serving.engine import Answer, Ranked, within
-from storage import models, predictions
 from storage.domain import Prediction, new_id, now
 from storage.errors import (
     DeadlineExceeded,
@@ -29,6 +28,8 @@ from storage.errors import (
     VersionNotFound,
     VersionUnloadable,
 )
+from storage.history import models
+from storage.requests import predictions
 
 router = APIRouter(prefix="/v1", tags=["predictions"], route_class=Guarded)
 

@@ -17,8 +17,6 @@ from api.schemas.base import PageOut
 from api.schemas.metrics import ModelMetricsOut, VersionMetricsOut
 from api.schemas.versions import CurrentIn, CurrentOut, VersionOut
 from api.service import Service, ServiceDep
-from storage import metrics, models, versions
-from storage.curves import curves
 from storage.errors import (
     IdempotencyMismatch,
     ModelNotFound,
@@ -29,6 +27,8 @@ from storage.errors import (
     VersionNotFound,
     VersionUnfit,
 )
+from storage.history import metrics, models, versions
+from storage.history.curves import curves
 
 router = APIRouter(prefix="/v1/models/{name}", tags=["versions"], route_class=Guarded)
 IfMatch = Annotated[str | None, Header()]

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from api.serving.compiling import weights
 from api.serving.frozen import Forward
-from storage.blobs import file_digest
+from storage.blobs.store import file_digest
 from trainer.networks import IncrementalNetwork
 
 COMPILE_SECONDS = 600  # at most

@@ -18,8 +18,8 @@ from api.serving.lanes import Lanes, Ticket, late
 from api.serving.loading import Loader, Served
 from api.serving.measures import Measures
 from api.serving.registry import Registry
-from storage.blobs import BlobStore
-from storage.database import Database
+from storage.blobs.store import BlobStore
+from storage.database.engine import Database
 from storage.errors import Invalid
 from storage.settings import Settings
 from trainer.networks.pictures import Form

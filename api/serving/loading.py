@@ -19,11 +19,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from api.serving.executions import Plan, Planner
 from api.serving.lanes import Batcher
-from storage import safetext, versions
-from storage.blobs import BlobStore
-from storage.database import Database
+from storage import safetext
+from storage.blobs.store import BlobStore
+from storage.database.engine import Database
 from storage.domain import Model, Version
 from storage.errors import BlobDamaged, BlobMissing, NotFound, VersionUnloadable
+from storage.history import versions
 from trainer.networks import LoadedVersion, load_version
 
 LOADERS = 4  # versions that are loaded at the same time; more wait

@@ -8,9 +8,9 @@ import threading
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from api.serving.measures import Measures
-from storage import predictions
-from storage.database import Database
+from storage.database.engine import Database
 from storage.domain import Prediction
+from storage.requests import predictions
 
 CAPACITY = 10_000  # records waiting to be written; beyond it answers go out without one
 CAPACITY_BYTES = 256 << 20  # of memory that they take, about: 64 images with each of 10,000 classes take 86 MB

@@ -15,10 +15,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from api.serving.loading import Key, Loader, Served
 from api.serving.measures import Measures
-from storage import models, versions
-from storage.database import Database
+from storage.database.engine import Database
 from storage.domain import Model
 from storage.errors import NotFound, NoVersionYet, VersionUnloadable
+from storage.history import models, versions
 
 SWAP_PAUSE_SECONDS = 0.1  # in which requests that had to wait while a version is prepared are served
 PRELOAD_SECONDS = 60.0  # for which a start waits, at most, for the versions that are loaded beforehand

@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 
 from benchmarks.parts.turns import Turns
-from storage.blobs import file_digest, open_blobs
+from storage.blobs.opening import open_blobs
+from storage.blobs.store import file_digest
 from storage.domain import Batch, BatchStatus, new_id, now
 from storage.settings import Settings
 from trainer.ingestion import ingest_archive

@@ -25,13 +25,14 @@ from api.embedded import answers_http, environment, free_port
 from api.privateredis import PrivateRedis, answers
 from api.serving.compiled import Compiler, Source
 from benchmarks.parts.load import Request
-from storage import leases, models, publication
-from storage.blobs import open_blobs
-from storage.database import Database
+from storage.blobs.opening import open_blobs
+from storage.database.engine import Database
 from storage.domain import StoredFile
+from storage.history import models
 from storage.migrations import upgrade
-from storage.publication import Outcome
 from storage.settings import Settings
+from storage.work import leases, publication
+from storage.work.publication import Outcome
 from trainer.metrics import document, measure
 from trainer.networks import EvaluationTransform, build, write_version
 

@@ -8,7 +8,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, make_url, text
 
-from storage.database import Database
+from storage.database.engine import Database
 
 _ADVISORY_LOCK = 0x616363726574
 

@@ -6,9 +6,9 @@ from typing import Any
 from alembic import context
 from sqlalchemy import event
 
-from storage.database import Database
+from storage.database.engine import Database
+from storage.database.tables import metadata
 from storage.settings import Settings
-from storage.tables import metadata
 
 
 def ignore_foreign_keys(connection: Any, _record: Any) -> None:

@@ -17,8 +17,8 @@ from api.connection import Forbidden, RateLimited, Unauthenticated
 from api.embedded import keys_of
 from api.rates import Bucket, Rates
 from api.routes import inference
-from storage import audit, keys
 from storage.domain import AuditEntry, Scope
+from storage.requests import audit, keys
 from storage.settings import Settings, is_this_machine
 from tests.api.worlds import World, eventually, picture, problem, running
 
@@ -35,7 +35,7 @@ def made(world: World, *scopes: Scope, model: str | None = None, rate: float | N
     """A key of these scopes."""
     model_id = None
     if model is not None:
-        from storage import models
+        from storage.history import models
 
         with world.database.read() as connection:
             model_id = models.get(connection, model).id
@@ -368,7 +368,7 @@ def test_a_page_that_a_setting_names_gives_orders_on_this_machine(settings_for, 
 def test_predictions_go_on_while_the_database_is_away(guarded: World, monkeypatch: pytest.MonkeyPatch):
     """The keys last seen stay good: here the ring itself, whose database cannot be reached any more."""
     from api.keyring import KeyRing
-    from storage.database import Database
+    from storage.database.engine import Database
 
     secret = made(guarded, Scope.PREDICT)
     database = Database(guarded.settings.database)

@@ -14,10 +14,10 @@ import psutil
 import pytest
 
 from api.embedded import environment, free_port, renewed
-from storage import keys
-from storage.blobs import open_blobs
-from storage.database import Database
+from storage.blobs.opening import open_blobs
+from storage.database.engine import Database
 from storage.domain import Scope
+from storage.requests import keys
 from storage.settings import Settings
 from tests.api.test_observability import value
 from tests.api.worlds import World, eventually, picture

@@ -4,8 +4,8 @@ import httpx
 import pytest
 
 from api.browsers import EXPOSED
-from storage import keys
 from storage.domain import Scope
+from storage.requests import keys
 from tests.api.worlds import problem, running
 
 TOOL = "https://tool.example.org"

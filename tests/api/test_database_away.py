@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from storage import database
+from storage.database import engine
 from tests.api.worlds import World, eventually, picture, running
 from tests.postgresql import PostgreSQL
 
@@ -101,7 +101,7 @@ def _migrated(server: PostgreSQL) -> str:
 
 
 def test_a_database_that_is_locked_for_too_long_is_503(settings_for, tmp_path, monkeypatch):
-    monkeypatch.setattr(database, "BUSY_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(engine, "BUSY_TIMEOUT_SECONDS", 0.2)
     with running(settings_for(tmp_path)) as world:
         name = world.model()
         with locked(world):

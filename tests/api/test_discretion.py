@@ -15,8 +15,8 @@ from api.client import Client, Event
 from api.connection import ClientError, Unreachable
 from api.processlog import ProcessLog
 from api.progress import Bars
-from storage import leases
 from storage.domain import Scope
+from storage.work import leases
 from tests.api.servers import answer, event, scripted_servers, stream
 from tests.api.test_access import made
 from tests.api.test_commandline import SUCCESS, Scripted, accrete

@@ -14,8 +14,8 @@ from api.app import CHANGING, READING
 from api.door import Guarded
 from api.jsonbodies import MAX_VALUES
 from api.routes import inference
-from storage import keys
 from storage.domain import Scope
+from storage.requests import keys
 from storage.settings import Settings
 from tests.api.test_access import PATHS, asked, refusal
 from tests.api.worlds import World, class_zip, picture, problem, running

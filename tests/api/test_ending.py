@@ -18,8 +18,8 @@ import psutil
 import pytest
 
 from api.embedded import environment, free_port, renewed
-from storage.blobs import open_blobs
-from storage.database import Database
+from storage.blobs.opening import open_blobs
+from storage.database.engine import Database
 from storage.settings import Settings
 from tests.api.worlds import World, eventually, picture
 

@@ -8,7 +8,7 @@ import pytest
 
 from api.client import Client
 from api.connection import Conflict, NotFound
-from storage import references
+from storage.material import references
 from tests.api.worlds import World, picture, problem
 
 

@@ -9,7 +9,7 @@ from threading import Thread
 
 import pytest
 
-from storage.database import Database
+from storage.database.engine import Database
 from storage.domain import IncrementStatus
 from tests.api.worlds import Json, problem, running, stream_events
 

@@ -5,8 +5,8 @@ from threading import Thread
 
 import pytest
 
-from storage import checkpoints, increments
 from storage.domain import IncrementStatus, StoredCheckpoint
+from storage.work import checkpoints, increments
 from tests.api.conftest import MAX_REQUEST_BYTES, MAX_UPLOAD_BYTES
 from tests.api.worlds import class_folders, class_zip, eventually, picture, problem, redis_server, running
 from tests.storage.packing import each_packer, zipped

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from storage import models
-from storage.blobs import DirectoryBlobs
+from storage.blobs.directory import DirectoryBlobs
+from storage.history import models
 from tests.api.worlds import World, eventually, picture, problem, running
 
 WAITING = 60  # requests: more than there are threads for plain functions

@@ -13,7 +13,7 @@ import pytest
 from api.connection import ClientError
 from api.folders import DANGLING, LOOP, NOT_A_FILE, FoundFile, contents_of
 from api.packing import CHUNK_BYTES, Folder, sendable_names, source_of
-from storage.file_kinds import HIDDEN, SYSTEM
+from storage.archives.file_kinds import HIDDEN, SYSTEM
 
 LATIN = b"caf\xe9.png"
 

@@ -8,7 +8,7 @@ from threading import Event, Thread
 import pytest
 from PIL import Image
 
-from storage import models, versions
+from storage.history import models, versions
 from tests.api.worlds import SIZE, eventually, picture, problem, running
 
 JSON = {"Content-Type": "application/json"}

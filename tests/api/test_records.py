@@ -8,10 +8,11 @@ from prometheus_client import CollectorRegistry
 from api.serving import records
 from api.serving.measures import Measures
 from api.serving.records import Recorder
-from storage import models, predictions
-from storage.database import Database
+from storage.database.engine import Database
 from storage.domain import Model, Prediction, new_id, now
 from storage.errors import PredictionNotFound
+from storage.history import models
+from storage.requests import predictions
 from tests.storage.worlds import World
 
 FEW = ((("cat", 0.75), ("dog", 0.25)),)

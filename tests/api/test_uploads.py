@@ -17,7 +17,7 @@ import httpx
 import pytest
 from sqlalchemy import func, select
 
-from storage.tables import batches
+from storage.database.tables import batches
 from tests.api.worlds import SIZE, class_zip, eventually, problem
 from tests.storage.packing import entry, local, whole_zip
 

@@ -25,13 +25,15 @@ from api.__main__ import Server
 from api.app import create_app
 from api.privateredis import PrivateRedis, answers
 from api.protocol import Protocol
-from storage import events, increments, leases, metrics, models, publication, versions
-from storage.blobs import BlobStore, open_blobs
-from storage.database import Database
+from storage.blobs.opening import open_blobs
+from storage.blobs.store import BlobStore
+from storage.database.engine import Database
 from storage.domain import IncrementStatus, StoredFile
-from storage.leases import Claim
-from storage.publication import Outcome
+from storage.history import metrics, models, versions
 from storage.settings import Settings
+from storage.work import events, increments, leases, publication
+from storage.work.leases import Claim
+from storage.work.publication import Outcome
 from tests.storage.packing import zipped
 from trainer.metrics import document, measure
 from trainer.networks import EvaluationTransform, build, write_version

@@ -18,8 +18,8 @@ from schemathesis.checks import (
 )
 
 from api.access import SCOPES
-from storage import keys
 from storage.domain import Scope
+from storage.requests import keys
 from storage.settings import Settings
 from tests.api.conftest import redis_url, settings_for
 from tests.api.worlds import World, running

@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from api import tensors
-from storage.archives import ArchiveLimits, read, scan
+from storage.archives.reading import ArchiveLimits, read, scan
 from storage.errors import AccreteError
 from tests.storage.packing import PACKERS
 from trainer.networks.pictures import ImageRejected, decode

@@ -11,10 +11,10 @@ import torch
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import Engine
 
-from storage import references
-from storage.blobs import DirectoryBlobs
+from storage.blobs.directory import DirectoryBlobs
 from storage.domain import Image
-from storage.images import of_batch
+from storage.material import references
+from storage.material.images import of_batch
 from storage.settings import Settings
 from tests.api.worlds import World, class_zip, picture, redis_server, running
 from tests.conftest import copy_sqlite

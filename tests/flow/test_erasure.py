@@ -10,8 +10,8 @@ import pytest
 
 from api.client import Client
 from api.connection import NotFound
-from storage.blobs import DirectoryBlobs
-from storage.database import Database
+from storage.blobs.directory import DirectoryBlobs
+from storage.database.engine import Database
 from tests.flow.conftest import Grower, Service
 from tests.patterns import picture, write_zip
 

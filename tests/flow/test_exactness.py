@@ -12,12 +12,14 @@ import pytest
 import torch
 
 from api.client import Client
-from storage import images, increments, models, versions
-from storage.blobs import open_blobs
-from storage.database import Database
+from storage.blobs.opening import open_blobs
+from storage.database.engine import Database
 from storage.domain import Split
-from storage.packs import original
+from storage.history import models, versions
+from storage.material import images
+from storage.material.packs import original
 from storage.settings import Settings
+from storage.work import increments
 from tests.flow.conftest import Grower, Service
 from tests.patterns import QUICK, SIZE, unseen, write_zip
 from trainer.networks import LoadedVersion, load_version

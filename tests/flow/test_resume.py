@@ -9,12 +9,12 @@ import pytest
 
 from api.client import Client
 from api.documents import Increment
-from storage import increments
-from storage.blobs import open_blobs
-from storage.database import Database
+from storage.blobs.opening import open_blobs
+from storage.database.engine import Database
 from storage.domain import Increment as Row
 from storage.domain import StoredCheckpoint
 from storage.settings import Settings
+from storage.work import increments
 from tests.flow.conftest import HASTY, Service
 from tests.flow.test_worker import TRAINING, processes, wait_for
 from tests.patterns import QUICK, SIZE, unseen, write_zip

@@ -12,8 +12,9 @@ import pytest
 from api.client import Client
 from api.connection import ClientError, Problem
 from losses import names
-from storage import exemplars, models
-from storage.database import Database
+from storage.database.engine import Database
+from storage.history import models
+from storage.material import exemplars
 from storage.settings import Settings
 from tests.flow.conftest import Grower, Service
 from tests.patterns import QUICK, SIZE, unseen

@@ -16,22 +16,15 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, func, select, update
 
-from storage import (
-    batches,
-    checkpoints,
-    erasure,
-    images,
-    increments,
-    leases,
-    models,
-    packs,
-    publication,
-    references,
-    versions,
-)
-from storage.blobs import BlobStore, DirectoryBlobs
-from storage.database import Database
-from storage.disposal import dispose
+from storage.blobs.directory import DirectoryBlobs
+from storage.blobs.pack import PackWriter
+from storage.blobs.store import BlobStore
+from storage.database.engine import Database
+from storage.database.tables import batches as batches_table
+from storage.database.tables import exemplars as exemplars_table
+from storage.database.tables import images as images_table
+from storage.database.tables import increments as increments_table
+from storage.database.tables import models as models_table
 from storage.domain import (
     BatchStatus,
     ClassCount,
@@ -48,14 +41,12 @@ from storage.domain import (
     new_id,
 )
 from storage.errors import AccreteError
-from storage.leases import Claim
-from storage.packs import PackWriter
-from storage.publication import Outcome
-from storage.tables import batches as batches_table
-from storage.tables import exemplars as exemplars_table
-from storage.tables import images as images_table
-from storage.tables import increments as increments_table
-from storage.tables import models as models_table
+from storage.history import models, versions
+from storage.maintenance.disposal import dispose
+from storage.material import batches, erasure, images, packs, references
+from storage.work import checkpoints, increments, leases, publication
+from storage.work.leases import Claim
+from storage.work.publication import Outcome
 from tests.conftest import temporary
 from tests.postgresql import PostgreSQL
 from tests.storage.worlds import World

@@ -9,8 +9,8 @@ from logging import LogRecord
 import pytest
 
 from storage import safetext
-from storage.keys import PREFIX
 from storage.logs import JsonLines, TextLines
+from storage.requests.keys import PREFIX
 
 KEY = PREFIX + "x7" * 21 + "_"
 JOINERS = {"\u200c", "\u200d"}  # of Indic scripts and of emoji

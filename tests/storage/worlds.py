@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 from sqlalchemy import func, select
 
-from storage import batches, events, images, increments, leases, models, publication, references, versions
-from storage.database import Database
+from storage.database.engine import Database
+from storage.database.tables import metadata
 from storage.domain import (
     Batch,
     ClassCount,
@@ -26,9 +26,11 @@ from storage.domain import (
     StoredFile,
     new_id,
 )
-from storage.leases import Claim
-from storage.publication import Outcome, Published
-from storage.tables import metadata
+from storage.history import models, versions
+from storage.material import batches, images, references
+from storage.work import events, increments, leases, publication
+from storage.work.leases import Claim
+from storage.work.publication import Outcome, Published
 
 LEASE_SECONDS = 60.0
 MAX_CRASHES = 3

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from storage import checkpoints
-from storage.blobs import DirectoryBlobs, open_blobs
-from storage.database import Database
+from storage.blobs.directory import DirectoryBlobs
+from storage.blobs.opening import open_blobs
+from storage.database.engine import Database
 from storage.domain import StoredCheckpoint, StoredFile
 from storage.settings import Settings
+from storage.work import checkpoints
 from tests.storage.worlds import World, sha256
 from trainer import checkpoint as checkpoint_file
 from trainer.checkpoint import Checkpoint, read

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import psutil
 import pytest
 
-from storage.leases import Claim
 from storage.settings import Settings
+from storage.work.leases import Claim
 from tests.flow.test_worker import wait_for
 from trainer import forkserver
 from trainer.childprocess import Child, Unintelligible

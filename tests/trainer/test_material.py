@@ -10,15 +10,17 @@ import pytest
 import torch
 from sqlalchemy import delete
 
-from storage import batches, models
-from storage import images as stored_images
-from storage.blobs import BlobStore, open_blobs
-from storage.database import Database
+from storage.blobs.opening import open_blobs
+from storage.blobs.store import BlobStore
+from storage.database.engine import Database
+from storage.database.tables import images
 from storage.domain import Image, KnownClasses, Memory, Model, Split, StoredFile, new_id
 from storage.errors import BatchInvalid, NothingToLearn
-from storage.leases import Claim
+from storage.history import models
+from storage.material import batches
+from storage.material import images as stored_images
 from storage.settings import Settings
-from storage.tables import images
+from storage.work.leases import Claim
 from tests.patterns import picture
 from tests.storage.worlds import World
 from trainer.data import ImageSet

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn import metrics as sklearn_metrics
 
-from storage.curves import curves
+from storage.history.curves import curves
 from trainer.metrics import document, expected_calibration_error, forgetting_by_task, measure
 
 

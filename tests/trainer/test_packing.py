@@ -13,15 +13,17 @@ import torch
 from PIL import Image as Picture
 from sqlalchemy import select
 
-from storage import batches, images, references, shards
-from storage.blobs import BlobStore, open_blobs
-from storage.database import Database
-from storage.disposal import dispose
+from storage.blobs import shards
+from storage.blobs.opening import open_blobs
+from storage.blobs.store import BlobStore
+from storage.database.engine import Database
+from storage.database.tables import images as images_table
 from storage.domain import Image, Pack, Split, new_id
 from storage.errors import BatchInvalid, BlobMissing
-from storage.leases import Claim
+from storage.maintenance.disposal import dispose
+from storage.material import batches, images, references
 from storage.settings import Settings
-from storage.tables import images as images_table
+from storage.work.leases import Claim
 from tests.patterns import SIZE, picture
 from tests.storage.worlds import World
 from trainer.childrun import _reason

@@ -12,12 +12,13 @@ import torch
 from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
-from storage import leases
-from storage.blobs import BlobStore, DirectoryBlobs
-from storage.database import Database
-from storage.disposal import dispose
+from storage.blobs.directory import DirectoryBlobs
+from storage.blobs.store import BlobStore
+from storage.database.engine import Database
 from storage.domain import IncrementStatus, StoredCheckpoint
-from storage.leases import Claim
+from storage.maintenance.disposal import dispose
+from storage.work import leases
+from storage.work.leases import Claim
 from tests.storage.worlds import World
 from trainer import safekeeping
 from trainer.checkpoint import Checkpoint, read, write

@@ -12,10 +12,10 @@ import torch
 from PIL import Image as Picture
 from torch import Tensor
 
-from storage.archive_names import Entry
+from storage.archives.listing import ArchiveLimits, survey
+from storage.archives.names import Entry
 from storage.domain import Image, Split
 from storage.errors import BatchInvalid, Invalid
-from storage.listings import ArchiveLimits, survey
 from trainer.networks.pictures import ImageRejected, decode
 from trainer.networks.transforms import pixels
 from trainer.sides import settle

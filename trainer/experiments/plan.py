@@ -13,9 +13,9 @@ import torch
 
 import losses
 import trainer
-from storage.admission import check_classes
 from storage.domain import ClassCount, KnownClasses, Memory
 from storage.errors import Invalid, UnknownNetwork
+from storage.work.admission import check_classes
 from trainer import networks, recipes
 from trainer.experiments import tasks as sequence
 from trainer.experiments.tasks import Task

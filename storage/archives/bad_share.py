@@ -1,0 +1,26 @@
+"""How many bad files a batch may have; the same at the POST, by names, and after ingestion, by contents."""
+
+from collections.abc import Sequence
+
+from storage.archives.names import printable
+from storage.domain import Reject
+from storage.errors import BatchInvalid
+
+NAMED = 5  # in an error
+_LETTERS = 120  # of each of their names
+
+
+def check_share(found: Sequence[Reject], *, images: int, limit: float) -> None:
+    """Raise `BatchInvalid` where too large a share of a batch are bad files, beside ``images`` that are good so far."""
+    count, files = len(found), len(found) + images
+    if count <= limit * files:
+        return
+    named = [(printable(reject.file)[:_LETTERS], reject.reason) for reject in found[:NAMED]]
+    more = f" and {count - NAMED:,} more" if count > NAMED else ""
+    raise BatchInvalid(
+        f"{count:,} of {files:,} files are not usable, more than the share of {limit:g} that a batch may have: "
+        f"{'; '.join(f'{name}: {reason}' for name, reason in named)}{more}. Mend them or leave them out.",
+        share=count / files,
+        limit=limit,
+        examples=[name for name, _ in named],
+    )

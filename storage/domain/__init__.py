@@ -1,0 +1,50 @@
+"""The nouns of the service as frozen records; standard library only.
+
+Every stage of the way – upload, batch, increment, version, serving – reads the record the stage before it wrote.
+"""
+
+from storage.domain.access import AuditEntry, Key, Scope
+from storage.domain.batches import Batch, BatchStatus, ClassCount, Ignored, Image, Pack, Reject, Split
+from storage.domain.increments import (
+    Attempt,
+    Event,
+    Increment,
+    IncrementStatus,
+    KnownClasses,
+    Promotion,
+    StoredCheckpoint,
+)
+from storage.domain.models import Memory, Model, Retention
+from storage.domain.values import Json, Page, new_id, now
+from storage.domain.versions import Prediction, StoredFile, Version
+
+__all__ = [
+    "Attempt",
+    "AuditEntry",
+    "Batch",
+    "BatchStatus",
+    "ClassCount",
+    "Event",
+    "Ignored",
+    "Image",
+    "Increment",
+    "IncrementStatus",
+    "Json",
+    "Key",
+    "KnownClasses",
+    "Memory",
+    "Model",
+    "Pack",
+    "Page",
+    "Prediction",
+    "Promotion",
+    "Reject",
+    "Retention",
+    "Scope",
+    "Split",
+    "StoredCheckpoint",
+    "StoredFile",
+    "Version",
+    "new_id",
+    "now",
+]

@@ -1,0 +1,94 @@
+"""What was uploaded: batches, their images and packs, and what of them was refused or left out."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class Split(StrEnum):
+    """The side an image is on: what is learned from, and what is only ever measured on."""
+
+    TRAIN = "train"
+    TEST = "test"
+
+
+class BatchStatus(StrEnum):
+    """``open`` batches still take images; ``closed`` ones wait for their increment; ``ingested`` ones are decoded."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+    INGESTED = "ingested"
+
+
+@dataclass(frozen=True, slots=True)
+class ClassCount:
+    """Images of one class in a batch; ``test`` is 0 where the archive brings no split of its own."""
+
+    label: str
+    train: int
+    test: int
+
+    @property
+    def images(self) -> int:
+        """Images of both sides."""
+        return self.train + self.test
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A file of a batch that was left out, and why."""
+
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """Files of a batch that are no images and were not meant as such; a few of them by name."""
+
+    reason: str
+    count: int
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Uploaded labelled images, the material of one increment."""
+
+    id: str
+    model_id: str
+    status: BatchStatus
+    archive: str | None  # SHA-256 of the uploaded archive until it is ingested
+    archive_kind: str | None  # "zip" or "tar"
+    fingerprint: str | None  # SHA-256 of the archive as uploaded; stays after ingestion
+    classes: tuple[ClassCount, ...]  # by label
+    reject_count: int  # bad files, which `storage.material.rejects` names
+    digest: str | None  # of labels, sides and contents once ingested
+    created_at: datetime
+    ignored: tuple[Ignored, ...] = ()
+    notes: tuple[str, ...] = ()  # how the names in the archive were understood, where that is not plain
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One stored image of a batch: a file in a pack, or the blob ``digest`` (`storage.material.packs` reads both)."""
+
+    id: str
+    batch_id: str
+    label: str
+    filename: str
+    digest: str  # SHA-256 of the file
+    size: int  # bytes
+    split: Split | None  # None until the batch is ingested
+    shard: str | None = None  # the blob that holds its packed copy (storage.blobs.shards); None: it is not packed
+    row: int | None = None  # where in the shard
+    pack: str | None = None  # the blob that holds its file among others; None: it has one of its own
+    offset: int | None = None  # bytes before it in the pack
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """A blob that holds many image files."""
+
+    digest: str
+    size: int  # bytes of all its files

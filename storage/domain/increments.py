@@ -1,0 +1,101 @@
+"""The job that turns a batch into a version: its state, its attempts, what it says of itself."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from storage.domain.values import Json
+
+
+class IncrementStatus(StrEnum):
+    """Life of an increment; the last three are final."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing but an explicit retry changes it any more."""
+        return self not in {IncrementStatus.QUEUED, IncrementStatus.RUNNING}
+
+
+class Promotion(StrEnum):
+    """``auto`` puts the new version into service if current is still its parent; ``manual`` never does."""
+
+    AUTO = "auto"
+    MANUAL = "manual"
+
+
+class KnownClasses(StrEnum):
+    """What to do with a batch that holds classes the model already knows."""
+
+    REFUSE = "refuse"
+    REHEARSE = "rehearse"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCheckpoint:
+    """Where a training stood at the end of an epoch: a blob from which another attempt goes on."""
+
+    sha256: str
+    bytes: int
+    epoch: int  # complete epochs, from 1
+
+
+@dataclass(frozen=True, slots=True)
+class Increment:
+    """The job that turns a batch into a version."""
+
+    id: str
+    arrival: int  # position in the order of arrival, over all models
+    model_id: str
+    batch_id: str
+    status: IncrementStatus
+    strategy: str
+    recipe: Json  # complete: every field has its value
+    promote: Promotion
+    known_classes: KnownClasses
+    idempotency_key: str | None
+    asked: str | None  # fingerprint of the request that had the key
+    attempt: int  # fencing number: 0 before the first claim, raised by every claim
+    crashes: int  # attempts in a row that ended without a result or a new checkpoint
+    checkpoint: StoredCheckpoint | None  # the latest, while the increment is not finished
+    lease_expires_at: datetime | None
+    worker: str | None  # who holds the lease
+    cancel_requested: bool
+    parent: int | None  # version it started from, known from the claim on
+    version: int | None  # version it made
+    promoted: bool | None  # None until there is a version
+    note: str | None  # why the version was not promoted
+    progress: Json | None
+    error: str | None
+    created_at: datetime
+    started_at: datetime | None  # first claim
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try at an increment and how it ended; ``outcome`` is None while it runs."""
+
+    increment_id: str
+    attempt: int
+    worker: str
+    started_at: datetime
+    finished_at: datetime | None
+    outcome: str | None  # succeeded, failed, crashed, cancelled, released
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One durable step in an increment's life; ``sequence`` counts from 1 within the increment."""
+
+    increment_id: str
+    sequence: int
+    kind: str  # status, stage or epoch
+    data: Json
+    created_at: datetime

@@ -1,0 +1,55 @@
+"""What an increment made, and what it predicts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from storage.domain.values import Json
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file of a version: where its bytes are, and how many."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """An immutable trained network with its lineage."""
+
+    model_id: str
+    number: int
+    parent: int | None
+    increment_id: str
+    tasks: tuple[tuple[str, ...], ...]  # labels by task, in the order of the logits
+    strategy: str
+    recipe: Json
+    files: Mapping[str, StoredFile]  # weights.safetensors, version.json
+    data_digest: str
+    code_version: str
+    seconds: Mapping[str, float]  # duration of each stage
+    created_at: datetime
+    deleted_at: datetime | None = None  # its files are gone; its place in the lineage and its metrics stay
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Every label, in the order of the logits."""
+        return tuple(label for task in self.tasks for label in task)
+
+    @property
+    def task(self) -> int:
+        """The newest task it knows, from 0."""
+        return len(self.tasks) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What was answered to one request, when, and by which version."""
+
+    id: str
+    model_id: str
+    version: int
+    predictions: tuple[tuple[tuple[str, float], ...], ...]  # per image, best first: (label, probability)
+    created_at: datetime

@@ -1,0 +1,155 @@
+"""The models: named classifiers, and which of their versions is head, current and previous."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from storage.database import rows
+from storage.database.tables import increments, models
+from storage.database.tables import versions as versions_table
+from storage.domain import IncrementStatus, Memory, Model, Page, Retention, new_id, now
+from storage.errors import ModelBusy, ModelExists, ModelNotFound, PreconditionFailed
+from storage.history import versions
+from storage.material import references
+
+
+def create(
+    connection: Connection,
+    *,
+    name: str,
+    network: str,
+    image_size: int,
+    channels: int,
+    strategy: str,
+    recipe: Mapping[str, Any],
+    memory: Memory | None,
+    retention: Retention,
+) -> Model:
+    """Add a model without versions; raises `ModelExists` when the name is taken."""
+    values = {
+        "id": new_id(),
+        "name": name,
+        "network": network,
+        "image_size": image_size,
+        "channels": channels,
+        "strategy": strategy,
+        "recipe": dict(recipe),
+        "memory": asdict(memory) if memory is not None else None,
+        "retention": retention,
+        "created_at": now(),
+    }
+    try:
+        connection.execute(insert(models).values(values))
+    except IntegrityError as error:
+        raise ModelExists(f"There is a model named {name!r} already: choose another name, or use that one.") from error
+    return get(connection, name)
+
+
+def get(connection: Connection, name: str) -> Model:
+    """The model of that name; raises `ModelNotFound`."""
+    row = connection.execute(select(models).where(models.c.name == name)).mappings().one_or_none()
+    if row is None:
+        raise ModelNotFound(f"There is no model named {name!r}: create it with POST /v1/models.")
+    return rows.model(row)
+
+
+def by_id(connection: Connection, model_id: str) -> Model:
+    """The model of that id; raises `ModelNotFound` when it was deleted meanwhile."""
+    if (model := find(connection, model_id)) is None:
+        raise ModelNotFound("The model was deleted.")
+    return model
+
+
+def find(connection: Connection, model_id: str) -> Model | None:
+    """The model of that id, or None when it was deleted."""
+    row = connection.execute(select(models).where(models.c.id == model_id)).mappings().one_or_none()
+    return rows.model(row) if row is not None else None
+
+
+def of_ids(connection: Connection, ids: Collection[str]) -> list[Model]:
+    """The models of these ids that are still there."""
+    if not ids:
+        return []
+    found = connection.execute(select(models).where(models.c.id.in_(ids))).mappings()
+    return [rows.model(row) for row in found]
+
+
+def lately_taught(connection: Connection, *, limit: int) -> list[Model]:
+    """Models with a version in service, those whose newest version is the youngest first."""
+    newest = select(func.max(versions_table.c.created_at)).where(versions_table.c.model_id == models.c.id)
+    query = select(models).where(models.c.current.is_not(None)).order_by(newest.scalar_subquery().desc()).limit(limit)
+    return [rows.model(row) for row in connection.execute(query).mappings()]
+
+
+def lock(connection: Connection, name: str) -> Model:
+    """The model, its row held until the transaction ends: decisions about its history are made one at a time."""
+    row = connection.execute(select(models).where(models.c.name == name).with_for_update()).mappings().one_or_none()
+    return rows.model(row) if row is not None else get(connection, name)
+
+
+def page(connection: Connection, *, limit: int, cursor: str | None) -> Page[Model]:
+    """Models in the order of their names."""
+    return rows.page(connection, select(models), key=models.c.name, read=rows.model, limit=limit, cursor=cursor)
+
+
+def change(connection: Connection, name: str, values: Mapping[str, Any]) -> Model:
+    """Set new defaults for coming increments; versions that exist keep what they were made with."""
+    model = lock(connection, name)
+    if values:
+        connection.execute(update(models).where(models.c.id == model.id).values(**values))
+    return get(connection, name)
+
+
+def delete_model(connection: Connection, name: str) -> None:
+    """Remove a model with all its history; raises `ModelBusy` while increments of it are not finished."""
+    model = lock(connection, name)
+    unfinished = connection.scalars(
+        select(increments.c.id)
+        .where(increments.c.model_id == model.id)
+        .where(increments.c.status.in_([IncrementStatus.QUEUED, IncrementStatus.RUNNING]))
+    ).all()
+    if unfinished:
+        raise ModelBusy(
+            f"Model {name!r} has unfinished increments: cancel them first, or wait for them.",
+            increments=list(unfinished),
+        )
+    references.release(connection, references.of_model(connection, model.id))
+    connection.execute(delete(models).where(models.c.id == model.id))
+
+
+def promote(connection: Connection, name: str, *, version: int, expected_revision: int | None = None) -> Model:
+    """Put a version into service and make it the head; the one in service before becomes previous.
+
+    Compare-and-set: with ``expected_revision`` it happens only if nobody has promoted since that revision was read;
+    raises `PreconditionFailed` otherwise, and `VersionNotFound`, also for a deleted version.
+    """
+    model = lock(connection, name)
+    check_revision(model, expected_revision)
+    versions.get(connection, model, version)
+    if model.current == version and model.head == version:
+        return model
+    set_current(connection, model, version=version)
+    return get(connection, name)
+
+
+def check_revision(model: Model, expected: int | None) -> None:
+    """Raise `PreconditionFailed` where somebody has promoted since that revision was read; None is any."""
+    if expected is not None and expected != model.current_revision:
+        raise PreconditionFailed(
+            f"Somebody has promoted another version of {model.name!r} meanwhile: current is {model.current}. "
+            "Read /current again and decide anew.",
+            current=model.current,
+        )
+
+
+def set_current(connection: Connection, model: Model, *, version: int) -> None:
+    """Write a promotion; the caller holds the model's lock and has checked the version."""
+    previous = model.previous if model.current == version else model.current
+    connection.execute(
+        update(models)
+        .where(models.c.id == model.id)
+        .values(current=version, head=version, previous=previous, current_revision=model.current_revision + 1)
+    )

@@ -1,0 +1,139 @@
+"""The batches: uploaded labelled images, from the first byte to their decoded, split and counted state."""
+
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from storage.database import rows
+from storage.database.tables import batches, images, increments
+from storage.domain import Batch, BatchStatus, ClassCount, Ignored, Image, Model, Pack, Reject, Split, new_id, now
+from storage.errors import BatchClosed, BatchNotFound
+from storage.material import packs, references
+from storage.material import rejects as bad_files
+
+
+def create(
+    connection: Connection,
+    *,
+    model_id: str,
+    archive: str | None = None,
+    archive_kind: str | None = None,
+    classes: Sequence[ClassCount] = (),
+    rejects: Sequence[Reject] = (),
+    ignored: Sequence[Ignored] = (),
+    notes: Sequence[str] = (),
+) -> Batch:
+    """Add a batch: closed with its archive, or open and empty to be filled image by image."""
+    batch_id = new_id()
+    connection.execute(
+        insert(batches).values(
+            id=batch_id,
+            model_id=model_id,
+            status=BatchStatus.CLOSED if archive is not None else BatchStatus.OPEN,
+            archive=archive,
+            archive_kind=archive_kind,
+            fingerprint=archive,
+            classes=rows.as_json(classes),
+            ignored=rows.as_json(ignored),
+            notes=list(notes),
+            created_at=now(),
+        )
+    )
+    bad_files.record(connection, batch_id, rejects)
+    return get(connection, batch_id)
+
+
+def get(connection: Connection, batch_id: str) -> Batch:
+    """The batch of that id; raises `BatchNotFound`."""
+    row = connection.execute(select(batches).where(batches.c.id == batch_id)).mappings().one_or_none()
+    if row is None:
+        raise BatchNotFound(f"There is no batch {batch_id!r}.")
+    return rows.batch(row)
+
+
+def get_of_model(connection: Connection, model: Model, batch_id: str) -> Batch:
+    """The batch of that id, if it was collected for this model; raises `BatchNotFound`."""
+    batch = get(connection, batch_id)
+    if batch.model_id != model.id:
+        raise BatchNotFound(f"Batch {batch_id!r} was not collected for model {model.name!r}.")
+    return batch
+
+
+def add_images(connection: Connection, batch_id: str, added: Sequence[Image]) -> Batch:
+    """Put images into an open batch and bring its counts up to date; raises `BatchClosed`."""
+    batch = _lock(connection, batch_id)
+    if batch.status is not BatchStatus.OPEN:
+        raise BatchClosed(f"Batch {batch_id} is {batch.status}: start a new one with POST /v1/models/…/batches.")
+    _insert(connection, added)
+    recount(connection, batch_id)
+    return get(connection, batch_id)
+
+
+def close(connection: Connection, batch_id: str) -> Batch:
+    """Take no more images: the batch goes to an increment; raises `BatchClosed` if it belongs to one already."""
+    batch = _lock(connection, batch_id)
+    owner = connection.scalar(select(increments.c.id).where(increments.c.batch_id == batch_id))
+    if owner is not None:
+        raise BatchClosed(
+            f"Batch {batch_id} belongs to increment {owner}: retry that one, or upload the images again.",
+            increment=owner,
+        )
+    if batch.status is BatchStatus.OPEN:
+        connection.execute(update(batches).where(batches.c.id == batch_id).values(status=BatchStatus.CLOSED))
+    return get(connection, batch_id)
+
+
+def record_ingestion(
+    connection: Connection,
+    batch_id: str,
+    *,
+    ingested: Sequence[Image],
+    rejects: Sequence[Reject],
+    digest: str,
+    written: Sequence[Pack] = (),
+) -> Batch:
+    """Write what decoding found, in place of whatever an earlier attempt left; the archive is no longer referred to."""
+    batch = get(connection, batch_id)
+    before = select(images.c.digest).where(images.c.batch_id == batch_id).where(images.c.pack.is_(None))
+    left_out = set(connection.scalars(before)) - {image.digest for image in ingested if image.pack is None}
+    references.release(connection, left_out | ({batch.archive} if batch.archive is not None else set()))
+    connection.execute(delete(images).where(images.c.batch_id == batch_id))
+    _insert(connection, ingested)
+    packs.record(connection, written)
+    connection.execute(
+        update(batches)
+        .where(batches.c.id == batch_id)
+        .values(
+            status=BatchStatus.INGESTED,
+            archive=None,
+            classes=rows.as_json(_count(connection, batch_id)),
+            digest=digest,
+        )
+    )
+    bad_files.record(connection, batch_id, rejects)
+    return get(connection, batch_id)
+
+
+def recount(connection: Connection, batch_id: str) -> None:
+    """Bring the counts of classes up to date with the images that are left."""
+    counted = rows.as_json(_count(connection, batch_id))
+    connection.execute(update(batches).where(batches.c.id == batch_id).values(classes=counted))
+
+
+def _lock(connection: Connection, batch_id: str) -> Batch:
+    row = connection.execute(select(batches).where(batches.c.id == batch_id).with_for_update()).mappings().one_or_none()
+    return rows.batch(row) if row is not None else get(connection, batch_id)
+
+
+def _insert(connection: Connection, added: Iterable[Image]) -> None:
+    if values := rows.as_json(list(added)):
+        connection.execute(insert(images), values)
+
+
+def _count(connection: Connection, batch_id: str) -> list[ClassCount]:
+    test = func.count().filter(images.c.split == Split.TEST)
+    query = select(images.c.label, func.count(), test).where(images.c.batch_id == batch_id).group_by(images.c.label)
+    counts = [
+        ClassCount(label=label, train=total - tested, test=tested) for label, total, tested in connection.execute(query)
+    ]
+    return sorted(counts, key=lambda count: count.label)

@@ -1,0 +1,48 @@
+"""The exemplars: references to old images that a version keeps for rehearsal, ranked within their class."""
+
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import Connection, delete, exists, insert, select
+
+from storage.database import rows
+from storage.database.tables import exemplars, images
+from storage.domain import Image, Model, Retention
+from storage.material import images as stored_images
+
+
+def add(connection: Connection, *, model_id: str, version: int, chosen: Mapping[str, Sequence[str]]) -> None:
+    """Write a version's set: image ids by label, most wanted first; without those that were erased meanwhile."""
+    wanted = [image_id for ids in chosen.values() for image_id in ids]
+    still_there = {image.id for image in stored_images.by_ids(connection, wanted)}
+    values = [
+        {"model_id": model_id, "version": version, "image_id": image_id, "rank": rank}
+        for ids in chosen.values()
+        for rank, image_id in enumerate(ids)
+        if image_id in still_there
+    ]
+    if values:
+        connection.execute(insert(exemplars), values)
+
+
+def of_version(connection: Connection, *, model_id: str, version: int) -> tuple[Image, ...]:
+    """A version's set by label and rank; an image that was erased meanwhile is simply not there any more."""
+    query = (
+        select(images)
+        .join(exemplars, exemplars.c.image_id == images.c.id)
+        .where(exemplars.c.model_id == model_id)
+        .where(exemplars.c.version == version)
+        .order_by(exemplars.c.rank)
+    )
+    found = [rows.image(row) for row in connection.execute(query).mappings()]
+    return tuple(sorted(found, key=lambda image: image.label))  # here, as databases collate differently
+
+
+def release(connection: Connection, *, model: Model, version: int) -> tuple[str, ...]:
+    """Drop a deleted version's set; returns the digests of what had stayed for it alone, and went."""
+    other = exemplars.alias("other")
+    is_kept = exists().where(other.c.image_id == images.c.id, other.c.version != version)
+    this = (exemplars.c.model_id == model.id) & (exemplars.c.version == version)
+    query = select(images.c.id).join(exemplars, exemplars.c.image_id == images.c.id).where(this)
+    going = [] if model.retention is Retention.ALL else connection.scalars(query.where(~is_kept)).all()
+    connection.execute(delete(exemplars).where(this))
+    return stored_images.forget(connection, going)

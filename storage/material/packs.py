@@ -1,0 +1,101 @@
+"""Packs and where images lie in them: reading an image file, and moving what is left when others are erased.
+
+`storage.blobs.pack` writes them.
+"""
+
+import hashlib
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from storage.blobs.pack import SALT
+from storage.blobs.store import BlobStore, damaged
+from storage.database import locks
+from storage.database.engine import Database
+from storage.database.tables import batches, images, packs
+from storage.domain import Image, Pack
+from storage.errors import BlobMissing
+from storage.material import images as stored_images
+from storage.material import references
+
+
+class PackedFile(NamedTuple):
+    """Where the file of an image is in its pack."""
+
+    image: str
+    offset: int
+    size: int
+
+
+def original(image: Image, *, database: Database, blobs: BlobStore) -> bytes:
+    """An image file as it was uploaded; raises `BlobMissing`, `BlobDamaged`, and `ImageNotFound` once it is erased."""
+    try:
+        return _read(blobs, image)
+    except BlobMissing:
+        with database.read() as connection:
+            now = stored_images.get(connection, image.id)
+        if now.pack == image.pack:
+            raise
+        return _read(blobs, now)  # its pack was written anew in between
+
+
+def record(connection: Connection, written: Iterable[Pack]) -> None:
+    """Know packs, in the transaction that writes the rows of their images."""
+    if values := [{"digest": pack.digest, "size": pack.size} for pack in written]:
+        connection.execute(insert(packs), values)
+
+
+def with_holes(connection: Connection, *, among: Collection[str] | None = None) -> tuple[str, ...]:
+    """Packs that hold files of images that are gone, of all their images perhaps."""
+    query = (
+        select(packs.c.digest)
+        .join(images, images.c.pack == packs.c.digest, isouter=True)
+        .group_by(packs.c.digest, packs.c.size)
+        .having(func.coalesce(func.sum(images.c.size), 0) < packs.c.size)
+    )
+    if among is None:
+        return tuple(connection.scalars(query))
+    parts = references.parts(list(among))
+    return tuple(digest for part in parts for digest in connection.scalars(query.where(packs.c.digest.in_(part))))
+
+
+def files(connection: Connection, digest: str) -> tuple[PackedFile, ...]:
+    """What images still have in a pack, in its order."""
+    query = select(images.c.id, images.c.offset, images.c.size).where(images.c.pack == digest)
+    found = (PackedFile(row.id, row.offset, row.size) for row in connection.execute(query))
+    return tuple(sorted(found, key=lambda file: file.offset))
+
+
+def move(connection: Connection, digest: str, left: Sequence[PackedFile], anew: Pack) -> int:
+    """Point images at the pack that was written anew with their files, one after another; how many were still there.
+
+    With the lock of their model, as a pack belongs to one batch: an image is erased before, or from the new pack.
+    """
+    owner = select(batches.c.model_id).join(images, images.c.batch_id == batches.c.id).where(images.c.pack == digest)
+    for model_id in connection.scalars(owner.limit(1)).all():
+        locks.lock_model(connection, model_id)
+    offset, moved = SALT, 0
+    for file in left:
+        here = (images.c.id == file.image) & (images.c.pack == digest)
+        moved += connection.execute(update(images).where(here).values(pack=anew.digest, offset=offset)).rowcount
+        offset += file.size
+    if moved:
+        record(connection, [anew])
+    if 0 < moved < len(left):  # some went meanwhile, and named the pack that they were in when they did
+        references.release(connection, [anew.digest])
+    return moved
+
+
+def forget(connection: Connection, digest: str) -> None:
+    """Know a pack no longer, whose blob is deleted."""
+    connection.execute(delete(packs).where(packs.c.digest == digest))
+
+
+def _read(blobs: BlobStore, image: Image) -> bytes:
+    if image.pack is None or image.offset is None:
+        return blobs.get(image.digest)
+    data = next(iter(blobs.parts(image.pack, [(image.offset, image.size)])))
+    if (found := hashlib.sha256(data).hexdigest()) != image.digest:
+        raise damaged(image.digest, found)
+    return data

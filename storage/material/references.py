@@ -1,0 +1,130 @@
+"""Who refers to a blob, and which blobs somebody has let go of.
+
+A transaction that lets go of a blob names it here (`release`), and `storage.maintenance.disposal` deletes it after the
+commit, or later, if it was killed in between. A transaction that begins to refer to a blob takes its name from here
+(`keep`). Both lock the same row, so that no blob is deleted that somebody has just found to be stored already.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from datetime import timedelta
+
+from sqlalchemy import Connection, delete, func, insert, null, or_, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from storage.database.tables import batches, images, increments, released, versions
+from storage.domain import now
+
+FIRST_PAUSE, LONGEST_PAUSE = 10.0, 3600.0  # seconds before a blob that could not be deleted is tried again
+
+
+def release(connection: Connection, digests: Iterable[str]) -> None:
+    """Have blobs deleted after this transaction, those that nothing refers to then.
+
+    A name that is there already is written again, which locks it: who takes it away meanwhile, because the blob is
+    still referred to, waits, and looks once more.
+    """
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    for part in parts(sorted(set(digests))):
+        statement = dialect.insert(released)
+        again = {"digest": statement.excluded.digest}
+        statement = statement.on_conflict_do_update(index_elements=["digest"], set_=again)
+        connection.execute(statement, [{"digest": digest} for digest in part])
+
+
+def keep(connection: Connection, digests: Collection[str], *, exists: Callable[[str], bool]) -> tuple[str, ...]:
+    """Have blobs stay that this transaction refers to; those of them that were deleted just before, to be put again.
+
+    Their names are written and taken away again, which locks them although they were not there: somebody else who lets
+    go of one waits until this reference can be seen.
+    """
+    release(connection, digests)
+    take(connection, digests)
+    return tuple(digest for digest in sorted(set(digests)) if not exists(digest))
+
+
+def take(connection: Connection, digests: Collection[str]) -> dict[str, int]:
+    """Name blobs no longer as let go, after whoever is deleting them; how often each could not be deleted so far."""
+    failures: dict[str, int] = {}
+    for part in parts(sorted(set(digests))):
+        these = released.c.digest.in_(part)
+        rows = select(released.c.digest, released.c.failures).where(these).order_by(released.c.digest)
+        failures |= {row.digest: row.failures for row in connection.execute(rows.with_for_update())}
+        connection.execute(delete(released).where(these))
+    return failures
+
+
+def postpone(connection: Connection, digest: str, *, failures: int) -> None:
+    """Name a blob again that could not be deleted, so often by now; it is left alone for longer each time."""
+    pause = timedelta(seconds=min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(failures - 1, 20)))
+    connection.execute(insert(released).values(digest=digest, failures=failures, retry_at=now() + pause))
+
+
+def waiting(connection: Connection, *, limit: int) -> tuple[str, ...]:
+    """Some of the blobs that were let go and may be tried now."""
+    due = or_(released.c.retry_at.is_(None), released.c.retry_at <= now())
+    return tuple(connection.scalars(select(released.c.digest).where(due).order_by(released.c.digest).limit(limit)))
+
+
+def awaiting_deletion(connection: Connection) -> int:
+    """How many blobs were let go of and are not deleted, those that could not be among them."""
+    return connection.scalar(select(func.count()).select_from(released)) or 0
+
+
+def unreferenced(connection: Connection, digests: Collection[str]) -> frozenset[str]:
+    """Those of the blobs that nothing in the database refers to."""
+    wanted = frozenset(digests)
+    return wanted - _in_images(connection, wanted) - wanted.intersection(_elsewhere(connection))
+
+
+def everything(connection: Connection) -> frozenset[str]:
+    """Digests of all blobs that something refers to."""
+    alone = connection.scalars(select(images.c.digest).where(images.c.pack.is_(None)))
+    together = (connection.scalars(select(column).where(column.is_not(None)).distinct()) for column in _SHARED)
+    return frozenset(alone).union(*together, _elsewhere(connection))
+
+
+def of_model(connection: Connection, model_id: str) -> frozenset[str]:
+    """Digests of all blobs that a model refers to, through its batches, increments and versions."""
+    own = images.join(batches, images.c.batch_id == batches.c.id)
+    found: set[str | None] = set()
+    for column in (images.c.digest, *_SHARED):
+        found.update(
+            connection.scalars(select(column).select_from(own).where(batches.c.model_id == model_id).distinct())
+        )
+    found.update(connection.scalars(select(batches.c.archive).where(batches.c.model_id == model_id)))
+    for files in connection.scalars(select(versions.c.files).where(versions.c.model_id == model_id)):
+        found.update(file["sha256"] for file in files.values())
+    for checkpoint in connection.scalars(select(increments.c.checkpoint).where(increments.c.model_id == model_id)):
+        found.update({checkpoint["sha256"]} if checkpoint is not None else ())
+    return frozenset(digest for digest in found if digest is not None)
+
+
+def files_in_use(connection: Connection) -> frozenset[str]:
+    """Digests of the files of every version that is not deleted."""
+    columns = connection.scalars(select(versions.c.files).where(versions.c.deleted_at.is_(None)))
+    return frozenset(file["sha256"] for files in columns for file in files.values())
+
+
+def parts(values: Sequence[str]) -> Iterator[Sequence[str]]:
+    """The values in parts: as many at a time as one statement takes, since SQLite bounds its variables."""
+    for start in range(0, len(values), 500):
+        yield values[start : start + 500]
+
+
+_SHARED = (images.c.pack, images.c.shard)
+
+
+def _in_images(connection: Connection, digests: Collection[str]) -> frozenset[str]:
+    found: set[str] = set()
+    for part in parts(list(digests)):
+        alone = select(images.c.digest).where(images.c.digest.in_(part)).where(images.c.pack.is_(None))
+        found.update(connection.scalars(alone))
+        for column in _SHARED:
+            found.update(connection.scalars(select(column).where(column.in_(part))))
+    return frozenset(found)
+
+
+def _elsewhere(connection: Connection) -> frozenset[str]:
+    archives = connection.scalars(select(batches.c.archive).where(batches.c.archive.is_not(None)))
+    checkpoints = connection.scalars(select(increments.c.checkpoint).where(increments.c.checkpoint.is_not(null())))
+    return files_in_use(connection).union(archives, (checkpoint["sha256"] for checkpoint in checkpoints))

@@ -1,0 +1,42 @@
+"""The audit log: every change that somebody asked for, written before it is made."""
+
+from sqlalchemy import Connection, insert, select, update
+
+from storage.database import rows
+from storage.database.tables import audit
+from storage.domain import AuditEntry, Key, Page, now
+
+NOBODY = "no key needed"  # on this machine alone, as long as no keys are asked for
+COMMAND_LINE = "command line"  # whoever may read the database may also make keys
+
+
+def begin(connection: Connection, *, key: Key | None, name: str = NOBODY, client: str, action: str, path: str) -> int:
+    """Write down what is about to be done; the number under which `end` finds it."""
+    values = {
+        "created_at": now(),
+        "key_id": key.id if key is not None else None,
+        "key_name": key.name if key is not None else name,
+        "client": client[:100],
+        "action": action[:200],
+        "path": path[:2000],
+    }
+    return int(connection.scalars(insert(audit).values(**values).returning(audit.c.number)).one())
+
+
+def end(connection: Connection, number: int, *, status: int) -> None:
+    """Write down how it ended, once."""
+    still_open = (audit.c.number == number) & audit.c.status.is_(None)
+    connection.execute(update(audit).where(still_open).values(status=status))
+
+
+def note(connection: Connection, *, action: str, path: str) -> None:
+    """Write down what was done from the command line, in the transaction that does it."""
+    number = begin(connection, key=None, name=COMMAND_LINE, client=COMMAND_LINE, action=action, path=path)
+    end(connection, number, status=200)
+
+
+def page(connection: Connection, *, limit: int, cursor: str | None) -> Page[AuditEntry]:
+    """Entries, latest first."""
+    query = select(audit)
+    key = audit.c.number
+    return rows.page(connection, query, key=key, read=rows.audit_entry, limit=limit, cursor=cursor, descending=True)

@@ -1,0 +1,270 @@
+"""The increments as a person sees them: asked for, looked at, cancelled, tried again.
+
+What a worker does with them – claim, renew, end – is in `storage.work.leases`.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from storage.database import rows
+from storage.database.tables import attempts, increments, models
+from storage.database.tables import batches as batches_table
+from storage.domain import (
+    Attempt,
+    Increment,
+    IncrementStatus,
+    KnownClasses,
+    Model,
+    Page,
+    Promotion,
+    Split,
+    Version,
+    new_id,
+    now,
+)
+from storage.errors import (
+    IncrementNotCancellable,
+    IncrementNotFound,
+    IncrementNotRetryable,
+)
+from storage.history import versions
+from storage.material import batches, images, references
+from storage.requests import idempotency
+from storage.requests.idempotency import Asked
+from storage.work import events
+from storage.work.admission import check_classes
+
+UNFINISHED = (IncrementStatus.QUEUED, IncrementStatus.RUNNING)
+
+
+def request(
+    connection: Connection,
+    *,
+    model: Model,
+    batch_id: str,
+    strategy: str,
+    recipe: Mapping[str, Any],
+    rehearses: bool,
+    promote: Promotion,
+    known_classes: KnownClasses,
+    idempotency_key: str | None = None,
+    asked: Asked | None = None,
+) -> Increment:
+    """Queue one update of a model from a closed batch.
+
+    ``model`` is locked by the caller (`models.lock`), so that its order of arrival is the order of the commits and no
+    two requests bring the same class. ``asked`` is what `answered_before` will compare. Raises what `check_classes`
+    raises, and `BatchClosed`.
+    """
+    batch = batches.close(connection, batch_id)
+    check_classes(
+        batch=batch.classes,
+        known=coming_classes(connection, model),
+        policy=known_classes,
+        has_memory=rehearses,
+        stored=stored_classes(connection, model),
+        duplicate_of=earlier_increment(connection, model, batch.fingerprint),
+    )
+    increment_id = new_id()
+    connection.execute(
+        insert(increments).values(
+            id=increment_id,
+            model_id=model.id,
+            batch_id=batch_id,
+            status=IncrementStatus.QUEUED,
+            strategy=strategy,
+            recipe=dict(recipe),
+            promote=promote,
+            known_classes=known_classes,
+            idempotency_key=idempotency_key,
+            asked=idempotency.fingerprint(asked) if asked is not None else None,
+            created_at=now(),
+        )
+    )
+    events.add_status(connection, increment_id, IncrementStatus.QUEUED)
+    return get(connection, increment_id)
+
+
+def answered_before(
+    connection: Connection, *, model: Model, idempotency_key: str | None, asked: Asked
+) -> Increment | None:
+    """The increment an earlier request with this key made, if any; raises `IdempotencyMismatch` for another request.
+
+    Of ``asked`` rows of earlier releases can be compared by "archive" and "batch" alone.
+    """
+    if idempotency_key is None:
+        return None
+    query = (
+        select(increments)
+        .where(increments.c.model_id == model.id)
+        .where(increments.c.idempotency_key == idempotency_key)
+    )
+    row = connection.execute(query).mappings().one_or_none()
+    if row is None:
+        # The key may belong to a request of another kind: then this raises.
+        idempotency.recall(connection, model, key=idempotency_key, asked=asked)
+        return None
+    increment = rows.increment(row)
+    if increment.asked is not None:
+        same = increment.asked == idempotency.fingerprint(asked)
+    elif asked["batch"] is not None:
+        same = increment.batch_id == asked["batch"]
+    else:
+        same = batches.get(connection, increment.batch_id).fingerprint == asked["archive"]
+    if not same:
+        raise idempotency.mismatch(idempotency_key, increment=increment.id)
+    return increment
+
+
+def has_key(connection: Connection, model: Model, idempotency_key: str | None) -> bool:
+    """Whether an earlier request for an increment had this key."""
+    query = select(increments.c.id).where(increments.c.model_id == model.id)
+    return connection.scalar(query.where(increments.c.idempotency_key == idempotency_key)) is not None
+
+
+def get(connection: Connection, increment_id: str) -> Increment:
+    """The increment of that id; raises `IncrementNotFound`."""
+    row = connection.execute(select(increments).where(increments.c.id == increment_id)).mappings().one_or_none()
+    if row is None:
+        raise IncrementNotFound(f"There is no increment {increment_id!r}.")
+    return rows.increment(row)
+
+
+def of_ids(connection: Connection, ids: Collection[str]) -> list[Increment]:
+    """The increments of these ids that are there."""
+    if not ids:
+        return []
+    found = connection.execute(select(increments).where(increments.c.id.in_(ids))).mappings()
+    return [rows.increment(row) for row in found]
+
+
+def page(connection: Connection, model: Model, *, limit: int, cursor: str | None) -> Page[Increment]:
+    """Increments of a model, latest arrival first."""
+    query = select(increments).where(increments.c.model_id == model.id)
+    key = increments.c.arrival
+    return rows.page(connection, query, key=key, read=rows.increment, limit=limit, cursor=cursor, descending=True)
+
+
+def attempts_of(connection: Connection, increment_id: str) -> tuple[Attempt, ...]:
+    """Every try at an increment, first to last."""
+    query = select(attempts).where(attempts.c.increment_id == increment_id).order_by(attempts.c.attempt)
+    return tuple(rows.attempt(row) for row in connection.execute(query).mappings())
+
+
+def cancel(connection: Connection, increment_id: str) -> Increment:
+    """Stop an increment: at once if it is queued, within seconds if it runs; raises `IncrementNotCancellable`."""
+    increment = _lock(connection, increment_id)
+    if increment.status.is_final:
+        raise IncrementNotCancellable(f"Increment {increment_id} is {increment.status} already, nothing to stop.")
+    values: dict[str, Any] = {"cancel_requested": True}
+    if increment.status is IncrementStatus.QUEUED:
+        values |= {"status": IncrementStatus.CANCELLED, "finished_at": now()}
+        events.add_status(connection, increment_id, IncrementStatus.CANCELLED)
+    connection.execute(update(increments).where(increments.c.id == increment_id).values(values))
+    return get(connection, increment_id)
+
+
+def retry(connection: Connection, increment_id: str, *, model: Model, rehearses: bool) -> Increment:
+    """Queue a failed or cancelled increment once more, in its old place; raises `IncrementNotRetryable`.
+
+    It starts over: what made it fail may lie in its checkpoint, which is let go of.
+    """
+    increment = get(connection, increment_id)
+    if increment.status not in {IncrementStatus.FAILED, IncrementStatus.CANCELLED}:
+        raise IncrementNotRetryable(
+            f"Increment {increment_id} is {increment.status}; only failed and cancelled ones can be tried again."
+        )
+    check_classes(
+        batch=batches.get(connection, increment.batch_id).classes,
+        known=coming_classes(connection, model),
+        policy=increment.known_classes,
+        has_memory=rehearses,
+        stored=stored_classes(connection, model),
+    )
+    if increment.checkpoint is not None:  # no worker's sweep has come to it yet
+        references.release(connection, [increment.checkpoint.sha256])
+    connection.execute(
+        update(increments)
+        .where(increments.c.id == increment_id)
+        .values(
+            status=IncrementStatus.QUEUED,
+            crashes=0,
+            checkpoint=None,
+            cancel_requested=False,
+            error=None,
+            progress=None,
+            finished_at=None,
+        )
+    )
+    events.add_status(connection, increment_id, IncrementStatus.QUEUED)
+    return get(connection, increment_id)
+
+
+def coming_classes(connection: Connection, model: Model) -> frozenset[str]:
+    """The classes a new increment will find: those of the head, and those of increments that are not finished."""
+    known = versions.get(connection, model, model.head).classes if model.head is not None else ()
+    return _queued_classes(connection, model) | set(known)
+
+
+def stored_classes(connection: Connection, model: Model) -> frozenset[str]:
+    """Those of them of which training images are stored by then, as far as can be told: exemplars, or all there are."""
+    line = versions.lineage(connection, model, model.head)
+    return _queued_classes(connection, model) | taught_classes(connection, line)
+
+
+def taught_classes(connection: Connection, line: Sequence[Version]) -> frozenset[str]:
+    """Classes of which a line of versions still has stored training images."""
+    came_from = select(increments.c.batch_id).where(increments.c.id.in_([version.increment_id for version in line]))
+    return images.labels_of(connection, connection.scalars(came_from).all(), split=Split.TRAIN)
+
+
+def _queued_classes(connection: Connection, model: Model) -> frozenset[str]:
+    pending = (
+        select(batches_table.c.classes)
+        .join(increments, increments.c.batch_id == batches_table.c.id)
+        .where(increments.c.model_id == model.id)
+        .where(increments.c.status.in_(UNFINISHED))
+    )
+    return frozenset(count["label"] for classes in connection.scalars(pending) for count in classes)
+
+
+def earlier_increment(connection: Connection, model: Model, fingerprint: str | None) -> str | None:
+    """Id of the first increment the same archive was sent for, if any."""
+    if fingerprint is None:
+        return None
+    query = (
+        select(increments.c.id)
+        .join(batches_table, increments.c.batch_id == batches_table.c.id)
+        .where(batches_table.c.model_id == model.id)
+        .where(batches_table.c.fingerprint == fingerprint)
+        .order_by(increments.c.arrival)
+        .limit(1)
+    )
+    found = connection.scalar(query)
+    return str(found) if found is not None else None
+
+
+def _lock(connection: Connection, increment_id: str) -> Increment:
+    query = select(increments).where(increments.c.id == increment_id).with_for_update()
+    row = connection.execute(query).mappings().one_or_none()
+    return rows.increment(row) if row is not None else get(connection, increment_id)
+
+
+def counts(connection: Connection) -> dict[IncrementStatus, int]:
+    """Increments by state; states without any are left out."""
+    query = select(increments.c.status, func.count()).group_by(increments.c.status)
+    return {IncrementStatus(status): count for status, count in connection.execute(query)}
+
+
+def speeds(connection: Connection) -> dict[str, float]:
+    """Images a second that running increments last reported to learn from, by name of the model."""
+    query = (
+        select(models.c.name, increments.c.progress)
+        .join(models, models.c.id == increments.c.model_id)
+        .where(increments.c.status == IncrementStatus.RUNNING)
+        .where(increments.c.progress.is_not(None))
+    )
+    found = {name: (progress or {}).get("images_per_second") for name, progress in connection.execute(query)}
+    return {name: float(speed) for name, speed in found.items() if speed is not None}

@@ -1,0 +1,238 @@
+"""Who may work on an increment: claimed by a conditional UPDATE, held by a lease, fenced by the attempt's number.
+
+The row is the truth and a message only a wake-up (DESIGN, Life of an increment). Every statement a worker sends about
+its increment names the attempt it believes to hold; if another one has claimed it since, no row matches and the
+worker learns that it is too late. `storage.database.clock` alone says when a lease runs out.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, exists, func, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from storage import safetext
+from storage.database import locks, rows
+from storage.database.clock import moment
+from storage.database.tables import attempts, increments
+from storage.database.tables import models as models_table
+from storage.domain import Increment, IncrementStatus, now
+from storage.work import events
+
+LEASE_LOST = "the worker stopped renewing its lease: it was killed, or cut off from the database"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to work on an increment until the lease runs out unrenewed."""
+
+    increment_id: str
+    attempt: int
+
+    @property
+    def row(self) -> ColumnElement[bool]:
+        """The increment's row, as long as this claim holds."""
+        return and_(
+            increments.c.id == self.increment_id,
+            increments.c.attempt == self.attempt,
+            increments.c.status == IncrementStatus.RUNNING,
+        )
+
+
+def runnable(connection: Connection, *, limit: int = 100) -> tuple[Increment, ...]:
+    """Increments that could be worked on now, in order of arrival.
+
+    One of each model at most: the running one if nobody renews its lease any more, and if none runs, the first in the
+    queue. (One that is tried again is queued in its old place, maybe ahead of one that runs.)
+    """
+    other = increments.alias("other")
+    queued, running = IncrementStatus.QUEUED, IncrementStatus.RUNNING
+    is_behind = and_(increments.c.status == queued, other.c.status == queued, other.c.arrival < increments.c.arrival)
+    waits_for_another = exists().where(
+        other.c.model_id == increments.c.model_id,
+        other.c.id != increments.c.id,
+        or_(other.c.status == running, is_behind),
+    )
+    abandoned = and_(increments.c.status == running, increments.c.lease_expires_at < moment())
+    query = (
+        select(increments)
+        .where(or_(increments.c.status == queued, abandoned))
+        .where(~waits_for_another)
+        .order_by(increments.c.arrival)
+        .limit(limit)
+    )
+    return tuple(rows.increment(row) for row in connection.execute(query).mappings())
+
+
+def claim(connection: Connection, *, worker: str, lease_seconds: float, max_crashes: int) -> Claim | None:
+    """Take the oldest runnable increment, or None when there is none.
+
+    An increment whose last holder vanished counts one crash; after ``max_crashes`` in a row it has failed.
+    """
+    for seen in runnable(connection):
+        crashes = seen.crashes + (seen.status is IncrementStatus.RUNNING)
+        won = _take(connection, seen, worker=worker, lease_seconds=lease_seconds, crashes=crashes)
+        if won is None:
+            continue  # another worker was faster
+        if seen.cancel_requested:
+            end(connection, won, IncrementStatus.CANCELLED)
+        elif crashes >= max_crashes:
+            reason = f"{crashes} attempts in a row ended early: {LEASE_LOST}"
+            end(connection, won, IncrementStatus.FAILED, reason=reason)
+        else:
+            events.add_status(connection, seen.id, IncrementStatus.RUNNING, attempt=won.attempt)
+            return won
+        # The end of this one has made the next of its model runnable.
+        return claim(connection, worker=worker, lease_seconds=lease_seconds, max_crashes=max_crashes)
+    return None
+
+
+def standing(connection: Connection) -> tuple[Claim, ...]:
+    """Every claim that stands, its lease run out or not."""
+    query = select(increments.c.id, increments.c.attempt).where(increments.c.status == IncrementStatus.RUNNING)
+    return tuple(Claim(row.id, row.attempt) for row in connection.execute(query))
+
+
+def longest_run(connection: Connection) -> float:
+    """Seconds since the first of the increments that run now was begun; 0 where none runs."""
+    query = select(func.min(increments.c.started_at), moment()).where(increments.c.status == IncrementStatus.RUNNING)
+    began, now_there = connection.execute(query).one()
+    return max(0.0, (now_there - began).total_seconds()) if began is not None else 0.0
+
+
+def renew(
+    connection: Connection, held: Claim, *, lease_seconds: float, progress: Mapping[str, Any] | None = None
+) -> bool | None:
+    """Extend the lease and write progress; whether a cancellation was asked for, or None when the claim is lost."""
+    values: dict[str, Any] = {"lease_expires_at": moment(lease_seconds)}
+    if progress is not None:
+        values["progress"] = dict(progress)
+    query = update(increments).where(held.row).values(values).returning(increments.c.cancel_requested)
+    answer = connection.execute(query).scalar_one_or_none()
+    return None if answer is None else bool(answer)
+
+
+def holds(connection: Connection, held: Claim) -> bool:
+    """Whether the claim still stands; its model and its row stay locked until the transaction ends.
+
+    So what follows is covered. The model comes first, as in every transaction that locks both.
+    """
+    owner = connection.scalar(select(increments.c.model_id).where(increments.c.id == held.increment_id))
+    if owner is None:
+        return False
+    locks.lock_model(connection, owner)
+    query = select(increments.c.id).where(held.row).with_for_update()
+    return connection.scalar(query) is not None
+
+
+def end(connection: Connection, held: Claim, status: IncrementStatus, *, reason: str | None = None) -> bool:
+    """Finish the increment; False when the claim is lost."""
+    reason = None if reason is None else safetext.discreet(reason)  # it may be what a library says of an address
+    ended = connection.execute(
+        update(increments).where(held.row).values(status=status, error=reason, lease_expires_at=None, finished_at=now())
+    )
+    if ended.rowcount == 0:
+        return False
+    _close_attempt(connection, held.increment_id, held.attempt, outcome=str(status), reason=reason)
+    events.add_status(connection, held.increment_id, status, attempt=held.attempt, error=reason)
+    return True
+
+
+def refuse(connection: Connection, held: Claim, *, reason: str) -> None:
+    """Finish an increment that can never succeed; one that was asked to stop meanwhile is cancelled, as promised."""
+    query = select(increments.c.cancel_requested).where(held.row).with_for_update()
+    if connection.scalar(query):
+        end(connection, held, IncrementStatus.CANCELLED)
+    else:
+        end(connection, held, IncrementStatus.FAILED, reason=reason)
+
+
+def give_back(
+    connection: Connection, held: Claim, *, reason: str, crashed: bool, max_crashes: int
+) -> IncrementStatus | None:
+    """Put the increment back into the queue after an attempt without a result; the status it has then.
+
+    A crash counts, and the one too many since the last checkpoint is the end; a worker that shuts down in order does
+    not count. One that was asked to stop is cancelled instead. None when the claim is lost.
+    """
+    reason = safetext.discreet(reason)
+    query = select(increments.c.crashes, increments.c.cancel_requested).where(held.row).with_for_update()
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        return None
+    if row.cancel_requested:
+        end(connection, held, IncrementStatus.CANCELLED)
+        return IncrementStatus.CANCELLED
+    crashes = row.crashes + 1 if crashed else row.crashes
+    if crashes >= max_crashes:
+        connection.execute(update(increments).where(held.row).values(crashes=crashes))
+        end(
+            connection,
+            held,
+            IncrementStatus.FAILED,
+            reason=f"{crashes} attempts in a row ended without a result or a new checkpoint; the last: {reason}",
+        )
+        return IncrementStatus.FAILED
+    connection.execute(
+        update(increments)
+        .where(held.row)
+        .values(status=IncrementStatus.QUEUED, crashes=crashes, lease_expires_at=None, worker=None, progress=None)
+    )
+    outcome = "crashed" if crashed else "released"
+    _close_attempt(connection, held.increment_id, held.attempt, outcome=outcome, reason=reason)
+    events.add_status(connection, held.increment_id, IncrementStatus.QUEUED, attempt=held.attempt, reason=reason)
+    return IncrementStatus.QUEUED
+
+
+def _take(connection: Connection, seen: Increment, *, worker: str, lease_seconds: float, crashes: int) -> Claim | None:
+    """Begin an attempt if the increment is still as it was seen and no other one of its model runs; otherwise None.
+
+    With the model's lock: the head that it starts from is not replaced and deleted before this is committed.
+    """
+    locks.lock_model(connection, seen.model_id)
+    unchanged = and_(
+        increments.c.id == seen.id,
+        increments.c.attempt == seen.attempt,
+        increments.c.status == seen.status,
+        increments.c.lease_expires_at == seen.lease_expires_at,  # a late renewal is a renewal
+    )
+    head = select(models_table.c.head).where(models_table.c.id == seen.model_id).scalar_subquery()
+    won = Claim(seen.id, seen.attempt + 1)
+    try:
+        with connection.begin_nested():
+            taken = connection.execute(
+                update(increments)
+                .where(unchanged)
+                .values(
+                    status=IncrementStatus.RUNNING,
+                    attempt=won.attempt,
+                    crashes=crashes,
+                    worker=worker,
+                    lease_expires_at=moment(lease_seconds),
+                    parent=head,
+                    started_at=seen.started_at or moment(),
+                    progress=None,
+                )
+            )
+    except IntegrityError:  # the unique index on running increments
+        return None
+    if taken.rowcount == 0:
+        return None
+    if seen.status is IncrementStatus.RUNNING:
+        _close_attempt(connection, seen.id, seen.attempt, outcome="crashed", reason=LEASE_LOST)
+    connection.execute(
+        insert(attempts).values(increment_id=seen.id, attempt=won.attempt, worker=worker, started_at=now())
+    )
+    return won
+
+
+def _close_attempt(
+    connection: Connection, increment_id: str, attempt: int, *, outcome: str, reason: str | None
+) -> None:
+    connection.execute(
+        update(attempts)
+        .where(attempts.c.increment_id == increment_id)
+        .where(attempts.c.attempt == attempt)
+        .values(outcome=outcome, reason=reason, finished_at=now())
+    )
