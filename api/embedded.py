@@ -93,7 +93,7 @@ def worker_part(settings: Settings, node: str, ping: WorkerPing) -> Part:
     """The Celery worker; threads, for training runs in processes of its own."""
     return Part(
         name="worker",
-        command=[sys.executable, "-m", "trainer.celeryworker", "--hostname", node],
+        command=[sys.executable, "-m", "trainer.workers", "--hostname", node],
         environment=environment(settings),
         ready=ping.answered,
         started=ping.restarted,

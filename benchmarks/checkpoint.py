@@ -14,14 +14,14 @@ import torch
 
 from benchmarks.parts.machine import described
 from benchmarks.parts.material import noise, untaught
-from trainer.chance import Chance
-from trainer.checkpoint import write
-from trainer.execution import choose
-from trainer.increment import Architecture
-from trainer.minibatches import Minibatches
-from trainer.progression import Progression
+from trainer.learning.checkpoint import write
+from trainer.learning.compute import choose
+from trainer.learning.increment import Architecture
+from trainer.learning.minibatches import Minibatches
+from trainer.learning.schedules import schedule_for
+from trainer.learning.seeds import Seeds
+from trainer.learning.state import TrainingState
 from trainer.recipes import resolve
-from trainer.schedules import schedule_for
 
 EPOCH_SECONDS = 20.0
 CPU = torch.device("cpu")
@@ -52,7 +52,7 @@ def measured(name: str, rounds: int) -> tuple[int, float]:
         return file.stat().st_size, median(times)
 
 
-def begun(name: str) -> Progression:
+def begun(name: str) -> TrainingState:
     """A training after its first step, from where on there is momentum."""
     architecture = Architecture(name, 32, 3)
     made = untaught("lwf", architecture=architecture, task_sizes=(10,))
@@ -73,9 +73,9 @@ def begun(name: str) -> Progression:
     )
     images = noise(20, architecture=architecture, first_class=0, classes=10)
     minibatches = Minibatches(
-        images, transform=made.transform, recipe=recipe, chance=Chance(0, 1), rehearses=False, device=CPU
+        images, transform=made.transform, recipe=recipe, seeds=Seeds(0, 1), rehearses=False, device=CPU
     )
-    return Progression(made.network, optimiser, schedule, minibatches, choose(CPU, "auto"))
+    return TrainingState(made.network, optimiser, schedule, minibatches, choose(CPU, "auto"))
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ from benchmarks.parts.bareloop import BareLoop
 from benchmarks.parts.machine import described
 from benchmarks.parts.material import untaught
 from benchmarks.parts.turns import Turns, now, ratio
-from trainer.execution import choose
-from trainer.increment import Architecture
+from trainer.learning.compute import choose
+from trainer.learning.increment import Architecture
 from trainer.recipes import resolve
 
 CLASSES = 10  # of each task

@@ -1,7 +1,8 @@
 """What evaluating images costs beside a bare forward loop: `python -m benchmarks.evaluation`.
 
-Logits of images of noise by `trainer.increment.logits_of` (reading, normalising, collecting, looking for what is not
-finite), in turn with a loop of `network(x)` on a resident minibatch of the same size, in inference mode, channels-last.
+Logits of images of noise by `trainer.learning.learned.logits_of` (reading, normalising, collecting, looking for what
+is not finite), in turn with a loop of `network(x)` on a resident minibatch of the same size, in inference mode,
+channels-last.
 """
 
 import argparse
@@ -12,7 +13,8 @@ import torch
 from benchmarks.parts.machine import described
 from benchmarks.parts.material import noise, untaught
 from benchmarks.parts.turns import Turns, ratio
-from trainer.increment import EVALUATION_MINIBATCH, Architecture, Learned, logits_of
+from trainer.learning.increment import Architecture
+from trainer.learning.learned import EVALUATION_MINIBATCH, Learned, logits_of
 from trainer.reporting import SilentReport
 
 

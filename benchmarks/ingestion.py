@@ -1,6 +1,6 @@
 """What ingesting costs beside decoding and resizing alone: `python -m benchmarks.ingestion`.
 
-`trainer.ingestion.ingest_archive` (reading the archive, decoding, resizing, storing the originals, settling sides,
+`ingest_archive` (reading the archive, decoding, resizing, storing the originals, settling sides,
 packing, writing all of it through to the disk, and starting its processes), in turn with the same files decoded
 and resized by as many threads, or by processes that run already, whichever is faster, which do nothing else: as we
 decode (of a large JPEG file what its size as a row needs), and in full. Photographs are smooth noise, JPEG quality 90.

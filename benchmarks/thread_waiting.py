@@ -53,7 +53,7 @@ def images_per_second(seconds: float) -> float:
     """Steps of SGD on resident random images, for so long."""
     import torch
 
-    from trainer.execution import choose
+    from trainer.learning.compute import choose
     from trainer.networks import build
 
     torch.set_num_threads(2)

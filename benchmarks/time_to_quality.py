@@ -20,13 +20,14 @@ import torch
 
 from benchmarks.parts.machine import described
 from benchmarks.parts.plainloop import Habits, PlainLoop, successor
-from trainer.data import channel_statistics
-from trainer.evaluation import evaluate
-from trainer.execution import choose
+from trainer.evaluation.evaluate import evaluate
 from trainer.experiments.datasets import Limits
 from trainer.experiments.datasets import load as read
 from trainer.experiments.tasks import Task, divide, joined
-from trainer.increment import Architecture, Learned, learn
+from trainer.learning.compute import choose
+from trainer.learning.data import channel_statistics
+from trainer.learning.increment import Architecture, learn
+from trainer.learning.learned import Learned
 from trainer.networks import EvaluationTransform, build
 from trainer.recipes import resolve
 from trainer.reporting import SilentReport

@@ -24,8 +24,9 @@ from benchmarks.parts.material import noise, untaught
 from benchmarks.parts.plainloop import Habits, PlainLoop, successor
 from benchmarks.parts.plainlosses import FAMILIES
 from benchmarks.parts.turns import now
-from trainer.execution import choose
-from trainer.increment import Architecture, Learned, learn
+from trainer.learning.compute import choose
+from trainer.learning.increment import Architecture, learn
+from trainer.learning.learned import Learned
 from trainer.recipes import Recipe, resolve
 
 CLASSES = 10  # of each task

@@ -70,7 +70,7 @@ WEIGHTS = "trainer/networks/weights.py"
         (WEIGHTS, "from torch import load as read\nread('x', weights_only=True)", 1),
         ("trainer/checkpoints.py", "import torch\ntorch.load('x', weights_only=True)", 2),
         ("tests/trainer/test_weights.py", "import torch\ntorch.load('x')", 2),
-        ("trainer/data.py", "import numpy as np\nnp.load('x', allow_pickle=True)", 2),
+        ("trainer/learning/data.py", "import numpy as np\nnp.load('x', allow_pickle=True)", 2),
     ],
 )
 def test_a_load_that_may_unpickle_is_refused_with_its_place(tmp_path: Path, file: str, source: str, line: int) -> None:
@@ -85,8 +85,8 @@ def test_a_load_that_may_unpickle_is_refused_with_its_place(tmp_path: Path, file
     ("file", "source"),
     [
         (WEIGHTS, "import torch\ntorch.load('x', map_location='cpu', weights_only=True)"),
-        ("trainer/data.py", "import json\njson.load(open('x'))"),
-        ("trainer/data.py", "import numpy as np\nnp.load('x', allow_pickle=False)"),
+        ("trainer/learning/data.py", "import json\njson.load(open('x'))"),
+        ("trainer/learning/data.py", "import numpy as np\nnp.load('x', allow_pickle=False)"),
     ],
 )
 def test_a_load_that_cannot_unpickle_is_accepted(tmp_path: Path, file: str, source: str) -> None:
@@ -118,9 +118,14 @@ def small_tree(tmp_path: Path) -> Path:
     """The five packages with nothing in them but what api may import of trainer and losses."""
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     modules = [f"{package}/__init__.py" for package in PACKAGES]
-    modules += ["trainer/networks/__init__.py", "trainer/recipes.py", "trainer/tasks.py", "losses/strategies.py"]
+    modules += [
+        "trainer/networks/__init__.py",
+        "trainer/recipes.py",
+        "trainer/workers/tasks.py",
+        "losses/strategies.py",
+    ]
     for module in modules:
-        (tmp_path / module).parent.mkdir(exist_ok=True)
+        (tmp_path / module).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / module).touch()
     (tmp_path / "losses/kernels.py").touch()
     (tmp_path / "api/permitted.py").write_text(
@@ -152,7 +157,7 @@ def test_the_permitted_imports_keep_the_contracts(small_tree: Path) -> None:
         ("trainer/networks", "import storage"),
         ("trainer/networks", "import trainer.recipes"),
         ("trainer/networks", "import pydantic"),
-        ("api", "import trainer.tasks"),
+        ("api", "import trainer.workers.tasks"),
         ("api", "import losses.kernels"),
     ],
 )

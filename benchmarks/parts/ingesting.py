@@ -20,7 +20,7 @@ from storage.blobs.opening import open_blobs
 from storage.blobs.store import file_digest
 from storage.domain import Batch, BatchStatus, new_id, now
 from storage.settings import Settings
-from trainer.ingestion import ingest_archive
+from trainer.ingestion.archive import ingest_archive
 from trainer.networks.pictures import Form
 from trainer.reporting import SilentReport
 
@@ -67,7 +67,7 @@ def measured(files: Sequence[bytes], folder: Path, rounds: int) -> Rates:
             "threads, in full": lambda: list(threads.map(decoded_in_full, chunks)),
             "processes, in full": lambda: list(processes.map(decoded_in_full, chunks)),
         }
-        gc.freeze()  # as a training process begins (trainer.forks): its collections do not look through torch
+        gc.freeze()  # as a training process begins (trainer.process.forks): its collections do not look through torch
         turns = Turns(rivals, torch.device("cpu"))
         for _ in range(rounds + 1):
             turns.round()

@@ -3,8 +3,9 @@
 import torch
 
 from losses import strategies
-from trainer.data import ImageSet
-from trainer.increment import Architecture, Learned
+from trainer.learning.data import ImageSet
+from trainer.learning.increment import Architecture
+from trainer.learning.learned import Learned
 from trainer.networks import EvaluationTransform, build
 
 CALIBRATION = (30, 16)  # minibatches, images in each

@@ -15,7 +15,7 @@ from benchmarks.parts.service import Service
 
 SAMPLE_SECONDS = 0.05
 ASK_SECONDS = 0.25  # the worker writes the stage down no more often
-COMMANDS = {"api": "-m api ", "worker": "celery", "child": "train "}  # how each is told apart
+COMMANDS = {"api": "-m api ", "worker": "trainer.workers", "child": "train "}  # how each is told apart
 
 
 @dataclass

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from benchmarks.parts.plainlosses import attention_distance, plain_loss
-from trainer.data import ImageSet
+from trainer.learning.data import ImageSet
 from trainer.networks import EvaluationTransform, IncrementalNetwork
 
 WORKERS = 1  # the fastest of 0, 1 and 2 on two processors

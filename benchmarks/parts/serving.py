@@ -33,7 +33,7 @@ from storage.migrations import upgrade
 from storage.settings import Settings
 from storage.work import leases, publication
 from storage.work.publication import Outcome
-from trainer.metrics import document, measure
+from trainer.evaluation.metrics import document, measure
 from trainer.networks import EvaluationTransform, build, write_version
 
 SIDE = 64  # pixels, height and width of what is sent

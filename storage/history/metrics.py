@@ -1,4 +1,4 @@
-"""The metrics of each version: one JSON document, in the shape `trainer.metrics` documents."""
+"""The metrics of each version: one JSON document, in the shape `trainer.evaluation.metrics` documents."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

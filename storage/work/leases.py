@@ -23,6 +23,10 @@ from storage.work import events
 LEASE_LOST = "the worker stopped renewing its lease: it was killed, or cut off from the database"
 
 
+class ClaimLost(Exception):
+    """Another worker holds the increment now, or it was deleted: nothing more may be written."""
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """The right to work on an increment until the lease runs out unrenewed."""

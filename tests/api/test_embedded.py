@@ -38,7 +38,7 @@ def children(pid: int) -> dict[str, int]:
     found = {}
     for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
         command = Path(f"/proc/{child}/cmdline").read_text().replace("\0", " ")
-        name = next((name for name in ("redis-server", "celery", "keeper") if name in command), "api")
+        name = next((name for name in ("redis-server", "trainer.workers", "keeper") if name in command), "api")
         found[name] = int(child)
     return found
 
@@ -49,7 +49,7 @@ def test_the_service_starts_repairs_itself_refuses_a_second_and_ends_without_a_t
     process, url = service
     assert httpx.get(f"{url}/readyz").status_code == 200
     first = children(process.pid)
-    assert set(first) == {"redis-server", "celery", "keeper", "api"}
+    assert set(first) == {"redis-server", "trainer.workers", "keeper", "api"}
 
     command = [*COMMAND, "--home", str(tmp_path / "home")]
     second = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

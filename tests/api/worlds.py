@@ -35,7 +35,7 @@ from storage.work import events, increments, leases, publication
 from storage.work.leases import Claim
 from storage.work.publication import Outcome
 from tests.storage.packing import zipped
-from trainer.metrics import document, measure
+from trainer.evaluation.metrics import document, measure
 from trainer.networks import EvaluationTransform, build, write_version
 
 SIZE = 8  # pixels, height and width

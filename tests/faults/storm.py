@@ -27,7 +27,7 @@ from tests.patterns import LABELS, QUICK, SIZE, unseen, write_zip
 SETTINGS = HASTY | {"ACCRETE_MAX_CRASHES": "100"}  # killed so often, none is to be given up
 COMPILING = {"ACCRETE_COMPILE_AFTER_SECONDS": "0"}  # so that an API may be killed while it compiles
 # The first finds training processes only, the second what they are forked from, too.
-VICTIMS = ("train ", "trainer.child", "celery", "python -m api", "redis-server", "spawn_main")
+VICTIMS = ("train ", "trainer.process", "trainer.workers", "python -m api", "redis-server", "spawn_main")
 RECIPE = QUICK | {"epochs": 4}
 STOPPED_SECONDS = 6.0  # longer than a lease
 NOTICE_SECONDS = 5.0  # within which the API is to serve what was promoted; it asks once a second
@@ -176,7 +176,7 @@ class Storm:
                 continue
             victim = self._chance.choice(victims)
             with contextlib.suppress(psutil.NoSuchProcess):
-                if word == "celery" and self._chance.random() < 0.2:
+                if word == "trainer.workers" and self._chance.random() < 0.2:
                     victim.suspend()
                     time.sleep(STOPPED_SECONDS)
                     victim.resume()
@@ -187,7 +187,7 @@ class Storm:
 
     def _weigh(self) -> None:
         while not self._over.wait(1):
-            for word in ("celery", "python -m api"):
+            for word in ("trainer.workers", "python -m api"):
                 for process in self.processes(word)[:1]:
                     with contextlib.suppress(psutil.NoSuchProcess):
                         self.tally.resident.setdefault(word, []).append(process.memory_info().rss >> 20)

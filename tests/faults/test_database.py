@@ -87,7 +87,7 @@ def test_a_worker_shuts_down_in_time_while_the_database_is_away(how: str, tmp_pa
             client.create_model("m", image_size=SIZE, recipe=QUICK | {"epochs": 2000})
             increment = client.start_increment("m", write_zip(tmp_path / "1.zip", ["anise", "basil"]))["id"]
             wait_for(lambda: training(client, increment))
-        worker = processes(service, "celery")[0]
+        worker = processes(service, "trainer.workers")[0]
         if how == "stopped":
             server.stop()
         else:

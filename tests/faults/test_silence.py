@@ -49,18 +49,18 @@ def before(module, name, call, *arguments):
         return original(*given, **options)
     setattr(module, name, mined)
 
-if "trainer.child" in sys.orig_argv:
-    import trainer.childrun, trainer.ingestion, trainer.reporting
-    before(trainer.childrun, "read_job", hang, "starting")
-    before(trainer.ingestion, "scan", compute, "long", 1.5 * float(os.environ["ACCRETE_SILENCE_SECONDS"]))
-    stage = trainer.reporting.LineReport.stage
+if "trainer.process" in sys.orig_argv:
+    import trainer.process.run, trainer.ingestion.archive, trainer.process.lines
+    before(trainer.process.run, "read_job", hang, "starting")
+    before(trainer.ingestion.archive, "scan", compute, "long", 1.5 * float(os.environ["ACCRETE_SILENCE_SECONDS"]))
+    stage = trainer.process.lines.LineReport.stage
     def mined(self, name, *arguments, **options):
         hang(name)
         return stage(self, name, *arguments, **options)
-    trainer.reporting.LineReport.stage = mined
+    trainer.process.lines.LineReport.stage = mined
 elif "--multiprocessing-fork" in sys.orig_argv:
-    import trainer.decoding
-    before(trainer.decoding, "put_at", hang, "decoder")
+    import trainer.ingestion.decoding
+    before(trainer.ingestion.decoding, "put_at", hang, "decoder")
 """
 
 

@@ -37,19 +37,19 @@ def before(module, name, step):
         return original(*arguments, **options)
     setattr(module, name, mined)
 
-if "trainer.child" in sys.orig_argv:  # the server that training processes are forked from
-    from trainer import reporting
-    stage = reporting.LineReport.stage
+if "trainer.process" in sys.orig_argv:  # the server that training processes are forked from
+    from trainer.process import lines
+    stage = lines.LineReport.stage
     def mined(self, name, *arguments, **options):
         blow(name)
         return stage(self, name, *arguments, **options)
-    reporting.LineReport.stage = mined
-elif "trainer.celeryworker" in sys.orig_argv:
-    import trainer.attempt
-    before(trainer.attempt, "_store", "before the files are stored")
-    before(trainer.attempt, "_publish_kept", "before the version is committed")
-    before(trainer.attempt, "dispose", "after the version is committed")
-    before(trainer.attempt, "Child", "after the claim")
+    lines.LineReport.stage = mined
+elif "trainer.workers" in sys.orig_argv:
+    import trainer.workers.attempt
+    before(trainer.workers.attempt, "_store", "before the files are stored")
+    before(trainer.workers.attempt, "_publish_kept", "before the version is committed")
+    before(trainer.workers.attempt, "dispose", "after the version is committed")
+    before(trainer.workers.attempt, "Child", "after the claim")
 """
 STEPS = (
     "after the claim",

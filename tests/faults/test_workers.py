@@ -46,7 +46,7 @@ def second_worker(service: Service) -> Iterator[subprocess.Popen[bytes]]:
     """Another worker on the same database, store and broker."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("ACCRETE_")}
     places = {"ACCRETE_HOME": str(service.home), "ACCRETE_REDIS_URL": redis_url(service)}
-    command = [sys.executable, "-m", "celery", "-A", "trainer.app", "worker", "--hostname", "second@localhost"]
+    command = [sys.executable, "-m", "celery", "-A", "trainer.workers.app", "worker", "--hostname", "second@localhost"]
     process = subprocess.Popen(
         [*command, "--pool", "threads", "--concurrency", "2", "-l", "warning"], env=inherited | MODEST | HASTY | places
     )

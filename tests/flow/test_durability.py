@@ -18,12 +18,14 @@ from storage.material.images import of_batch
 from storage.settings import Settings
 from tests.api.worlds import World, class_zip, picture, redis_server, running
 from tests.conftest import copy_sqlite
-from trainer import attempt, stages
-from trainer.job import read_job
-from trainer.logbook import Logbook
-from trainer.reporting import LineReport
-from trainer.safekeeping import FILE, Safekeeping
-from trainer.tools import Tools
+from trainer.process import stages
+from trainer.process.context import AttemptContext
+from trainer.process.job import read_job
+from trainer.process.lines import LineReport
+from trainer.process.protocol import FILE
+from trainer.workers import attempt
+from trainer.workers.checkpoint_upload import CheckpointUpload
+from trainer.workers.recording import AttemptRecorder
 
 pytestmark = pytest.mark.flow
 QUICK = {"preset": "quick", "epochs": 1}
@@ -101,13 +103,13 @@ def attempt_in_this_process(world: World, blobs: Watched, increment_id: str) -> 
     threads = torch.get_num_threads()
     with world.database.read() as connection:
         job = read_job(connection, claim)
-    outcome = stages.run(job, Tools(world.database, blobs, world.settings, folder, LineReport(io.StringIO())))
+    outcome = stages.run(job, AttemptContext(world.database, blobs, world.settings, folder, LineReport(io.StringIO())))
     torch.set_num_threads(threads)
     (folder / "outcome.json").write_text(json.dumps(outcome | {"seconds": {}}))
-    with Safekeeping(claim, folder, database=world.database, blobs=blobs) as kept:
+    with CheckpointUpload(claim, folder, database=world.database, blobs=blobs) as kept:
         assert (folder / FILE).exists()
         kept.take_over()
-    with Logbook(claim, database=world.database, settings=world.settings) as logbook:
+    with AttemptRecorder(claim, database=world.database, settings=world.settings) as logbook:
         stopping = threading.Event()
         made = attempt.Attempt(claim, folder, logbook, world.settings, world.database, blobs, stopping)
         attempt._conclude(made, 0, "")

@@ -83,7 +83,7 @@ def kill_child(service: Service) -> None:
 
 
 def kill_worker(service: Service) -> None:
-    processes(service, "celery")[0].kill()
+    processes(service, "trainer.workers")[0].kill()
 
 
 def kill_everything(service: Service) -> None:
@@ -148,7 +148,7 @@ def test_a_checkpoint_that_is_gone_or_damaged_costs_time_and_nothing_else(
 ) -> None:
     increment = taught(service, "damaged", tmp_path)
     checkpoint(service, increment)
-    worker = processes(service, "celery")[0]
+    worker = processes(service, "trainer.workers")[0]
     child = processes(service, TRAINING)[0]
     worker.suspend()  # so that the child cannot leave another one in its place
     child.kill()

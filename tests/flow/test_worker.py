@@ -150,7 +150,7 @@ def test_a_killed_worker_is_restarted_and_the_increment_goes_on(own_service: Ser
         increment = client.start_increment("m", write_zip(tmp_path / "1.zip", ["anise", "basil"]))["id"]
         wait_for(lambda: training(client, increment))
         orphan = processes(own_service, TRAINING)[0]
-        processes(own_service, "celery")[0].kill()
+        processes(own_service, "trainer.workers")[0].kill()
         wait_for(lambda: not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE)
         done = client.wait(increment)
         assert (done["version"], [attempt["outcome"] for attempt in done["attempts"]]) == (1, ["crashed", "succeeded"])

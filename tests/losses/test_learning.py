@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from losses import objective
+from trainer.learning.optimisers import sgd
 from trainer.networks import IncrementalNetwork
-from trainer.optimisers import sgd
 from trainer.recipes import Recipe
 
 TASKS, CLASSES_EACH, DIMENSIONS = 10, 2, 16

@@ -116,7 +116,7 @@ def test_other_disks_are_not(kind: str, tmp_path: Path) -> None:
     assert network_file_system(Path("/elsewhere"), tmp_path / "no such file") is None
 
 
-@pytest.mark.parametrize("process", ["api", "trainer.celeryworker"])
+@pytest.mark.parametrize("process", ["api", "trainer.workers"])
 def test_a_process_of_its_own_says_what_is_odd(process: str, tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ACCRETE_")}
     environment |= {

@@ -9,9 +9,9 @@ from PIL import Image
 from torch import Tensor
 
 from storage.errors import Invalid
-from trainer.data import ImageSet, positions_by_class
 from trainer.experiments.imagefiles import Found, decoded, find, own_size
 from trainer.experiments.published import COLLECTIONS, read_collection
+from trainer.learning.data import ImageSet, positions_by_class
 from trainer.networks.transforms import pixels
 
 

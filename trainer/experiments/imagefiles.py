@@ -16,9 +16,9 @@ from storage.archives.listing import ArchiveLimits, survey
 from storage.archives.names import Entry
 from storage.domain import Image, Split
 from storage.errors import BatchInvalid, Invalid
+from trainer.ingestion.splits import settle
 from trainer.networks.pictures import ImageRejected, decode
 from trainer.networks.transforms import pixels
-from trainer.sides import settle
 
 COLOURS = 3  # channels: what image files are read as, grey ones too
 DEFAULT_SIZE = 32  # pixels, where the files are not all of one square size

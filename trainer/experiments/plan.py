@@ -19,7 +19,7 @@ from storage.work.admission import check_classes
 from trainer import networks, recipes
 from trainer.experiments import tasks as sequence
 from trainer.experiments.tasks import Task
-from trainer.increment import PROCEDURE
+from trainer.learning.increment import PROCEDURE
 from trainer.recipes import Recipe
 
 

@@ -13,11 +13,11 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from storage.errors import AccreteError
-from trainer.evaluation import BelowChance
+from trainer.evaluation.evaluate import BelowChance
 from trainer.experiments import tasks
 from trainer.experiments.run import Order, perform
 from trainer.experiments.runfolder import RunElsewhere
-from trainer.pace import LossNotFinite
+from trainer.reporting import LossNotFinite
 
 REFUSED, ELSEWHERE = 3, 4  # exit statuses: it can never succeed and said why; another process works on the run
 _PARENT_GONE = 77

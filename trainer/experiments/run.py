@@ -8,16 +8,17 @@ from typing import Any
 
 import torch
 
-from trainer import exemplars
-from trainer.chance import Chance
-from trainer.data import ImageSet
-from trainer.evaluation import evaluate
-from trainer.execution import occupy
+from trainer.evaluation.evaluate import evaluate
 from trainer.experiments import results
 from trainer.experiments.plan import Run, code_version
 from trainer.experiments.runfolder import RunFolder
 from trainer.experiments.tasks import Task, joined
-from trainer.increment import Architecture, Learned, features_of, learn
+from trainer.learning import exemplars
+from trainer.learning.compute import occupy
+from trainer.learning.data import ImageSet
+from trainer.learning.increment import Architecture, learn
+from trainer.learning.learned import Learned, features_of
+from trainer.learning.seeds import Seeds
 from trainer.recipes import known
 from trainer.reporting import SilentReport
 
@@ -173,6 +174,6 @@ def _chosen(run: Run, tasks: Sequence[Task], learned: Learned, kept: ImageSet | 
         kept=kept,
         share=run.memory.share(sum(len(task.labels) for task in tasks)),
         selection=run.recipe.exemplar_selection,
-        seed=Chance(run.seed, len(tasks) - 1).of("exemplars"),
+        seed=Seeds(run.seed, len(tasks) - 1).of("exemplars"),
         features=lambda images: features_of(learned, images, report=SilentReport()),
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from storage.errors import Invalid
-from trainer.increment import Learned
+from trainer.learning.learned import Learned
 from trainer.networks import load_version, write_version
 
 MANIFEST, EXEMPLARS, LOCK = "version.json", "exemplars.json", "lock"

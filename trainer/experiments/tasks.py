@@ -13,8 +13,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from storage.errors import Invalid
-from trainer.data import ImageSet
 from trainer.experiments.datasets import Dataset, regrouped
+from trainer.learning.data import ImageSet
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,7 @@ class IncrementalNetwork(nn.Module):
         return self.logits(self.features(images))
 
     def observe(self, images: Tensor, *, stage: bool = False) -> Observed:
-        """Logits and features, and with ``stage`` what `trainer.gradcam` needs, from one pass.
+        """Logits and features, and with ``stage`` what `trainer.networks.gradcam` needs, from one pass.
 
         Grad-CAM differentiates logits towards the stage, so from there on a graph is always made. Under no_grad, or
         with a frozen backbone, it begins at the stage and holds nothing of the backbone; under no_grad the logits and

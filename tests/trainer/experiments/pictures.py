@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from trainer.data import ImageSet
 from trainer.experiments.tasks import Task
+from trainer.learning.data import ImageSet
 
 SIZE = 8
 

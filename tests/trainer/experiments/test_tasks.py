@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from storage.errors import Invalid
 from tests.trainer.experiments.pictures import pixels_of, tasks_of
-from trainer.data import ImageSet
 from trainer.experiments.datasets import Dataset
 from trainer.experiments.tasks import Task, digest, divide, load, save, sizes
+from trainer.learning.data import ImageSet
 
 
 def dataset_of(*labels: str, groups: tuple[int, ...] | None = None) -> Dataset:

@@ -1,0 +1,82 @@
+"""What an epoch shows: minibatches drawn, changed and normalised on the device of training, one after another."""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from trainer.learning.augmentation import Augmentation
+from trainer.learning.data import ImageSet
+from trainer.learning.sampling import epoch_order, settled
+from trainer.learning.seeds import Seeds
+from trainer.networks import EvaluationTransform
+from trainer.recipes import Recipe
+
+RESIDENT_SHARE = 0.5  # of a GPU's free memory that pixels may take; the rest is for the networks
+_COPIED = 4096  # images on their way to a GPU at a time
+
+
+class Minibatches:
+    """Images as an epoch shows them; everything random comes from two generators, which a checkpoint keeps."""
+
+    def __init__(
+        self,
+        images: ImageSet,
+        *,
+        transform: EvaluationTransform,
+        recipe: Recipe,
+        seeds: Seeds,
+        rehearses: bool,
+        device: torch.device,
+    ) -> None:
+        """Move the pixels to the device if they fit; on a CPU they stay where they are, in memory or in a file."""
+        self._images = images
+        self._sampling = settled(recipe.sampling, rehearses=rehearses)
+        self._device = device
+        self._pool, self._rows = _resident(images, device)
+        self._targets = images.targets.to(device)
+        self._transform = transform
+        self._shuffling = torch.Generator().manual_seed(seeds.of("order"))
+        self._changing = torch.Generator(device).manual_seed(seeds.of("augmentation"))
+        self._augment = Augmentation(
+            recipe.augmentation,
+            image_size=transform.image_size,
+            channels=transform.channels,
+            generator=self._changing,
+        )
+        # Parts of nearly one size, of two images at least: one alone leaves batch normalisation nothing to average.
+        self.steps = max(1, min(math.ceil(len(images) / recipe.minibatch), len(images) // 2))
+        self.epochs = max(recipe.epochs, math.ceil(recipe.least_steps / self.steps))
+
+    def epoch(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Normalised images [batch, channels, size, size] and targets int64 [batch], every image once (uniform)."""
+        order = epoch_order(self._sampling, self._images.targets, generator=self._shuffling)
+        rows = self._rows[order].to(self._pool.device)
+        positions = order.to(self._device)
+        for chosen, places in zip(positions.tensor_split(self.steps), rows.tensor_split(self.steps), strict=True):
+            pixels = self._pool[places].to(self._device)
+            yield self._transform.normalise(self._augment(pixels)), self._targets[chosen]
+
+    def state(self) -> dict[str, Tensor]:
+        """State of the generators, between two epochs."""
+        return {"shuffling": self._shuffling.get_state(), "changing": self._changing.get_state()}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from a state."""
+        self._shuffling.set_state(state["shuffling"])
+        self._changing.set_state(state["changing"])
+
+
+def _resident(images: ImageSet, device: torch.device) -> tuple[Tensor, Tensor]:
+    """A pool on the device that holds these images, and their rows int64 on the CPU; the pool as it is if too large."""
+    if device.type != "cuda":
+        return images.pool, images.rows
+    free, _total = torch.cuda.mem_get_info(device)
+    if len(images) * images.pool[0].numel() > RESIDENT_SHARE * free:
+        return images.pool, images.rows
+    pool = torch.empty((len(images), *images.shape), dtype=torch.uint8, device=device)
+    pool = pool.to(memory_format=torch.channels_last)
+    for start, pixels in zip(range(0, len(images), _COPIED), images.minibatches(_COPIED), strict=True):
+        pool[start : start + len(pixels)] = pixels.to(device)
+    return pool, torch.arange(len(images))

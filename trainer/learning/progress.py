@@ -1,0 +1,100 @@
+"""How fast training goes, and how far it is."""
+
+import math
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainer.reporting import LossNotFinite, Report
+
+
+class Progress:
+    """Keeps the count of steps, loss and speed; within an epoch it never waits for a GPU to know the loss."""
+
+    def __init__(self, report: Report, *, epochs: int, steps: int, begun: int = 0) -> None:
+        """Of ``epochs`` with ``steps`` each, ``begun`` were done by an earlier attempt."""
+        self._report = report
+        self._epochs = epochs
+        self._steps = steps
+        self._begun = begun
+        self._began = time.monotonic()
+        self._images = 0
+
+    def begin(self, epoch: int) -> None:
+        """An epoch begins, counted from 1."""
+        self._epoch = epoch
+        self._epoch_began = time.monotonic()
+        self._epoch_images = 0
+        self._loss_sum: Tensor | float = 0.0
+        self._glance: _Glance | None = None
+
+    def advance(self, step: int, loss: Tensor, images: int) -> None:
+        """A step of the epoch is done, counted from 1, on so many images."""
+        self._step = step
+        self._loss_sum = self._loss_sum + loss
+        self._images += images
+        self._epoch_images += images
+        if self._report.due() and (seen := self._glanced()) is not None:
+            self._report.progress(**self._state(seen))
+
+    def end(self) -> None:
+        """The epoch is complete; raises `LossNotFinite` if its loss was not."""
+        loss = self._checked(float(self._loss_sum) / self._step)
+        seconds = time.monotonic() - self._epoch_began  # a GPU has finished only now that the loss is known
+        self._report.progress(**self._state(loss))
+        self._report.epoch(
+            epoch=self._epoch,
+            epochs=self._epochs,
+            loss=loss,
+            images_per_second=round(self._epoch_images / max(seconds, 1e-9), 1),
+            seconds=round(seconds, 3),
+        )
+
+    def _glanced(self) -> float | None:
+        """The mean loss of the epoch as it was a moment ago; None while it is on its way."""
+        if self._glance is None:
+            self._glance = _Glance(torch.as_tensor(self._loss_sum / self._step))
+        if (loss := self._glance.value()) is None:
+            return None
+        self._glance = None
+        return self._checked(loss)
+
+    def _checked(self, loss: float) -> float:
+        if not math.isfinite(loss):
+            raise LossNotFinite(
+                f"the loss is {loss} in epoch {self._epoch}: lower learning_rate, or set gradient_clip in the recipe"
+            )
+        return round(loss, 6)
+
+    def _state(self, loss: float) -> dict[str, Any]:
+        done = (self._epoch - 1 - self._begun) * self._steps + self._step  # by this attempt
+        whole = (self._epochs - self._begun) * self._steps
+        elapsed = time.monotonic() - self._began
+        return {
+            "epoch": self._epoch,
+            "epochs": self._epochs,
+            "step": self._step,
+            "steps": self._steps,
+            "loss": loss,
+            "images_per_second": round(self._images / max(elapsed, 1e-9), 1),
+            "eta_seconds": round(elapsed / done * (whole - done), 1),
+        }
+
+
+class _Glance:
+    """A number on its way from a device to us, which goes on working meanwhile."""
+
+    def __init__(self, number: Tensor) -> None:
+        self._arrived: torch.cuda.Event | None = None
+        self._number = number
+        if number.is_cuda:
+            self._number = torch.empty_like(number, device="cpu", pin_memory=True).copy_(number, non_blocking=True)
+            self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._arrived.record()
+
+    def value(self) -> float | None:
+        """The number once it is here."""
+        on_its_way = self._arrived is not None and not self._arrived.query()  # type: ignore[no-untyped-call]
+        return None if on_its_way else float(self._number)

@@ -1,0 +1,25 @@
+"""Where everything random of an increment comes from."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal
+
+Use = Literal["weights", "order", "augmentation", "exemplars", "free places"]
+_SEED_BYTES = 7  # below 2⁶³, which torch's generators take
+
+
+@dataclass(frozen=True, slots=True)
+class Seeds:
+    """The recipe's seed and where the increment stands among its ancestors; every use has a sequence of its own.
+
+    With the same sequence for every increment a new head would start as a copy of the one before it, and images would
+    come in the same order.
+    """
+
+    seed: int
+    t: int  # versions before it in the line of ancestors
+
+    def of(self, use: Use) -> int:
+        """The seed of a generator for this use, in 0 … 2⁵⁶ − 1."""
+        named = f"{self.seed} {self.t} {use}".encode()
+        return int.from_bytes(hashlib.sha256(named).digest()[:_SEED_BYTES])

@@ -1,0 +1,205 @@
+"""What an increment learns from, and what it is measured on."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from sqlalchemy import Connection
+from torch import Tensor
+
+from storage.domain import Image, Split
+from storage.errors import BatchInvalid, NothingToLearn
+from storage.material import images
+from storage.work.admission import check_all_shown
+from trainer.learning import exemplars
+from trainer.learning.data import ImageSet
+from trainer.learning.learned import Learned, features_of
+from trainer.learning.seeds import Seeds
+from trainer.networks import load_version
+from trainer.process import pixels
+from trainer.process.context import AttemptContext
+from trainer.process.job import Job
+from trainer.recipes import Recipe
+
+
+@dataclass(frozen=True)
+class Material:
+    """What an increment learns from, and what it is measured on."""
+
+    parent: Learned | None
+    tasks: tuple[tuple[str, ...], ...]  # labels by task, the new one last, if there is one
+    new_classes: int
+    train: ImageSet
+    kept: ImageSet | None  # exemplars of old classes, most wanted first within a class
+    rehearsed: ImageSet | None  # old images to learn from: the same, or all there are
+    tests: tuple[ImageSet | None, ...]  # by task; None where the evaluation images are gone
+
+    @property
+    def measured(self) -> ImageSet:
+        """The evaluation images of every task that still has some; none where all are gone."""
+        nothing = self.train.select(torch.empty(0, dtype=torch.int64))
+        return sum((task for task in self.tests if task is not None), start=nothing)
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """References to stored images; none of them is in two of these, and none that is measured on is learned from."""
+
+    train: tuple[Image, ...]
+    kept: tuple[Image, ...]  # the parent's exemplars
+    spare: tuple[Image, ...]  # other training images of the old tasks, of the classes that ask for them
+    tests: tuple[tuple[Image, ...], ...]
+
+
+def gather(job: Job, recipe: Recipe, context: AttemptContext, *, device: torch.device) -> Material:
+    """Read it all, the parent onto the device that trains.
+
+    Raises `BatchInvalid` or `NothingToLearn` where a class has too little left to learn from.
+    """
+    new = tuple(sorted({count.label for count in job.batch.classes} - set(job.known)))
+    tasks = (*(job.parent.tasks if job.parent else ()), *((new,) if new else ()))
+    classes = {label: index for index, label in enumerate(label for task in tasks for label in task)}
+    stored = _find(job, tasks, context)
+    _check_taught(job, new, stored)
+
+    groups = [stored.train, stored.kept, stored.spare, *stored.tests]
+    everything = [image for group in groups for image in group]
+    pool = pixels.pool(everything, form=job.form, claim=job.claim, context=context)
+    sets = _cut(pool, groups, classes)
+    parent, (train, kept, spare, *tests) = _parent(job, context, device), sets
+    assert train is not None  # there is an image: checked above
+    old = _together(kept, spare) if job.strategy.every_image else None
+    if spare is not None and parent is not None and job.model.memory is not None:
+        kept = _topped_up(job, recipe, context, parent=parent, kept=kept, spare=spare)
+    return Material(
+        parent=parent,
+        tasks=tasks,
+        new_classes=len(new),
+        train=train,
+        kept=kept,
+        rehearsed=old or kept,
+        tests=tuple(tests),
+    )
+
+
+def _cut(pixels: Tensor, groups: Sequence[Sequence[Image]], classes: Mapping[str, int]) -> list[ImageSet | None]:
+    """A set for each group, in whose order the pixels are; None for an empty one."""
+    sets: list[ImageSet | None] = []
+    start = 0
+    for group in groups:
+        targets = torch.tensor([classes[image.label] for image in group], dtype=torch.int64)
+        ids = tuple(image.id for image in group)
+        sets.append(ImageSet(pixels, targets, ids, torch.arange(start, start + len(group))) if group else None)
+        start += len(group)
+    return sets
+
+
+def _find(job: Job, tasks: Sequence[Sequence[str]], context: AttemptContext) -> _Stored:
+    """What is measured on is never learned from, whichever batch or label it came with; nothing is learned twice."""
+    asking = _asking(job)
+
+    def find(connection: Connection) -> tuple[tuple[Image, ...], tuple[tuple[Image, ...], ...], list[Image]]:
+        train = images.of_batch(connection, job.batch.id, split=Split.TRAIN)
+        # A class is measured on the images its first increment brought, whatever later batches hold of it.
+        tests = tuple(
+            images.of_batch(connection, batch.id, split=Split.TEST, labels=set(task))
+            for batch, task in zip((*job.task_batches, job.batch), tasks, strict=False)
+        )
+        old: list[Image] = []
+        for batch in job.old_batches if asking else ():
+            old.extend(images.of_batch(connection, batch.id, split=Split.TRAIN, labels=asking))
+        return train, tests, old
+
+    train, tests, old = context.read(find)
+    if job.strategy.every_image:
+        _check_complete(job, old)
+    measured = {image.digest for task in tests for image in task}
+    train = tuple(image for image in train if image.digest not in measured)
+    taken = measured | {image.digest for image in train}
+    kept = tuple(image for image in job.exemplars if image.digest not in taken)
+    taken |= {image.digest for image in kept}
+    spare = tuple({image.digest: image for image in old if image.digest not in taken}.values())
+    return _Stored(train=train, kept=kept, spare=spare, tests=tests)
+
+
+def _asking(job: Job) -> set[str]:
+    """Old classes whose other training images are wanted: all of them, or those with free places in the memory.
+
+    There are free places after the memory was given or enlarged, and where a class has fewer images than places.
+    """
+    if job.strategy.every_image:
+        return set(job.known)
+    if job.model.memory is None or not job.known:
+        return set()
+    kept = Counter(image.label for image in job.exemplars)
+    share = job.model.memory.share(len(job.known))
+    return {label for label in job.known if kept[label] < share}
+
+
+def _topped_up(
+    job: Job, recipe: Recipe, context: AttemptContext, *, parent: Learned, kept: ImageSet | None, spare: ImageSet
+) -> ImageSet | None:
+    """The exemplars with every free place taken, as the parent would have chosen them."""
+    assert job.model.memory is not None
+    chosen = exemplars.choose(
+        candidates=spare,
+        kept=kept,
+        share=job.model.memory.share(len(job.known)),
+        selection=recipe.exemplar_selection,
+        seed=Seeds(recipe.seed, len(job.line)).of("free places"),
+        features=lambda shown: features_of(parent, shown, report=context.report),
+    )
+    pool = kept + spare if kept is not None else spare
+    place = {image: position for position, image in enumerate(pool.ids)}
+    wanted = [place[image] for ids in chosen.values() for image in ids]
+    return pool.select(torch.tensor(wanted)) if wanted else None
+
+
+def _together(some: ImageSet | None, others: ImageSet | None) -> ImageSet | None:
+    return some + others if some is not None and others is not None else some if some is not None else others
+
+
+def _check_taught(job: Job, new: Sequence[str], stored: _Stored) -> None:
+    """Every new class needs an image, and a single one an old class beside it; without a new one every class does."""
+    if untaught := sorted(set(new) - {image.label for image in stored.train}):
+        raise BatchInvalid(f"No training image is left of {', '.join(untaught)}: all are evaluation images.")
+    if not new:
+        if not stored.train:
+            raise BatchInvalid("No training image of the batch is left: all are evaluation images of earlier ones.")
+        shown = (*stored.train, *stored.kept, *stored.spare)
+        check_all_shown(known=job.known, shown={image.label for image in shown})
+    old = set(job.known)
+    if len(new) == 1 and not any(image.label in old for image in (*stored.train, *stored.kept, *stored.spare)):
+        raise NothingToLearn(
+            f"{new[0]!r} alone cannot be learned, cross-entropy over a single class being constant, and no training "
+            "image of an old class is left to set beside it: send a second new class with it, or images of old "
+            "classes with known_classes=rehearse.",
+            classes=list(new),
+        )
+
+
+def _check_complete(job: Job, old: Sequence[Image]) -> None:
+    """Joint training needs every image that was ever trained on; what retention deleted would be missing silently."""
+    left = Counter(image.label for image in old)
+    taught: Counter[str] = Counter()
+    for batch in job.old_batches:
+        taught.update({count.label: count.train for count in batch.classes})
+    if gone := [f"{label} {left[label]} of {taught[label]}" for label in job.known if left[label] < taught[label]]:
+        raise BatchInvalid(
+            f"{job.increment.strategy!r} learns every class anew from all its training images, and not all are left "
+            f"({', '.join(gone)}): the model's retention did not keep them. Choose another strategy."
+        )
+
+
+def _parent(job: Job, context: AttemptContext, device: torch.device) -> Learned | None:
+    if job.parent is None:
+        return None
+    folder = context.folder / "parent"
+    folder.mkdir()
+    with context.report.opaque():
+        for name, file in job.parent.files.items():
+            context.blobs.fetch(file.sha256, folder / name)
+        loaded = load_version(folder, device=device)
+    network = loaded.network.to(memory_format=torch.channels_last)
+    return Learned(network, loaded.transform)

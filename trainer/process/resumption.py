@@ -1,0 +1,146 @@
+"""How an attempt goes on from where an earlier one was cut off, and leaves its own checkpoints for the next.
+
+A checkpoint is of use only to the same training: what decides its result is digested into each, part by part, and where
+one part differs (the head was moved, the software renewed, an image erased) learning starts over.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version as release_of
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+
+from storage.errors import BlobDamaged, BlobMissing
+from trainer.learning import checkpoint
+from trainer.learning.checkpoint import Checkpoint
+from trainer.learning.data import ImageSet
+from trainer.learning.increment import PROCEDURE
+from trainer.process.context import AttemptContext
+from trainer.process.job import Job
+from trainer.process.material import Material
+from trainer.process.protocol import FILE
+
+TRAINING = "training"  # key of the digests in a checkpoint's state
+COST_SHARE = 0.05  # of the time of training that writing checkpoints may take, however often they are wanted
+_SOFTWARE = ("accrete", "torch", "torchvision", "pillow")
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """The checkpoint an earlier attempt left, not yet known to be of the same training."""
+
+    file: Path
+    state: Mapping[str, Any]
+
+    @property
+    def threads(self) -> int:
+        """Threads it was computed with: with another number sums come out differently in their last bits."""
+        return int(self.state["execution"]["threads"])
+
+
+def find(job: Job, context: AttemptContext, device: torch.device) -> Earlier | None:
+    """Fetch what the increment's row names, if it can be used on this kind of device; says why if it cannot."""
+    stored = job.increment.checkpoint
+    if stored is None:
+        return None
+    file = context.folder / "earlier.safetensors"
+    try:
+        context.blobs.fetch(stored.sha256, file)
+        earlier = Earlier(file, checkpoint.read_state(file))
+        computed_on = earlier.state["execution"]["device"]
+    except (BlobMissing, BlobDamaged) as error:
+        why = error.detail
+    except (SafetensorError, ValueError, KeyError) as error:
+        why = f"the checkpoint of epoch {stored.epoch} cannot be read: {error!r}"
+    else:
+        if computed_on == device.type:
+            return earlier
+        why = f"the checkpoint of epoch {stored.epoch} was computed on {computed_on}, not on {device.type}"
+    _start_over(context, why)
+    return None
+
+
+def training_of(job: Job, material: Material) -> dict[str, str]:
+    """Digests of everything that decides the result of a training, by what it is."""
+    parent = job.parent
+    parts: dict[str, Any] = {
+        "increment": job.increment.id,
+        "training procedure": PROCEDURE,
+        "parent": (parent.number, parent.files["weights.safetensors"].sha256) if parent is not None else None,
+        "batch": job.batch.digest,
+        "set of images": _named(material.train),
+        "set of exemplars": _named(material.rehearsed) if material.rehearsed is not None else None,
+        "strategy": job.increment.strategy,
+        "recipe": dict(job.increment.recipe),
+        "software version": {name: release_of(name) for name in _SOFTWARE},
+    }
+    return {name: _digest(part) for name, part in parts.items()}
+
+
+class Resumption:
+    """The checkpoints of one attempt; see `trainer.learning.checkpoint.Checkpoints`."""
+
+    def __init__(self, job: Job, context: AttemptContext, earlier: Earlier | None, training: Mapping[str, str]) -> None:
+        """Take ``earlier`` for the start if it is of this training; otherwise say so, and choose the threads anew."""
+        self._context = context
+        self._attempt = job.claim.attempt
+        self._training = training
+        self._earlier = earlier
+        self._written = time.monotonic()
+        self._cost = 0.0  # seconds the last one took
+        if earlier is not None and (other := _differences(earlier.state.get(TRAINING), training)):
+            self._earlier = None
+            torch.set_num_threads(context.threads)
+            _start_over(context, f"the checkpoint of epoch {earlier.state['epoch']} is of another {', '.join(other)}")
+
+    @property
+    def epoch(self) -> int | None:
+        """Epochs that are complete already; None when there is nothing to go on from."""
+        return int(self._earlier.state["epoch"]) if self._earlier is not None else None
+
+    def load(self) -> Checkpoint | None:
+        """The checkpoint to go on from, if any."""
+        self._written = time.monotonic()
+        return checkpoint.read(self._earlier.file) if self._earlier is not None else None
+
+    def save(self, made: Checkpoint) -> None:
+        """Leave it in the folder and tell the worker, unless the last one is too recent."""
+        began = time.monotonic()
+        wanted = self._context.settings.checkpoint_seconds
+        if began - self._written < (max(wanted, self._cost / COST_SHARE) if wanted else 0.0):
+            return
+        # With the attempt in it no two attempts write the same bytes: each deletes what is its own.
+        state = {**made.state, TRAINING: dict(self._training), "attempt": self._attempt}
+        try:
+            checkpoint.write(self._context.folder / FILE, Checkpoint(made.tensors, state))
+        except (OSError, SafetensorError) as error:  # a full disk must not cost what there is
+            self._context.report.note(f"the checkpoint of epoch {made.epoch} could not be written: {error}")
+        else:
+            self._context.report.checkpoint(epoch=made.epoch)
+        self._written = time.monotonic()
+        self._cost = self._written - began
+
+
+def _start_over(context: AttemptContext, reason: str) -> None:
+    context.report.note(f"training starts over: {reason}")
+
+
+def _differences(there: Any, wanted: Mapping[str, str]) -> list[str]:
+    """Names of the parts in which two trainings differ."""
+    found: Mapping[str, str] = there if isinstance(there, dict) else {}
+    return [name for name in {**wanted, **found} if wanted.get(name) != found.get(name)]
+
+
+def _named(images: ImageSet) -> list[Any]:
+    """Who the images are and what they are taken for, in the order in which they are shown."""
+    return [list(images.ids), images.targets.tolist()]
+
+
+def _digest(part: Any) -> str:
+    return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()

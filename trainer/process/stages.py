@@ -1,0 +1,184 @@
+"""The stages of an increment, in order: ingesting, loading, training, evaluating, selecting, writing."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib.metadata import version as release_of
+from typing import Any
+
+import torch
+from sqlalchemy import Connection
+
+from storage.domain import Batch, BatchStatus
+from storage.errors import Invalid
+from storage.material import batches, images, references
+from storage.work import leases
+from storage.work.leases import ClaimLost
+from storage.work.publication import next_number
+from trainer.evaluation.evaluate import evaluate
+from trainer.ingestion.archive import ingest_archive
+from trainer.ingestion.splits import Ingested, settle
+from trainer.learning import exemplars
+from trainer.learning.compute import occupy
+from trainer.learning.increment import Architecture, learn
+from trainer.learning.learned import Learned, features_of
+from trainer.learning.seeds import Seeds
+from trainer.networks import write_version
+from trainer.process.context import AttemptContext
+from trainer.process.job import Job
+from trainer.process.material import Material, gather
+from trainer.process.pixels import PackingOvertaken
+from trainer.process.resources import bound_memory
+from trainer.process.resumption import Resumption, find, training_of
+from trainer.process.verification import check_written
+from trainer.recipes import Recipe
+
+
+def run(job: Job, context: AttemptContext) -> dict[str, Any]:
+    """All stages; what the worker needs to publish, as JSON. ``version/`` in the folder holds the files."""
+    report = context.report
+    recipe = Recipe.model_validate(job.increment.recipe)
+    device = _device(context.settings.device)
+    occupy(device)
+    with report.opaque():
+        earlier = find(job, context, device)
+    torch.set_num_threads(earlier.threads if earlier is not None else context.threads)
+    bound_memory(context.settings, device=device)
+    with report.stage("ingesting"):
+        job = _ingest(job, context)
+    with report.stage("loading"):
+        material = gather(job, recipe, context, device=device)
+    checkpoints = Resumption(job, context, earlier, training_of(job, material))
+    with report.stage("training", **({"resumed_from_epoch": checkpoints.epoch} if checkpoints.epoch else {})):
+        learned = learn(
+            parent=material.parent,
+            architecture=Architecture(job.model.network, job.model.image_size, job.model.channels),
+            new_classes=material.new_classes,
+            images=material.train,
+            exemplars=material.rehearsed,
+            strategy=job.increment.strategy,
+            recipe=recipe,
+            t=len(job.line),
+            weights_folder=context.settings.weights_folder,
+            device=device,
+            report=report,
+            checkpoints=checkpoints,
+        )
+    with report.stage("evaluating"):
+        document = _evaluate(job, material, learned, context)
+    with report.stage("selecting"):
+        selected = _select_exemplars(job, material, learned, recipe, context)
+    with report.stage("writing"):
+        outcome = {
+            "number": next_number(job.model),
+            "parent": job.parent.number if job.parent else None,
+            "tasks": material.tasks,
+            "data_digest": job.batch.digest,
+            "code_version": f"accrete {release_of('accrete')}, torch {torch.__version__}",
+            "metrics": document,
+        }
+        assert learned.execution is not None  # it was computed here
+        _write(job, learned, outcome | {"execution": learned.execution.to_json()}, context)
+    return outcome | {"exemplars": selected}
+
+
+def _ingest(job: Job, context: AttemptContext) -> Job:
+    """Decode and split the batch, unless an earlier attempt has; checked against the head again with what is left."""
+    batch = job.batch
+    if batch.status is not BatchStatus.INGESTED:
+        unpacked = _unpacked(job, context) if batch.archive is not None else None
+        with context.report.opaque():
+            context.blobs.sync()
+            batch = context.write(lambda connection: _record(connection, job, unpacked, context))
+        context.dispose()
+    job = replace(job, batch=batch)
+    job.check_classes()
+    return job
+
+
+def _record(connection: Connection, job: Job, unpacked: Ingested | None, context: AttemptContext) -> Batch:
+    if not leases.holds(connection, job.claim):
+        raise ClaimLost
+    batch = batches.get(connection, job.batch.id)
+    if batch.status is BatchStatus.INGESTED:  # by this transaction before, whose answer was lost
+        return batch
+    found = unpacked or _collected(connection, job, context)
+    shards = {image.shard for image in found.images if image.shard is not None}
+    if deleted := references.keep(connection, shards, exists=context.blobs.exists):
+        raise PackingOvertaken(f"shard {deleted[0]} was deleted as that of equal images while it was written")
+    return batches.record_ingestion(
+        connection,
+        job.batch.id,
+        ingested=found.images,
+        rejects=found.rejects,
+        digest=found.digest,
+        written=found.packs,
+    )
+
+
+def _unpacked(job: Job, context: AttemptContext) -> Ingested:
+    return ingest_archive(
+        job.batch,
+        blobs=context.blobs,
+        settings=context.settings,
+        processes=context.threads,
+        form=job.form,
+        folder=context.folder,
+        report=context.report,
+    )
+
+
+def _collected(connection: Connection, job: Job, context: AttemptContext) -> Ingested:
+    """What is in a batch that came image by image, looked at under the lock: one that is erased stays so."""
+    stored = images.of_batch(connection, job.batch.id)
+    labels = {count.label for count in job.batch.classes}
+    return settle(stored, (), labels=labels, max_bad_share=context.settings.max_bad_share)
+
+
+def _evaluate(job: Job, material: Material, learned: Learned, context: AttemptContext) -> dict[str, Any]:
+    """Every metric of the new version, on every task whose evaluation images are still there."""
+    labels = [label for task in material.tasks for label in task]
+    return evaluate(learned, material.measured, ancestors=job.documents, labels=labels, report=context.report)
+
+
+def _write(job: Job, learned: Learned, outcome: Mapping[str, Any], context: AttemptContext) -> None:
+    folder = context.folder / "version"
+    folder.mkdir()
+    manifest = {
+        "model": job.model.name,
+        "version": outcome["number"],
+        **{key: outcome[key] for key in ("parent", "tasks", "data_digest", "code_version", "execution", "metrics")},
+        "increment": job.increment.id,
+        "strategy": job.increment.strategy,
+        "recipe": dict(job.increment.recipe),
+    }
+    with context.report.opaque():
+        write_version(folder, learned.network, transform=learned.transform, manifest=manifest)
+        check_written(folder)
+
+
+def _select_exemplars(
+    job: Job, material: Material, learned: Learned, recipe: Recipe, context: AttemptContext
+) -> dict[str, tuple[str, ...]]:
+    """The new version's exemplars: image ids by label, most wanted first."""
+    if job.model.memory is None:
+        return {}
+    labels = [label for task in material.tasks for label in task]
+    chosen = exemplars.choose(
+        candidates=material.train,
+        kept=material.kept,
+        share=job.model.memory.share(len(labels)),
+        selection=recipe.exemplar_selection,
+        seed=Seeds(recipe.seed, len(job.line)).of("exemplars"),
+        features=lambda images: features_of(learned, images, report=context.report),
+    )
+    return {labels[target]: ids for target, ids in chosen.items()}
+
+
+def _device(wanted: str) -> torch.device:
+    """The device a setting asks for; ``auto`` is the first GPU if there is one."""
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=wanted).device
+    except (RuntimeError, AssertionError) as error:
+        raise Invalid(f"ACCRETE_DEVICE is {wanted!r}, which cannot be used here: {error}") from error

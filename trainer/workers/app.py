@@ -1,0 +1,41 @@
+"""The Celery application of the worker: `trainer.workers`, or `celery -A trainer.workers.app worker -P threads -c 2`.
+
+Two threads: one increment at a time takes one of them for as long as it runs, the other always answers the canary.
+"""
+
+from celery.signals import celeryd_after_setup, setup_logging, worker_ready, worker_shutting_down
+
+from storage import dispositions
+from storage.broker import celery_app
+from storage.logs import configure
+from storage.settings import Settings
+from storage.surroundings import tell_oddities
+from trainer.workers.worker import Worker
+
+ignored = dispositions.ignored()  # as inherited
+settings = Settings()
+app = celery_app(settings)
+app.conf.imports = ("trainer.workers.tasks",)
+worker = Worker(settings, app)
+
+
+@setup_logging.connect
+def _log(**_: object) -> None:
+    configure(settings)  # instead of Celery's own
+    tell_oddities(settings)
+
+
+@celeryd_after_setup.connect
+def _remember_name(sender: str, **_: object) -> None:
+    worker.name = sender
+
+
+@worker_ready.connect
+def _begin(**_: object) -> None:
+    dispositions.ignore(ignored)  # Celery has installed handlers of its own meanwhile
+    worker.start()
+
+
+@worker_shutting_down.connect
+def _stop(**_: object) -> None:
+    worker.stop()

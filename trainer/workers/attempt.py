@@ -1,0 +1,266 @@
+"""One attempt at an increment, seen from the worker: a child process that trains, and what is made of its end."""
+
+import json
+import logging
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy import Connection
+
+from storage.blobs.store import BlobStore
+from storage.database.engine import Database
+from storage.domain import IncrementStatus, StoredFile
+from storage.errors import BlobMissing
+from storage.maintenance.disposal import dispose
+from storage.material import references
+from storage.settings import Settings
+from storage.work import leases
+from storage.work.leases import Claim, ClaimLost
+from storage.work.publication import Outcome, Published, publish
+from trainer.process.protocol import REFUSED
+from trainer.workers.checkpoint_upload import CheckpointUpload
+from trainer.workers.child import Child, Unintelligible
+from trainer.workers.forkserver import ForkServer
+from trainer.workers.recording import TICK_SECONDS, AttemptRecorder, Cancelled, DatabaseAway
+
+STOP_SECONDS = 2.0  # that a worker which shuts down gives to what is nearly done
+
+log = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
+
+
+class Stopping(Exception):
+    """This worker shuts down."""
+
+
+class Silent(Exception):
+    """What was waited for gives no sign of life."""
+
+
+class Patience:
+    """What a worker that shuts down has left for what is nearly done."""
+
+    def __init__(self, stopping: threading.Event) -> None:
+        """Begin; until ``stopping`` there is no end to it."""
+        self._stopping = stopping
+        self._deadline = float("inf")
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has to end now."""
+        if self._stopping.is_set():
+            self._deadline = min(self._deadline, time.monotonic() + STOP_SECONDS)
+        return time.monotonic() >= self._deadline
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What the steps of an attempt work with."""
+
+    claim: Claim
+    folder: Path
+    recorder: AttemptRecorder
+    settings: Settings
+    database: Database
+    blobs: BlobStore
+    stopping: threading.Event
+
+    def close(self, write: Callable[[Connection], Answer]) -> Answer:
+        """The answer of a transaction that ends the attempt: waited for until the worker has to end.
+
+        Raises `DatabaseAway` then.
+        """
+        patience = Patience(self.stopping)
+        return self.recorder.close(write, may_wait=lambda: not patience.is_over)
+
+
+def run_attempt(
+    claim: Claim,
+    *,
+    server: ForkServer,
+    settings: Settings,
+    database: Database,
+    blobs: BlobStore,
+    stopping: threading.Event,
+) -> None:
+    """Train in a child process and publish what it made; on return the row tells how it ended.
+
+    Ends in exactly one of: published, failed, cancelled, queued again (crash or shutdown), or – if the claim was
+    lost – without a trace. While the database is away it goes on; the lease runs out if the worker ends meanwhile.
+    """
+    folder = scratch_folder(settings, claim)
+    try:
+        for left_behind in settings.scratch.glob(f"{claim.increment_id}-*"):  # by attempts that were killed
+            shutil.rmtree(left_behind, ignore_errors=True)
+        with AttemptRecorder(claim, database=database, settings=settings) as recorder:
+            _run(Attempt(claim, folder, recorder, settings, database, blobs, stopping), server)
+    except DatabaseAway:
+        log.warning("increment %s: attempt %d is left to its lease: no database", claim.increment_id, claim.attempt)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def scratch_folder(settings: Settings, claim: Claim) -> Path:
+    """Where an attempt keeps its unfinished work."""
+    return settings.scratch / f"{claim.increment_id}-{claim.attempt}"
+
+
+def _run(attempt: Attempt, server: ForkServer) -> None:
+    claim = attempt.claim
+    try:
+        attempt.folder.mkdir(parents=True)
+        with CheckpointUpload(claim, attempt.folder, database=attempt.database, blobs=attempt.blobs) as kept:
+            with Child(server, claim, attempt.settings, attempt.folder) as child:
+                ended = _watch(child, kept, attempt)
+            _conclude(attempt, *ended)
+    except ClaimLost:
+        log.warning("increment %s: attempt %d lost its claim", claim.increment_id, claim.attempt)
+    except Cancelled:
+        attempt.close(lambda connection: leases.end(connection, claim, IncrementStatus.CANCELLED))
+    except Stopping:
+        _give_back(attempt, reason="the worker was shut down", crashed=False)
+    except DatabaseAway:
+        raise
+    except (Silent, Unintelligible) as error:
+        _give_back(attempt, reason=str(error), crashed=True)
+    except Exception as error:  # a full disk, a store that is away: one crashed attempt, with its reason on record
+        log.exception("increment %s: attempt %d failed in the worker", claim.increment_id, claim.attempt)
+        _give_back(attempt, reason=f"the worker could not go on ({type(error).__name__}: {error})", crashed=True)
+
+
+def _watch(child: Child, kept: CheckpointUpload, attempt: Attempt) -> tuple[int, str]:
+    """Pass on what the child says until it ends; its exit status and last words.
+
+    After a crash the last checkpoint arrives first: the next attempt is to go on from it. Raises `Silent` for a child
+    that hangs. Silence is counted while this worker runs: one that was suspended has heard nothing either.
+    """
+    stage, silent, ticked = "starting", 0.0, time.monotonic()
+    attempt.recorder.add({"kind": "stage", "stage": stage})
+    while True:
+        status = child.poll()
+        for _ in range(child.messages.qsize()):
+            stage, silent = _heard(child, kept, attempt) or stage, 0.0
+        attempt.recorder.check()
+        limit = attempt.settings.silence_seconds
+        if status is not None and (status in {0, REFUSED} or not kept.is_busy or silent > limit):
+            return status, child.last_words()
+        if attempt.stopping.is_set():
+            raise Stopping
+        if status is None and silent > limit:
+            raise Silent(f"the training process said nothing for {limit:g} seconds, in the stage {stage!r}: it hangs")
+        time.sleep(TICK_SECONDS)
+        now = time.monotonic()
+        silent, ticked = silent + min(now - ticked, 10 * TICK_SECONDS), now
+
+
+def _heard(child: Child, kept: CheckpointUpload, attempt: Attempt) -> str | None:
+    """Act on the next message of a child; the stage that it names, if it does."""
+    claim = attempt.claim
+    match message := child.messages.get():
+        case {"kind": "alive"}:
+            pass
+        case {"kind": "progress", "progress": progress}:
+            attempt.recorder.advance(progress)
+        case {"kind": "checkpoint"}:
+            kept.take_over()
+        case {"kind": "note", "text": text}:
+            log.warning("increment %s: attempt %d: %s", claim.increment_id, claim.attempt, text)
+        case {"kind": "stage", "stage": str(stage)}:
+            attempt.recorder.add(message)
+            return stage
+        case {"kind": "epoch"}:
+            attempt.recorder.add(message)
+        case _:
+            raise Unintelligible(f"the training process said what it never says: {str(message)[:100]}")
+    return None
+
+
+def _conclude(attempt: Attempt, status: int, last_words: str) -> None:
+    claim = attempt.claim
+    if status == 0:
+        _publish(attempt)
+    elif status == REFUSED:
+        reason = json.loads((attempt.folder / "failure.json").read_text())["reason"]
+        attempt.close(lambda connection: leases.refuse(connection, claim, reason=reason))
+    else:
+        how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+        log.error("increment %s: attempt %d ended early (%s):\n%s", claim.increment_id, claim.attempt, how, last_words)
+        headline = last_words.splitlines()[-1:] or ["it left no message"]
+        _give_back(attempt, reason=f"the training process ended early ({how}): {headline[0]}", crashed=True)
+
+
+def _publish(attempt: Attempt) -> None:
+    claim, blobs, began = attempt.claim, attempt.blobs, time.monotonic()
+    attempt.recorder.add({"kind": "stage", "stage": "publishing"})
+    outcome = json.loads((attempt.folder / "outcome.json").read_text())
+    files = _meanwhile(lambda: _store(attempt.folder / "version", blobs), attempt)
+    seconds = outcome.pop("seconds") | {"publishing": round(time.monotonic() - began, 3)}
+    made = Outcome(**outcome, files=files, seconds=seconds)
+    published = attempt.close(lambda connection: _publish_kept(connection, claim, made, blobs))
+    if published is None:  # tell a cancellation from a lost claim
+        lease = attempt.settings.lease_seconds
+        raise Cancelled if attempt.close(lambda c: leases.renew(c, claim, lease_seconds=lease)) else ClaimLost
+    try:
+        dispose(database=attempt.database, blobs=blobs, scratch=attempt.settings.scratch)
+    except Exception:
+        log.exception("what the version took the place of is not deleted yet; the sweep will try again")
+
+
+def _meanwhile(call: Callable[[], Answer], attempt: Attempt) -> Answer:
+    """The answer of a call that may take longer than a lease.
+
+    Raises `ClaimLost`, `Cancelled`, `Silent` and `Stopping`, and leaves its thread behind then: a store that hangs
+    would keep the worker from shutting down.
+    """
+    answer: Future[Answer] = Future()
+
+    def work() -> None:
+        try:
+            answer.set_result(call())
+        except Exception as error:
+            log.exception("increment %s: the version's files could not be stored", attempt.claim.increment_id)
+            answer.set_exception(error)
+
+    threading.Thread(target=work, name="storing", daemon=True).start()
+    limit = attempt.settings.silence_seconds
+    deadline, patience = time.monotonic() + limit, Patience(attempt.stopping)
+    while not answer.done():
+        attempt.recorder.check()
+        if patience.is_over:
+            raise Stopping
+        if time.monotonic() > deadline:
+            raise Silent(f"the version's files could not be stored within {limit:g} seconds")
+        time.sleep(TICK_SECONDS)
+    return answer.result()
+
+
+def _publish_kept(connection: Connection, claim: Claim, made: Outcome, blobs: BlobStore) -> Published | None:
+    """Publish, unless a file of the version was deleted as part of an equal one: then the next attempt stores it."""
+    published = publish(connection, claim, made)  # first, as it locks the model
+    digests = {file.sha256 for file in made.files.values()} if published is not None else frozenset()
+    if deleted := references.keep(connection, digests, exists=blobs.exists):
+        raise BlobMissing(f"blob {deleted[0]} was deleted while the version was being stored", sha256=deleted[0])
+    return published
+
+
+def _store(folder: Path, blobs: BlobStore) -> dict[str, StoredFile]:
+    """Put the files of a version where a power cut does not reach them."""
+    files = {}
+    for path in sorted(folder.iterdir()):
+        size = path.stat().st_size
+        files[path.name] = StoredFile(sha256=blobs.put_file(path), bytes=size)
+    blobs.sync()
+    return files
+
+
+def _give_back(attempt: Attempt, *, reason: str, crashed: bool) -> None:
+    claim, most = attempt.claim, attempt.settings.max_crashes
+    log.warning("increment %s: attempt %d: %s", claim.increment_id, claim.attempt, reason)
+    attempt.close(lambda c: leases.give_back(c, claim, reason=reason, crashed=crashed, max_crashes=most))
