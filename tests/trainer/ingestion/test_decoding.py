@@ -117,7 +117,7 @@ def test_processes_end_with_the_one_that_wanted_the_images(tmp_path, how):
     (tmp_path / "picture").write_bytes(PICTURES[0])
     script = tmp_path / "waiting.py"
     script.write_text(WAITING)
-    environment = os.environ | {"PYTHONPATH": str(Path(decoding.__file__).parents[1])}
+    environment = os.environ | {"PYTHONPATH": str(Path(decoding.__file__).parents[2])}
     with subprocess.Popen(
         [sys.executable, str(script), str(tmp_path)], stdout=subprocess.PIPE, env=environment
     ) as process:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from trainer.networks import IncrementalNetwork, build, check, names
 from trainer.networks.resnet32 import BasicBlock, ResNet32
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def parameters_of(module: nn.Module) -> int:

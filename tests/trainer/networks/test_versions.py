@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from trainer.networks import EvaluationTransform, IncrementalNetwork, LoadedVersion, build, load_version, write_version
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TRANSFORM = EvaluationTransform(image_size=16, channels=3, mean=(0.1, 0.2, 0.3), std=(0.3, 0.2, 0.25))
 TASKS = [["cat", "dög"], ["eel"]]
 

@@ -12,7 +12,7 @@ from storage.errors import BatchInvalid
 from storage.settings import Settings
 from trainer.process.resources import shortage
 
-ROOT = str(Path(__file__).resolve().parents[2])
+ROOT = str(Path(__file__).resolve().parents[3])
 FREE, BOUND = Settings(), Settings(training_memory_bytes=1 << 30, training_gpu_share=0.5)
 
 
