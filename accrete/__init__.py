@@ -18,8 +18,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from api.client import Client, IncrementFailed, succeeded
-    from api.connection import (
+    from api.client.client import Client, IncrementFailed, succeeded
+    from api.client.connection import (
         ClientError,
         Conflict,
         Forbidden,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         Unavailable,
         Unreachable,
     )
-    from api.following import Event
+    from api.client.following import Event
     from trainer.networks.versions import LoadedVersion, load_version
 
 __all__ = [
@@ -61,10 +61,10 @@ __version__ = _version("accrete")
 _ROOT = Path(__file__).resolve().parents[1]
 _PACKAGES = frozenset({"api", "losses", "storage", "trainer"})
 _ELSEWHERE = {
-    "Client": "api.client",
-    "IncrementFailed": "api.client",
-    "succeeded": "api.client",
-    "Event": "api.following",
+    "Client": "api.client.client",
+    "IncrementFailed": "api.client.client",
+    "succeeded": "api.client.client",
+    "Event": "api.client.following",
     "LoadedVersion": "trainer.networks.versions",
     "load_version": "trainer.networks.versions",
 }
@@ -75,7 +75,7 @@ def __getattr__(name: str) -> Any:
     """One of the names above."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(_imported(_ELSEWHERE.get(name, "api.connection")), name)
+    value = getattr(_imported(_ELSEWHERE.get(name, "api.client.connection")), name)
     globals()[name] = value  # found without this function from now on
     return value
 

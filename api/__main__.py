@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING
 import uvicorn
 from fastapi import FastAPI
 
-from api.guard import OPEN, Unguarded, check
-from api.protocol import Protocol
-from api.workers import Workers
+from api.http.protocol import Protocol
+from api.keys.first_key import OPEN, Unguarded, check
+from api.process.workers import Workers
 from storage import dispositions, safetext
 from storage.logs import configure
 from storage.settings import Settings, SettingsInvalid, read_settings

@@ -9,16 +9,18 @@ from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry
 
-from api import browsers, openapi, problems
-from api.access import check_routes, key_of, on_record
-from api.addresses import Addresses
-from api.bodylimit import BodyLimit
-from api.feed import Feed
-from api.keyring import KeyRing
-from api.observing import Observer
-from api.operations import TAGS
-from api.representations import Representations
-from api.rootpath import RootPath
+from api.bodies.uploads import clear_abandoned
+from api.http import cors, problems
+from api.http.access import check_routes, key_of, on_record
+from api.http.conditional import Representations
+from api.http.hosts import Addresses
+from api.http.limits import BodyLimit
+from api.http.root_path import RootPath
+from api.http.telemetry import Observer
+from api.keys.keyring import KeyRing
+from api.measures import Measures, shared_folder
+from api.openapi import document
+from api.openapi.operations import TAGS
 from api.routes import (
     audit,
     batches,
@@ -34,13 +36,11 @@ from api.routes import (
     strategies,
     versions,
 )
+from api.routes.shortcut import Shortcut
 from api.service import Service
 from api.serving.engine import Engine
-from api.serving.measures import Measures
 from api.serving.records import Recorder
-from api.shortcut import Shortcut
-from api.uploads import clear_abandoned
-from api.workers import shared_folder
+from api.views.feed import Feed
 from storage.blobs.opening import open_blobs
 from storage.broker import celery_app
 from storage.database.engine import Database
@@ -114,14 +114,14 @@ def create_app(settings: Settings, *, worker: int = 0) -> FastAPI:
     app.add_middleware(BodyLimit, settings=settings)
     app.add_middleware(Representations)
     if settings.origins:
-        browsers.install(app, settings.origins)
+        cors.install(app, settings.origins)
     app.add_middleware(Addresses)
     app.add_middleware(Observer)
     if settings.root_path:
         app.add_middleware(RootPath, path=settings.root_path)
     problems.install(app)
     events.install(app)
-    openapi.install(app, keys_needed=settings.keys_needed)
+    document.install(app, keys_needed=settings.keys_needed)
     app.router.routes[:0] = [
         Shortcut("/v1/models/{name}/predictions", predictions.predict, body=predictions.BODY),
         Shortcut("/v2/models/{name}/infer", inference.infer, body=inference.BODY),

@@ -9,11 +9,11 @@ from celery import Celery
 from fastapi import Depends, Request
 from kombu.exceptions import OperationalError as BrokerUnreachable
 
-from api.feed import Feed
-from api.keyring import KeyRing
+from api.keys.keyring import KeyRing
+from api.measures import Measures
 from api.serving.engine import Engine
-from api.serving.measures import Measures
 from api.serving.records import Recorder
+from api.views.feed import Feed
 from storage.blobs.store import BlobStore
 from storage.broker import wake_worker
 from storage.database.engine import Database

@@ -15,9 +15,9 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from api.serving.compiled import Compiler, Source
-from api.serving.executions import COMPILED, EAGER, FROZEN
-from api.serving.frozen import Forward, blueprint, frozen
+from api.serving.execution.frozen import Forward, blueprint, frozen
+from api.serving.execution.libraries import Compiler, Source
+from api.serving.execution.plans import COMPILED, EAGER, FROZEN
 from benchmarks.parts.machine import described
 from benchmarks.parts.serving import MODELS, write
 from benchmarks.parts.turns import Turns

@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from api.client import Client
+from api.client.client import Client
 from benchmarks.parts import archives
 from benchmarks.parts.machine import described
 from benchmarks.parts.service import running

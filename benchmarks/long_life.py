@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from api.client import Client
+from api.client.client import Client
 from benchmarks.parts.archives import extract, labels_in, noise
 from benchmarks.parts.machine import described
 from benchmarks.parts.memory import find, resident_bytes, watch

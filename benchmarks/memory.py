@@ -9,7 +9,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from api.client import Client
+from api.client.client import Client
 from benchmarks.parts.archives import noise
 from benchmarks.parts.machine import described
 from benchmarks.parts.memory import watch

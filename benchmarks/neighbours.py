@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from api.client import Client
+from api.client.client import Client
 from benchmarks.parts.archives import noise
 from benchmarks.parts.load import Load
 from benchmarks.parts.machine import described

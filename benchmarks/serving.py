@@ -23,9 +23,9 @@ from pathlib import Path
 
 import torch
 
-from api.embedded import free_port
-from api.serving.compiled import Compiler
-from api.serving.executions import Plan, Planner
+from api.process.embedded import free_port
+from api.serving.execution.libraries import Compiler
+from api.serving.execution.plans import Plan, Planner
 from benchmarks.parts.load import Load, Outcome, Request
 from benchmarks.parts.machine import described
 from benchmarks.parts.serving import (

@@ -1,4 +1,4 @@
-"""What can be wrong with a request, in the words of the domain; `api.problems` maps each to HTTP once.
+"""What can be wrong with a request, in the words of the domain; `api.http.problems` maps each to HTTP once.
 
 Every message names what is wrong and what to do about it: it is shown to the person who sent the request.
 """

@@ -11,7 +11,7 @@ from storage.settings import Settings, is_service_link
 
 MOUNTS = Path("/proc/mounts")
 PREFIX = "ACCRETE_"
-SUPERVISED = "ACCRETE_SERVICE"  # set in every process of an embedded service: `api.keeper.MARK`
+SUPERVISED = "ACCRETE_SERVICE"  # set in every process of an embedded service: `api.process.reaper.MARK`
 OTHERS = frozenset({SUPERVISED, "ACCRETE_URL", "ACCRETE_API_KEY"})  # no settings of the service, and yet read
 # What Kubernetes sets for a Service named accrete, or accrete-…; and Docker for a linked container.
 _SERVICE_LINK = re.compile(r"(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$")

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import accrete
-import api.client
-import api.connection
+import api.client.client
+import api.client.connection
 import trainer.networks
 from tests.api.servers import ScriptedServer, answer, scripted_servers
 
@@ -87,13 +87,13 @@ def test_the_client_comes_without_torch_and_what_serves(tmp_path: Path) -> None:
 
 
 def test_its_names_are_the_ones_of_the_client_and_of_the_networks() -> None:
-    assert accrete.Client is api.client.Client
+    assert accrete.Client is api.client.client.Client
     assert accrete.load_version is trainer.networks.load_version
     for name in accrete.__all__:
         assert getattr(accrete, name).__name__ == name
     errors = [
         name
-        for name, value in vars(api.connection).items()
+        for name, value in vars(api.client.connection).items()
         if isinstance(value, type) and issubclass(value, Exception) and not name.startswith("_")
     ]
     assert set(errors) <= set(accrete.__all__)

@@ -131,7 +131,7 @@ def small_tree(tmp_path: Path) -> Path:
     (tmp_path / "api/permitted.py").write_text(
         "import losses\nimport losses.strategies\nimport storage\nimport trainer.networks\nimport trainer.recipes\n"
     )
-    (tmp_path / "accrete/permitted.py").write_text("import api.client\nimport trainer.networks\n")
+    (tmp_path / "accrete/permitted.py").write_text("import api.client.client\nimport trainer.networks\n")
     (tmp_path / "trainer/recipes.py").write_text("import losses.kernels\nimport pydantic\n")
     (tmp_path / "trainer/networks/resnet.py").write_text("import math\nimport PIL\nimport torch\nimport torchvision\n")
     (tmp_path / "losses/distillation.py").write_text("import torch\n")

@@ -8,10 +8,10 @@ import typer
 
 from api.commands.console import emit, failure, service
 from api.commands.options import AsJson, BatchId, ImageId, Model, Url
-from api.tables import table
+from api.commands.tables import table
 
 if TYPE_CHECKING:
-    from api.documents import Batch
+    from api.client.documents import Batch
 
 batches = typer.Typer(help="Collect labelled images, and look at what was collected.", no_args_is_help=True)
 images = typer.Typer(help="Add images to a batch, and look at a stored one.", no_args_is_help=True)

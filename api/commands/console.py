@@ -12,15 +12,15 @@ import typer
 from storage import safetext
 
 if TYPE_CHECKING:
-    from api.client import Client
+    from api.client.client import Client
 
 
 @contextmanager
 def service(url: str | None) -> "Iterator[Client]":
     """A client with the key of ACCRETE_API_KEY, whose errors become one line and exit code 1."""
-    from api.client import Client
-    from api.connection import DEFAULT_URL, ClientError
-    from api.wording import in_our_words
+    from api.client.client import Client
+    from api.client.connection import DEFAULT_URL, ClientError
+    from api.commands.wording import in_our_words
 
     try:
         with Client(url or DEFAULT_URL, key=os.environ.get("ACCRETE_API_KEY")) as client:

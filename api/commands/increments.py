@@ -8,10 +8,10 @@ import typer
 from api.commands.console import emit, failure, service
 from api.commands.options import AsJson, IncrementId, Model, Recipe, Strategy, Url, parsed_recipe
 from api.commands.sending import prepared, tell_vanished
-from api.tables import MISSING, table
+from api.commands.tables import MISSING, table
 
 if TYPE_CHECKING:
-    from api.client import Client
+    from api.client.client import Client
 
 
 def push(
@@ -32,7 +32,7 @@ def push(
     as_json: AsJson = False,
 ) -> None:
     """Upload images of new classes and train the next version on them."""
-    from api.progress import display
+    from api.commands.progress import display
 
     if (source is None) == (batch is None):
         raise failure("give either a folder or archive, or --batch")
@@ -64,7 +64,7 @@ def push(
 
 
 def _ensure_model(client: "Client", model: str) -> None:
-    from api.connection import NotFound
+    from api.client.connection import NotFound
 
     try:
         client.model(model)
@@ -114,8 +114,8 @@ def watch(increment: IncrementId, url: Url = None, as_json: AsJson = False) -> N
 
 def _follow(client: "Client", increment_id: str, *, as_json: bool) -> None:
     """Show an increment to its end; one that does not succeed is an error."""
-    from api.client import succeeded
-    from api.progress import display, follow
+    from api.client.client import succeeded
+    from api.commands.progress import display, follow
 
     try:
         with display(as_json=as_json) as shown:

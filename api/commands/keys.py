@@ -7,7 +7,7 @@ import typer
 from api.commands.console import emit, failure, warn
 from api.commands.options import AsJson
 from api.commands.storage import absence, opened
-from api.tables import MISSING, table
+from api.commands.tables import MISSING, table
 
 app = typer.Typer(
     help="Create, list and revoke API keys, in the database that ACCRETE_HOME or ACCRETE_DATABASE_URL names."

@@ -6,10 +6,10 @@ import typer
 
 from api.commands.console import emit, service
 from api.commands.options import AsJson, Model, Url
-from api.tables import labels, share, table
+from api.commands.tables import labels, share, table
 
 if TYPE_CHECKING:
-    from api.documents import Curves, ModelMetrics
+    from api.client.documents import Curves, ModelMetrics
 
 
 def metrics(

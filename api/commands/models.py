@@ -6,10 +6,10 @@ import typer
 
 from api.commands.console import emit, failure, service
 from api.commands.options import AsJson, Model, Recipe, Strategy, Url, parsed_recipe
-from api.tables import MISSING, table
+from api.commands.tables import MISSING, table
 
 if TYPE_CHECKING:
-    from api.documents import Memory
+    from api.client.documents import Memory
 
 app = typer.Typer(help="List the models; create and delete them.", invoke_without_command=True)
 

@@ -7,7 +7,7 @@ import typer
 
 from api.commands.console import emit, service
 from api.commands.options import AsJson, Url
-from api.tables import MISSING, table
+from api.commands.tables import MISSING, table
 
 
 def strategies(url: Url = None, as_json: AsJson = False) -> None:

@@ -7,7 +7,7 @@ import typer
 
 from api.commands.console import emit, service
 from api.commands.options import AsJson, Model, Url
-from api.tables import share
+from api.commands.tables import share
 
 _FILES_PER_REQUEST = 16  # well below what a request may hold, in images and in bytes
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from api.commands.console import emit, failure, warn
-from api.tables import labels, size, table
+from api.commands.tables import labels, size, table
 
 if TYPE_CHECKING:
-    from api.packing import Archive, Folder
+    from api.client.packing import Archive, Folder
     from storage.archives.listing import Listing
     from storage.archives.reading import ArchiveIndex
 
@@ -21,8 +21,8 @@ _EXAMPLES = 3  # names of each kind that are told
 
 def prepared(path: Path, *, as_json: bool, dry_run: bool) -> "Archive | Folder":
     """What to send; told is what is in it, and refused what the service would refuse for its names."""
-    from api.connection import ClientError
-    from api.packing import Folder, source_of
+    from api.client.connection import ClientError
+    from api.client.packing import Folder, source_of
     from storage.errors import AccreteError
 
     try:
@@ -44,14 +44,14 @@ def prepared(path: Path, *, as_json: bool, dry_run: bool) -> "Archive | Folder":
 
 def tell_vanished(source: "Archive | Folder | None") -> None:
     """Say which files could not be read when their turn came."""
-    from api.packing import Folder
+    from api.client.packing import Folder
 
     if isinstance(source, Folder):
         warn(f"{_several(group)} not sent: {group['reason']}" for group in _grouped(source.vanished))
 
 
 def _listing(source: "Archive | Folder") -> "Listing | ArchiveIndex":
-    from api.packing import Folder
+    from api.client.packing import Folder
     from storage.archives.listing import ArchiveLimits, survey
     from storage.archives.reading import scan
 

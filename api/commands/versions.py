@@ -7,10 +7,10 @@ import typer
 
 from api.commands.console import emit, service
 from api.commands.options import AsJson, Model, Url
-from api.tables import labels, seconds, share, table
+from api.commands.tables import labels, seconds, share, table
 
 if TYPE_CHECKING:
-    from api.documents import Version
+    from api.client.documents import Version
 
 
 def versions(model: Model, url: Url = None, as_json: AsJson = False) -> None:

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from api.door import Guarded
+from api.http.guarded_route import Guarded
 from api.routes.models import Cursor, Limit
 from api.schemas.audit import AuditEntryOut
 from api.schemas.base import PageOut

@@ -7,17 +7,18 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from api import admission, views
-from api.bodies import ARCHIVES, above, images_body, images_of
-from api.door import Guarded, has_body
-from api.idempotency import IdempotencyKey, answered, once
-from api.problems import problems
-from api.rootpath import located
+from api.admission import queueing
+from api.bodies.images import ARCHIVES, above, images_body, images_of
+from api.bodies.uploads import Upload, received
+from api.http.guarded_route import Guarded, has_body
+from api.http.idempotency import IdempotencyKey, answered, once
+from api.http.problems import problems
+from api.http.root_path import located
 from api.routes.models import Cursor, Limit
 from api.schemas.base import PageOut
 from api.schemas.batches import AddedImagesIn, BatchOut, ImageOut, ImagesOut, RejectOut
 from api.service import Service, ServiceDep
-from api.uploads import Upload, received
+from api.views import records
 from storage.domain import BatchStatus, Image, Model, Split, new_id
 from storage.errors import (
     ArchiveUnreadable,
@@ -82,7 +83,7 @@ async def create_batch(
 def get_batch(batch_id: str, service: ServiceDep) -> BatchOut:
     """See what is in a batch: its classes, their counts, and what was left out."""
     with service.database.read() as connection:
-        return views.batch(connection, batches.get(connection, batch_id))
+        return records.batch(connection, batches.get(connection, batch_id))
 
 
 @router.get("/batches/{batch_id}/rejects", responses=problems(BatchNotFound))
@@ -136,16 +137,16 @@ def _create(service: Service, name: str, upload: Upload, key: str | None) -> Bat
         before = answered(connection, models.get(connection, name), key, asked=asked, kind=BatchOut)
     if before is not None:
         return before
-    index = admission.index_of(service, upload) if upload.size else None
+    index = queueing.index_of(service, upload) if upload.size else None
     if index is not None:
-        admission.store(service, upload)
+        queueing.store(service, upload)
     with service.database.write() as connection:
         model = models.lock(connection, name)
 
         def give() -> BatchOut:
             if index is None:
-                return views.batch(connection, batches.create(connection, model_id=model.id))
-            return views.batch(connection, admission.add_batch(service, connection, model, upload, index))
+                return records.batch(connection, batches.create(connection, model_id=model.id))
+            return records.batch(connection, queueing.add_batch(service, connection, model, upload, index))
 
         return once(connection, model, key, asked=asked, kind=BatchOut, give=give)
 

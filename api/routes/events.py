@@ -6,8 +6,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from api.door import Guarded
-from api.problems import problems
+from api.http.guarded_route import Guarded
+from api.http.problems import problems
 from api.service import ServiceDep
 from storage.errors import IncrementNotFound
 from storage.work import events, increments

@@ -6,14 +6,14 @@ from anyio import to_thread
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from api import views
-from api.door import Guarded
-from api.problems import problems
+from api.http.guarded_route import Guarded
+from api.http.problems import problems
 from api.routes.predictions import Deadline
 from api.schemas.batches import ErasedOut
 from api.schemas.predictions import ImagePredictionOut
 from api.service import Service, ServiceDep
 from api.serving.engine import within
+from api.views import records
 from storage.domain import Image
 from storage.errors import (
     BatchInUse,
@@ -89,7 +89,7 @@ async def predict_image(
         label=image.label,
         model=name,
         version=answer.version,
-        predictions=views.ranked(answer.ranked(top_k)[0]),
+        predictions=records.ranked(answer.ranked(top_k)[0]),
     )
 
 

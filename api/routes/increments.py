@@ -5,19 +5,20 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from api import admission, views, wishes
-from api.bodies import ARCHIVES
-from api.door import Guarded
-from api.fitness import check_of_model, rehearses
-from api.mediatypes import media_type
-from api.problems import problems
-from api.rootpath import located
+from api.admission import options, queueing
+from api.admission.fitness import check_of_model, rehearses
+from api.admission.options import Wish
+from api.bodies.images import ARCHIVES
+from api.bodies.uploads import received
+from api.http.guarded_route import Guarded
+from api.http.media_types import media_type
+from api.http.problems import problems
+from api.http.root_path import located
 from api.routes.models import Cursor, Limit
 from api.schemas.base import PageOut, in_openapi
 from api.schemas.increments import IncrementIn, IncrementOut
 from api.service import Service, ServiceDep
-from api.uploads import received
-from api.wishes import Wish
+from api.views import records
 from storage.domain import KnownClasses, Promotion
 from storage.errors import (
     ArchiveUnreadable,
@@ -102,16 +103,16 @@ async def request_increment(
     """Queue one update of a model from labelled images: a zip or tar archive, or a batch collected before."""
     asked = {"strategy": strategy, "recipe": recipe, "promote": promote, "known_classes": known_classes}
     if media_type(request.headers) == "application/json":
-        body = wishes.parse_json(await request.body())
-        wish = wishes.wish(body.model_dump(exclude={"batch_id"}), asked, idempotency_key=idempotency_key)
+        body = options.parse_json(await request.body())
+        wish = options.wish(body.model_dump(exclude={"batch_id"}), asked, idempotency_key=idempotency_key)
         await run_in_threadpool(_check_wish, service, name, wish)
-        increment, is_new = await run_in_threadpool(admission.from_batch, service, name, body.batch_id, wish)
+        increment, is_new = await run_in_threadpool(queueing.from_batch, service, name, body.batch_id, wish)
     else:
-        wish = wishes.wish({}, asked, idempotency_key=idempotency_key)
+        wish = options.wish({}, asked, idempotency_key=idempotency_key)
         await run_in_threadpool(_check_wish, service, name, wish)  # before a gigabyte is taken in for nothing
         async with received(request, service.settings) as upload:
-            wish = wishes.wish(upload.fields, asked, idempotency_key=idempotency_key)
-            increment, is_new = await run_in_threadpool(admission.from_archive, service, name, upload, wish)
+            wish = options.wish(upload.fields, asked, idempotency_key=idempotency_key)
+            increment, is_new = await run_in_threadpool(queueing.from_archive, service, name, upload, wish)
     if is_new:
         await run_in_threadpool(service.wake_worker, increment.id)
     response.headers["Location"] = located(request, f"/v1/increments/{increment.id}")
@@ -123,7 +124,7 @@ def list_increments(name: str, service: ServiceDep, limit: Limit = 100, cursor: 
     """List a model's increments, latest first."""
     with service.database.read() as connection:
         page = increments.page(connection, models.get(connection, name), limit=limit, cursor=cursor)
-        items = [views.increment(connection, item) for item in page.items]
+        items = [records.increment(connection, item) for item in page.items]
         return PageOut(items=items, next_cursor=page.next_cursor)
 
 
@@ -164,7 +165,7 @@ def retry_increment(increment_id: str, service: ServiceDep) -> IncrementOut:
 
 def _look(service: Service, increment_id: str) -> IncrementOut:
     with service.database.read() as connection:
-        return views.increment(connection, increments.get(connection, increment_id))
+        return records.increment(connection, increments.get(connection, increment_id))
 
 
 def _check_wish(service: Service, name: str, wish: Wish) -> None:

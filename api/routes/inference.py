@@ -6,10 +6,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from api import tensors
-from api.bodies import INLINE_BYTES
-from api.door import Guarded
-from api.problems import protocol_errors
+from api.bodies import tensors
+from api.bodies.images import INLINE_BYTES
+from api.bodies.tensors import Question
+from api.http.guarded_route import Guarded
+from api.http.problems import protocol_errors
 from api.routes import predictions
 from api.routes.health import readiness
 from api.routes.predictions import Deadline, recorded
@@ -28,7 +29,6 @@ from api.schemas.inference import (
 )
 from api.service import Service, ServiceDep
 from api.serving.engine import Answer, within
-from api.tensors import Question
 from storage.database.tables import HIGHEST_INTEGER
 from storage.domain import Model
 from storage.errors import Invalid, NoVersionYet

@@ -10,9 +10,9 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
-from api.door import Guarded
+from api.http.guarded_route import Guarded
+from api.measures import shared_folder
 from api.service import Service, ServiceDep
-from api.workers import shared_folder
 from storage.domain import IncrementStatus
 from storage.material import references
 from storage.work import increments

@@ -6,14 +6,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import Connection
 
-from api import views
-from api.door import Guarded
-from api.fitness import check_of_model, check_strategy
-from api.problems import problems
-from api.rootpath import located
+from api.admission.fitness import check_of_model, check_strategy
+from api.http.guarded_route import Guarded
+from api.http.problems import problems
+from api.http.root_path import located
 from api.schemas.base import PageOut
 from api.schemas.models import ModelChange, ModelIn, ModelOut
 from api.service import ServiceDep
+from api.views import records
 from storage.domain import Model
 from storage.errors import (
     ModelBusy,
@@ -63,7 +63,7 @@ def create_model(body: ModelIn, request: Request, response: Response, service: S
             retention=body.retention,
         )
         response.headers["Location"] = located(request, f"/v1/models/{created.name}")
-        return views.model(connection, created)
+        return records.model(connection, created)
 
 
 @router.get("")
@@ -71,14 +71,14 @@ def list_models(service: ServiceDep, limit: Limit = 100, cursor: Cursor = None) 
     """List models by name."""
     with service.database.read() as connection:
         page = models.page(connection, limit=limit, cursor=cursor)
-        return PageOut(items=[views.model(connection, item) for item in page.items], next_cursor=page.next_cursor)
+        return PageOut(items=[records.model(connection, item) for item in page.items], next_cursor=page.next_cursor)
 
 
 @router.get("/{name}", responses=problems(ModelNotFound))
 def get_model(name: str, service: ServiceDep) -> ModelOut:
     """Look at one model."""
     with service.database.read() as connection:
-        return views.model(connection, models.get(connection, name))
+        return records.model(connection, models.get(connection, name))
 
 
 @router.patch("/{name}", responses=problems(ModelNotFound, UnknownStrategy, RecipeInvalid, StrategyUnfit))
@@ -94,7 +94,7 @@ def change_model(name: str, body: ModelChange, service: ServiceDep) -> ModelOut:
         _check_change(connection, models.get(connection, name), values)  # may build a network: nobody waits for it
     with service.database.write() as connection:
         _check_change(connection, models.lock(connection, name), values)
-        return views.model(connection, models.change(connection, name, values))
+        return records.model(connection, models.change(connection, name, values))
 
 
 def _check_change(connection: Connection, model: Model, values: Mapping[str, Any]) -> None:

@@ -6,15 +6,15 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from api import views
-from api.bodies import above, images_body, images_of
-from api.door import Guarded
-from api.problems import problems
+from api.bodies.images import above, images_body, images_of
+from api.http.guarded_route import Guarded
+from api.http.problems import problems
 from api.routes.models import Cursor, Limit
 from api.schemas.base import PageOut
 from api.schemas.predictions import PredictionIn, PredictionOut, PredictionRecordOut
 from api.service import Service, ServiceDep
 from api.serving.engine import Answer, Ranked, within
+from api.views import records
 from storage.domain import Prediction, new_id, now
 from storage.errors import (
     DeadlineExceeded,
@@ -95,7 +95,7 @@ def list_predictions(
     """List the record of predictions, latest first."""
     with service.database.read() as connection:
         page = predictions.page(connection, models.get(connection, name), limit=limit, cursor=cursor)
-    return PageOut(items=[views.prediction(item, name) for item in page.items], next_cursor=page.next_cursor)
+    return PageOut(items=[records.prediction(item, name) for item in page.items], next_cursor=page.next_cursor)
 
 
 @router.get("/predictions/{prediction_id}", responses=problems(PredictionNotFound))
@@ -104,7 +104,7 @@ def get_prediction(prediction_id: str, service: ServiceDep) -> PredictionRecordO
     pending = service.recorder.pending(prediction_id)
     with service.database.read() as connection:
         found = pending if pending is not None else predictions.get(connection, prediction_id)
-        return views.prediction(found, models.by_id(connection, found.model_id).name)
+        return records.prediction(found, models.by_id(connection, found.model_id).name)
 
 
 async def recorded(service: Service, answer: Answer, ranked: Sequence[Ranked], *, durable: bool) -> str | None:
@@ -121,7 +121,7 @@ async def recorded(service: Service, answer: Answer, ranked: Sequence[Ranked], *
 
 def _said(name: str, answer: Answer, ranked: Sequence[Ranked], number: str | None) -> PredictionOut:
     return PredictionOut(
-        id=number, model=name, version=answer.version, predictions=[views.ranked(one) for one in ranked]
+        id=number, model=name, version=answer.version, predictions=[records.ranked(one) for one in ranked]
     )
 
 

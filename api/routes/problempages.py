@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 from fastapi.responses import HTMLResponse
 
-from api.problems import KINDS, Kind, problems
+from api.http.problems import KINDS, Kind, problems
 from storage.errors import NotFound
 
 router = APIRouter(prefix="/problems", tags=["problems"])

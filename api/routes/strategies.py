@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from api.door import Guarded
+from api.http.guarded_route import Guarded
 from api.schemas.base import PageOut
 from api.schemas.strategies import StrategyOut
 from losses import strategies

@@ -6,17 +6,17 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response
 
-from api import pictures, views
-from api.door import Guarded
-from api.idempotency import IdempotencyKey
-from api.problems import problems
-from api.promotion import Promotion, etag
-from api.representations import is_current
+from api.admission.promotion import Promotion, etag
+from api.http.conditional import is_current
+from api.http.guarded_route import Guarded
+from api.http.idempotency import IdempotencyKey
+from api.http.problems import problems
 from api.routes.models import Cursor, Limit
 from api.schemas.base import PageOut
 from api.schemas.metrics import ModelMetricsOut, VersionMetricsOut
 from api.schemas.versions import CurrentIn, CurrentOut, VersionOut
 from api.service import Service, ServiceDep
+from api.views import pictures, records
 from storage.errors import (
     IdempotencyMismatch,
     ModelNotFound,
@@ -42,7 +42,7 @@ def list_versions(name: str, service: ServiceDep, limit: Limit = 100, cursor: Cu
     with service.database.read() as connection:
         model = models.get(connection, name)
         page = versions.page(connection, model, limit=limit, cursor=cursor)
-        return PageOut(items=views.version_list(connection, model, page.items), next_cursor=page.next_cursor)
+        return PageOut(items=records.version_list(connection, model, page.items), next_cursor=page.next_cursor)
 
 
 @router.get("/versions/{number}", responses=problems(ModelNotFound, VersionNotFound))
@@ -50,7 +50,7 @@ def get_version(name: str, number: int, service: ServiceDep) -> VersionOut:
     """Look at one version: lineage, recipe, data digest, checksums."""
     with service.database.read() as connection:
         model = models.get(connection, name)
-        return views.version_list(connection, model, [versions.get(connection, model, number)])[0]
+        return records.version_list(connection, model, [versions.get(connection, model, number)])[0]
 
 
 @router.delete("/versions/{number}", status_code=204, responses=problems(ModelNotFound, VersionNotFound, VersionInUse))
@@ -116,7 +116,7 @@ def get_current(name: str, response: Response, service: ServiceDep) -> CurrentOu
     """See which version is in service; the ETag names this state of things."""
     with service.database.read() as connection:
         model = models.get(connection, name)
-    answer = views.current(model)
+    answer = records.current(model)
     response.headers["ETag"] = etag(answer.revision)
     return answer
 

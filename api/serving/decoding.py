@@ -10,8 +10,8 @@ from queue import SimpleQueue
 import torch
 from torch import Tensor
 
-from api.serving.lanes import late
-from api.serving.measures import Measures
+from api.measures import Measures
+from api.serving.minibatches import late
 from storage.errors import AccreteError, ImageUnreadable
 from trainer.networks.pictures import Form, ImageRejected
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from api.serving.compiled import Compiler
+from api.measures import Measures
 from api.serving.decoding import Decoders
-from api.serving.executions import Planner
+from api.serving.execution.libraries import Compiler
+from api.serving.execution.plans import Planner
 from api.serving.improving import Improver
-from api.serving.lanes import Lanes, Ticket, late
 from api.serving.loading import Loader, Served
-from api.serving.measures import Measures
+from api.serving.minibatches import Lanes, Ticket, late
 from api.serving.registry import Registry
 from storage.blobs.store import BlobStore
 from storage.database.engine import Database

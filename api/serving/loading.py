@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from sqlalchemy.exc import SQLAlchemyError
 
-from api.serving.executions import Plan, Planner
-from api.serving.lanes import Batcher
+from api.serving.execution.plans import Plan, Planner
+from api.serving.minibatches import Batcher
 from storage import safetext
 from storage.blobs.store import BlobStore
 from storage.database.engine import Database

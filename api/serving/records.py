@@ -7,7 +7,7 @@ import threading
 
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from api.serving.measures import Measures
+from api.measures import Measures
 from storage.database.engine import Database
 from storage.domain import Prediction
 from storage.requests import predictions

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import anyio.to_thread
 from sqlalchemy.exc import SQLAlchemyError
 
+from api.measures import Measures
 from api.serving.loading import Key, Loader, Served
-from api.serving.measures import Measures
 from storage.database.engine import Database
 from storage.domain import Model
 from storage.errors import NotFound, NoVersionYet, VersionUnloadable

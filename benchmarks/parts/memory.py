@@ -9,8 +9,8 @@ from pathlib import Path
 
 import psutil
 
-from api.client import Client, succeeded
-from api.documents import Increment
+from api.client.client import Client, succeeded
+from api.client.documents import Increment
 from benchmarks.parts.service import Service
 
 SAMPLE_SECONDS = 0.05

@@ -27,7 +27,7 @@ def running(home: Path) -> Iterator[Service]:
     """`accrete up` on a free port, with everything it writes in ``home``."""
     settings = {name for name in os.environ if name.startswith("ACCRETE_")} - KEPT_SETTINGS
     process = subprocess.Popen(
-        [sys.executable, "-m", "api.commandline", "up", "--home", str(home), "--port", "0"],
+        [sys.executable, "-m", "api.commands.commandline", "up", "--home", str(home), "--port", "0"],
         env={name: value for name, value in os.environ.items() if name not in settings},
         stdout=subprocess.PIPE,
         text=True,

@@ -21,9 +21,9 @@ import psutil
 import torch
 from PIL import Image
 
-from api.embedded import answers_http, environment, free_port
-from api.privateredis import PrivateRedis, answers
-from api.serving.compiled import Compiler, Source
+from api.process.embedded import answers_http, environment, free_port
+from api.process.privateredis import PrivateRedis, answers
+from api.serving.execution.libraries import Compiler, Source
 from benchmarks.parts.load import Request
 from storage.blobs.opening import open_blobs
 from storage.database.engine import Database

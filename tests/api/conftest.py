@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from api.serving.compiled import Compiler, Library, Source
+from api.serving.execution.libraries import Compiler, Library, Source
 from storage.settings import Settings
 from tests.api.worlds import SIZE, World, redis_server, running
 from tests.conftest import copy_sqlite

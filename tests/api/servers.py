@@ -107,7 +107,7 @@ def api_without_worker(home: Path) -> Iterator[str]:
     import uvicorn
 
     from api.app import create_app
-    from api.embedded import free_port
+    from api.process.embedded import free_port
     from storage.migrations import upgrade
     from storage.settings import Settings
 

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from tests.api.test_observability import value
+from tests.api.http.test_telemetry import value
 from tests.api.worlds import eventually, picture, running
 
 JSON = {"Content-Type": "application/json"}

@@ -23,8 +23,8 @@ from PIL import Image
 
 from api.__main__ import Server
 from api.app import create_app
-from api.privateredis import PrivateRedis, answers
-from api.protocol import Protocol
+from api.http.protocol import Protocol
+from api.process.privateredis import PrivateRedis, answers
 from storage.blobs.opening import open_blobs
 from storage.blobs.store import BlobStore
 from storage.database.engine import Database

@@ -17,7 +17,7 @@ from schemathesis.checks import (
     status_code_conformance,
 )
 
-from api.access import SCOPES
+from api.http.access import SCOPES
 from storage.domain import Scope
 from storage.requests import keys
 from storage.settings import Settings

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from api import tensors
+from api.bodies import tensors
 from storage.archives.reading import ArchiveLimits, read, scan
 from storage.errors import AccreteError
 from tests.storage.packing import PACKERS

@@ -16,7 +16,7 @@ import httpx
 import psutil
 import pytest
 
-from api.embedded import free_port
+from api.process.embedded import free_port
 from tests.api.worlds import picture, redis_server
 from tests.conftest import copy_sqlite
 

@@ -19,8 +19,8 @@ from uuid import uuid4
 
 import psutil
 
-from api.client import Client
-from api.connection import Conflict, Problem, Unavailable, Unreachable
+from api.client.client import Client
+from api.client.connection import Conflict, Problem, Unavailable, Unreachable
 from tests.flow.conftest import HASTY, Service
 from tests.patterns import LABELS, QUICK, SIZE, unseen, write_zip
 
@@ -242,7 +242,7 @@ class Storm:
         """Collect orphans, and see that nothing that is needed went and nothing else is left."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("ACCRETE_")}
         environment = inherited | dict(self.service.environment) | {"ACCRETE_HOME": str(self.service.home)}
-        command = [sys.executable, "-m", "api.commandline", "gc", "--least-age", "0", "--json"]
+        command = [sys.executable, "-m", "api.commands.commandline", "gc", "--least-age", "0", "--json"]
         runs = [
             json.loads(subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout)
             for _ in range(2)

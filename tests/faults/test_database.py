@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from api.client import Client
+from api.client.client import Client
 from tests.flow.conftest import HASTY, Service
 from tests.flow.test_worker import processes, training, wait_for
 from tests.patterns import QUICK, SIZE, unseen, write_zip
@@ -43,7 +43,7 @@ def test_a_database_that_is_away_for_a_while_costs_nothing(tmp_path: Path) -> No
 
 
 def _ended(client: Client, increment: str) -> bool:
-    from api.connection import ClientError
+    from api.client.connection import ClientError
 
     try:
         return client.increment(increment)["status"] in {"succeeded", "failed"}

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from api.client import Client
-from api.connection import Problem
+from api.client.client import Client
+from api.client.connection import Problem
 from tests.flow.conftest import HASTY, Service
 from tests.flow.test_worker import training, wait_for
 from tests.patterns import QUICK, SIZE, unseen, write_zip

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from api.client import Client
+from api.client.client import Client
 from tests.flow.conftest import HASTY, Service
 from tests.flow.test_worker import TRAINING, processes, training, wait_for
 from tests.patterns import QUICK, SIZE, write_zip

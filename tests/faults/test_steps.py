@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from api.client import Client
+from api.client.client import Client
 from tests.flow.conftest import HASTY, Service
 from tests.flow.test_worker import wait_for
 from tests.patterns import QUICK, SIZE, unseen, write_zip

@@ -14,7 +14,7 @@ import psutil
 import pytest
 import redis
 
-from api.client import Client
+from api.client.client import Client
 from storage.broker import celery_app
 from storage.settings import Settings
 from tests.flow.conftest import HASTY, MODEST, Service

@@ -14,14 +14,14 @@ from uuid import uuid4
 
 import pytest
 
-from api.client import Client
-from api.documents import Increment
+from api.client.client import Client
+from api.client.documents import Increment
 from tests.patterns import QUICK, SIZE, write_zip
 
 START_SECONDS = 90.0
 # Networks this small are no faster on two threads, and several times slower where another process wants a processor.
 # Other tests do, and training would yield to them.
-# No proxy has to notice that a service ends: `tests/api/test_ending.py` is for the time to drain.
+# No proxy has to notice that a service ends: `tests/api/process/test_ending.py` is for the time to drain.
 MODEST = {"ACCRETE_THREADS": "1", "ACCRETE_NICENESS": "0", "ACCRETE_DRAIN_SECONDS": "0"}
 HASTY = {  # so that a fault is noticed, and gone on from, within seconds
     "ACCRETE_LEASE_SECONDS": "3",

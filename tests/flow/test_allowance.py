@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from api.client import Client
+from api.client.client import Client
 from tests.flow.conftest import Service
 from tests.flow.test_worker import LONG, TRAINING, processes, training, wait_for
 from tests.patterns import QUICK, SIZE, write_zip

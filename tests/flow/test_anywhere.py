@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from api.client import Client
+from api.client.client import Client
 from tests.flow.conftest import Service
 from tests.patterns import QUICK, SIZE, unseen, write_zip
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from api.client import Client
-from api.documents import Ranked
+from api.client.client import Client
+from api.client.documents import Ranked
 from tests.flow.conftest import Grower, Service
 from tests.patterns import unseen, write_zip
 
@@ -19,7 +19,7 @@ def accrete(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """A command beside the service of a home folder, or without one."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("ACCRETE_")}
     return subprocess.run(
-        [sys.executable, "-m", "api.commandline", *arguments],
+        [sys.executable, "-m", "api.commands.commandline", *arguments],
         env=inherited | {"ACCRETE_HOME": str(home)},
         capture_output=True,
         text=True,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from api.client import Client
-from api.connection import NotFound
+from api.client.client import Client
+from api.client.connection import NotFound
 from storage.blobs.directory import DirectoryBlobs
 from storage.database.engine import Database
 from tests.flow.conftest import Grower, Service
@@ -70,7 +70,7 @@ def test_collecting_beside_the_running_service_takes_nothing_that_is_needed(
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ACCRETE_")}
     environment["ACCRETE_HOME"] = str(service.home)
     orphan = DirectoryBlobs(service.home / "blobs").put(b"left by a process that was killed")
-    command = [sys.executable, "-m", "api.commandline", "gc", "--least-age", "0", "--json"]
+    command = [sys.executable, "-m", "api.commands.commandline", "gc", "--least-age", "0", "--json"]
     runs = [
         json.loads(subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout) for _ in "ab"
     ]

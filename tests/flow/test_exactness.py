@@ -11,7 +11,7 @@ import httpx
 import pytest
 import torch
 
-from api.client import Client
+from api.client.client import Client
 from storage.blobs.opening import open_blobs
 from storage.database.engine import Database
 from storage.domain import Split

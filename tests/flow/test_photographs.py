@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from api.client import Client
+from api.client.client import Client
 
 pytestmark = [pytest.mark.flow, pytest.mark.slow, pytest.mark.timeout(900)]
 

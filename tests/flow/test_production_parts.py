@@ -10,9 +10,9 @@ from uuid import uuid4
 import boto3
 import pytest
 
-from api.client import Client
-from api.embedded import free_port
-from api.privateredis import answers, server_binary
+from api.client.client import Client
+from api.process.embedded import free_port
+from api.process.privateredis import answers, server_binary
 from tests.flow.conftest import Service
 from tests.patterns import QUICK, SIZE, unseen, write_zip
 from tests.postgresql import PostgreSQL

@@ -7,8 +7,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from api.client import Client
-from api.documents import Increment
+from api.client.client import Client
+from api.client.documents import Increment
 from storage.blobs.opening import open_blobs
 from storage.database.engine import Database
 from storage.domain import Increment as Row

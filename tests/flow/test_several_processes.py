@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from api.client import Client
+from api.client.client import Client
 from tests.flow.conftest import Service
 from tests.flow.test_worker import processes
 from tests.patterns import QUICK, SIZE, unseen, write_zip

@@ -9,8 +9,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from api.client import Client
-from api.connection import ClientError, Problem
+from api.client.client import Client
+from api.client.connection import ClientError, Problem
 from losses import names
 from storage.database.engine import Database
 from storage.history import models

@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from api.client import Client
-from api.connection import ClientError
+from api.client.client import Client
+from api.client.connection import ClientError
 from tests.flow.conftest import Grower, Service
 from tests.patterns import QUICK, SIZE, picture, unseen, write_zip
 from trainer.networks.pictures import Form

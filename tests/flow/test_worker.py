@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from api.client import Client
+from api.client.client import Client
 from tests.flow.conftest import Grower, Service
 from tests.patterns import QUICK, SIZE, unseen, write_zip
 
@@ -176,7 +176,7 @@ def test_stopping_while_training_leaves_no_process_and_the_next_start_goes_on(
 
 def test_a_second_service_on_the_same_home_is_refused_with_the_pid_of_the_first(service: Service) -> None:
     second = subprocess.run(
-        [sys.executable, "-m", "api.commandline", "up", "--home", str(service.home), "--port", "0"],
+        [sys.executable, "-m", "api.commands.commandline", "up", "--home", str(service.home), "--port", "0"],
         env={name: value for name, value in os.environ.items() if not name.startswith("ACCRETE_")},
         capture_output=True,
         text=True,

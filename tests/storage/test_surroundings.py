@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from api.keeper import MARK
+from api.process.reaper import MARK
 from storage.settings import Settings, SettingsInvalid, read_settings
 from storage.surroundings import SUPERVISED, network_file_system, oddities
 

@@ -1,0 +1,109 @@
+"""From an upload to a queued increment: checked first, stored then, committed last."""
+
+from sqlalchemy import Connection
+
+from api.admission.fitness import rehearses
+from api.admission.options import Wish
+from api.bodies.uploads import Upload
+from api.service import Service
+from storage.archives import reading
+from storage.archives.bad_share import check_share
+from storage.archives.reading import ArchiveIndex, ArchiveLimits
+from storage.domain import Batch, Increment, Model
+from storage.errors import JustDeleted
+from storage.history import models
+from storage.material import batches, references
+from storage.requests.idempotency import Asked
+from storage.work import increments
+from storage.work.admission import check_classes
+
+
+def from_archive(service: Service, name: str, upload: Upload, wish: Wish) -> tuple[Increment, bool]:
+    """Queue an increment from an uploaded archive; whether it is new comes beside it.
+
+    Everything that can be refused is refused before the archive is stored, and decided once more, for good, in the
+    transaction that queues it.
+    """
+    asked = wish.of(archive=upload.sha256)
+    with service.database.read() as connection:
+        model = models.get(connection, name)
+        if (earlier := _earlier(connection, model, wish, asked)) is not None:
+            return earlier, False
+        strategy, _ = wish.recipe_for(connection, model)
+        index = index_of(service, upload)
+        known = increments.coming_classes(connection, model)
+        check_classes(
+            batch=index.classes,
+            known=known,
+            policy=wish.known_classes,
+            has_memory=rehearses(model, strategy, known=known),
+            stored=increments.stored_classes(connection, model),
+            duplicate_of=increments.earlier_increment(connection, model, upload.sha256),
+        )
+    store(service, upload)
+    with service.database.write() as connection:
+        model = models.lock(connection, name)
+        if (earlier := _earlier(connection, model, wish, asked)) is not None:
+            return earlier, False
+        batch = add_batch(service, connection, model, upload, index)
+        return _request(connection, model, batch.id, wish, asked), True
+
+
+def from_batch(service: Service, name: str, batch_id: str, wish: Wish) -> tuple[Increment, bool]:
+    """Queue an increment from a batch that was collected before; whether it is new comes beside it."""
+    asked = wish.of(batch=batch_id)
+    with service.database.write() as connection:
+        model = models.lock(connection, name)
+        if (earlier := _earlier(connection, model, wish, asked)) is not None:
+            return earlier, False
+        batch = batches.get_of_model(connection, model, batch_id)
+        return _request(connection, model, batch.id, wish, asked), True
+
+
+def index_of(service: Service, upload: Upload) -> ArchiveIndex:
+    """What an archive holds by its names; one that ingestion would refuse for them is refused now."""
+    index = reading.scan(upload.path, limits=ArchiveLimits.of(service.settings))
+    check_share(index.rejects, images=len(index.members), limit=service.settings.max_bad_share)
+    return index
+
+
+def store(service: Service, upload: Upload) -> None:
+    """Move an upload into the blob store, for good."""
+    service.blobs.put_file(upload.path, sha256=upload.sha256)
+    service.blobs.sync()
+
+
+def add_batch(service: Service, connection: Connection, model: Model, upload: Upload, index: ArchiveIndex) -> Batch:
+    """Write a closed batch with its archive; raises `JustDeleted` in the moment an equal one is deleted."""
+    if references.keep(connection, {upload.sha256}, exists=service.blobs.exists):
+        raise JustDeleted("The same archive was being deleted while you sent it: send it again.")
+    return batches.create(
+        connection,
+        model_id=model.id,
+        archive=upload.sha256,
+        archive_kind=index.kind,
+        classes=index.classes,
+        rejects=index.rejects,
+        ignored=index.ignored,
+        notes=index.notes,
+    )
+
+
+def _earlier(connection: Connection, model: Model, wish: Wish, asked: Asked) -> Increment | None:
+    return increments.answered_before(connection, model=model, idempotency_key=wish.idempotency_key, asked=asked)
+
+
+def _request(connection: Connection, model: Model, batch_id: str, wish: Wish, asked: Asked) -> Increment:
+    strategy, recipe = wish.recipe_for(connection, model)
+    return increments.request(
+        connection,
+        model=model,
+        batch_id=batch_id,
+        strategy=strategy,
+        recipe=recipe,
+        rehearses=rehearses(model, strategy, known=increments.coming_classes(connection, model)),
+        promote=wish.promote,
+        known_classes=wish.known_classes,
+        idempotency_key=wish.idempotency_key,
+        asked=asked,
+    )

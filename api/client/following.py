@@ -1,0 +1,59 @@
+"""The events of an increment, followed to its end over as many streams as that takes."""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from api.client import eventstream
+from api.client.connection import Connection, Unavailable, Unreachable
+
+FINAL = frozenset({"succeeded", "failed", "cancelled"})
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 5.0  # before an event stream is opened again
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A step in an increment's life: ``status``, ``stage`` or ``epoch``, kept and numbered; ``progress`` live only."""
+
+    kind: str
+    data: dict[str, Any]
+    id: str | None
+
+
+def events(connection: Connection, path: str, *, last_event_id: str | None, patience_seconds: float) -> Iterator[Event]:
+    """The events at a path up to the last status; a broken stream is opened again where it broke off.
+
+    Ends at once where an increment has ended and no event is later.
+    Raises Unreachable or Unavailable when the service stays away for longer than the patience.
+    """
+    pause_seconds, lost_at, final = _FIRST_PAUSE_SECONDS, None, False
+    while not final:
+        try:
+            for event in _events_of_one_stream(connection, path, last_event_id):
+                if event is None:  # the last status was among what was read before: nothing more will come
+                    return
+                pause_seconds, lost_at = _FIRST_PAUSE_SECONDS, None
+                if event.kind == "status":  # an increment that was retried has final ones in its past: read on
+                    final = event.data["status"] in FINAL
+                last_event_id = event.id or last_event_id
+                yield event
+        except (Unreachable, Unavailable):
+            lost_at = lost_at or time.monotonic()
+            if time.monotonic() - lost_at > patience_seconds:
+                raise
+        if not final:
+            time.sleep(pause_seconds)
+            pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
+
+
+def _events_of_one_stream(connection: Connection, path: str, last_event_id: str | None) -> Iterator[Event | None]:
+    """The events of one stream; None where the service says that there are no more."""
+    headers = {"Accept": "text/event-stream"} | ({} if last_event_id is None else {"Last-Event-ID": last_event_id})
+    with connection.stream("GET", path, headers=headers) as response:
+        if response.status_code == HTTPStatus.NO_CONTENT:
+            yield None
+        for event in eventstream.events(response.iter_raw()):
+            yield Event(kind=event.kind, data=json.loads(event.data), id=event.id)

@@ -1,0 +1,111 @@
+"""The door of every route: the key first, from headers alone, then the query, and only then the body.
+
+FastAPI reads and parses a body before it solves what a route depends on. So what decides whether anything is read at
+all stands around its handler.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Coroutine, Sequence
+from functools import wraps
+from inspect import iscoroutinefunction, signature
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.dependencies.utils import get_flat_params
+from fastapi.params import ParamTypes
+from fastapi.routing import APIRoute
+
+from api.bodies import json_bodies
+from api.http import media_types
+from api.http.access import allowed, bearer
+from api.schemas.base import PageOut
+from storage.errors import Invalid, MediaTypeUnsupported
+
+_LENIENT = frozenset({"/metrics"})  # Prometheus and what looks like it send parameters of their own
+_UNPACKS = "/infer"  # ends the paths of the routes that take compressed bodies (the protocol's clients send them)
+_NOTHING = frozenset({b"", b"{}", b"null"})  # bodies of clients that cannot send none
+
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+class Guarded(APIRoute):
+    """A route whose requests show their key, and are what the route is for, before a byte of their body is read."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        """FastAPI's own route, of which long answers are written beside the event loop."""
+        super().__init__(path, _written(endpoint) if _lists(endpoint) else endpoint, **options)
+
+    def get_route_handler(self) -> Handler:
+        """FastAPI's own handler behind the door."""
+        handle = super().get_route_handler()
+        known = [field.alias for field in get_flat_params(self.dependant) if _is_query(field.field_info)]
+        is_json = self.body_field is not None
+        taken = media_types.of_route(self.openapi_extra, is_json=is_json)
+
+        async def guarded(request: Request) -> Response:
+            request.state.key = await allowed(request, request.app.state.service, await bearer(request))
+            if request.scope["query_string"] and self.path not in _LENIENT:
+                check_query(request, known)
+            bounded = _Bounded(request.scope, request.receive)
+            if has_body(request):
+                check_coding(request)
+                media_types.check(request.headers, taken, is_json=is_json)
+                if not taken and (await bounded.body()).strip() not in _NOTHING:
+                    raise Invalid("This route takes no body: leave it out.")
+            return await handle(bounded)
+
+        return guarded
+
+
+def _lists(endpoint: Callable[..., Any]) -> bool:
+    """Whether an endpoint, which runs on a thread, answers a page of a list: it may have a thousand long items."""
+    kind = signature(endpoint).return_annotation
+    return isinstance(kind, type) and issubclass(kind, PageOut) and not iscoroutinefunction(endpoint)
+
+
+def _written(endpoint: Callable[..., PageOut[Any]]) -> Callable[..., Response]:
+    """The same endpoint, its answer written on its own thread; FastAPI would do that on the event loop."""
+
+    @wraps(endpoint)
+    def written(*arguments: Any, **named: Any) -> Response:
+        return Response(endpoint(*arguments, **named).model_dump_json(), media_type="application/json")
+
+    return written
+
+
+class _Bounded(Request):
+    """A request whose JSON is bounded (`api.bodies.json_bodies`)."""
+
+    async def json(self) -> Any:
+        """The document, read once."""
+        if not hasattr(self, "_json"):
+            self._json = json_bodies.loads(await self.body())
+        return self._json
+
+
+def has_body(request: Request) -> bool:
+    """Whether a body was declared that is not empty."""
+    return request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
+
+
+def check_coding(request: Request) -> None:
+    """Refuse a body that would have to be unpacked first, where nobody does."""
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if coding not in {"", "identity"} and not request.scope["path"].endswith(_UNPACKS):
+        raise MediaTypeUnsupported(
+            f"Content-Encoding {coding[:100]!r} is not taken here: send the body as it is, without it."
+        )
+
+
+def check_query(request: Request, known: Sequence[str]) -> None:
+    """Raise `Invalid` for a parameter that the route does not have, and for one that comes twice."""
+    given = Counter(name for name, _ in request.query_params.multi_items())
+    takes = f"known are {', '.join(known)}" if known else "this route takes none"
+    if unknown := [name for name in given if name not in known]:
+        raise Invalid(f"Unknown query parameter {', '.join(repr(name[:100]) for name in unknown[:5])}: {takes}.")
+    if twice := [name for name, count in given.items() if count > 1]:
+        raise Invalid(f"Query parameter {', '.join(twice)} was given more than once: say which one is meant.")
+
+
+def _is_query(field: Any) -> bool:
+    return getattr(field, "in_", None) == ParamTypes.query

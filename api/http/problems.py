@@ -1,0 +1,311 @@
+"""Errors over HTTP: each domain error becomes one problem document (RFC 9457), mapped here and nowhere else."""
+
+import errno
+import json
+import logging
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy.exc import DataError, SQLAlchemyError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.routing import compile_path
+
+from api.http.root_path import located, route_path
+from api.http.telemetry import HEADER
+from api.schemas.inference import ErrorOut
+from storage import errors
+from storage.database.engine import is_away
+from storage.errors import AccreteError
+from storage.logs import request_id
+
+RETRY_SECONDS = 5  # after which a database that is away may be back
+_DISK_FULL = "53100"  # of PostgreSQL
+MEDIA_TYPE = "application/problem+json"
+SCHEMA = {"schema": {"$ref": "#/components/schemas/Problem"}}
+
+# The most specific class wins; what is not named takes the status of its base.
+STATUS: dict[type[AccreteError], HTTPStatus] = {
+    errors.NotFound: HTTPStatus.NOT_FOUND,
+    errors.Conflict: HTTPStatus.CONFLICT,
+    errors.Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.PreconditionFailed: HTTPStatus.PRECONDITION_FAILED,
+    errors.TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.Malformed: HTTPStatus.BAD_REQUEST,
+    errors.MediaTypeUnsupported: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    errors.Unauthenticated: HTTPStatus.UNAUTHORIZED,
+    errors.Forbidden: HTTPStatus.FORBIDDEN,
+    errors.RateLimited: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.Overloaded: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.VersionUnloadable: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.DeadlineExceeded: HTTPStatus.GATEWAY_TIMEOUT,
+    errors.BlobDamaged: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.BlobMissing: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+
+_REMEDIES = {
+    HTTPStatus.BAD_REQUEST: "Mend the request: as it is, it will always be refused.",
+    HTTPStatus.UNAUTHORIZED: "Send an API key, as `Authorization: Bearer KEY`.",
+    HTTPStatus.FORBIDDEN: "Use a key that may do this; the detail says which, and how to get one.",
+    HTTPStatus.NOT_FOUND: "Check the name or id: it may be misspelt, or deleted since.",
+    HTTPStatus.METHOD_NOT_ALLOWED: "Use one of the methods that the header `Allow` names.",
+    HTTPStatus.CONFLICT: "Look at what stands in the way, which the detail names, and decide anew.",
+    HTTPStatus.PRECONDITION_FAILED: "Get it again, decide anew, and repeat the request with the new ETag.",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "Send less at a time, or raise the limit by its setting (docs/settings.md).",
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "Send the body in one of the forms that the detail names.",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "Mend what the detail names: as it is, the request will always be refused.",
+    HTTPStatus.TOO_MANY_REQUESTS: "Wait as many seconds as the header `Retry-After` says, then send it again.",
+    HTTPStatus.INTERNAL_SERVER_ERROR: "Look into the service's log, for the answer's `X-Request-ID`.",
+    HTTPStatus.SERVICE_UNAVAILABLE: "Wait as many seconds as the header `Retry-After` says, then send it again.",
+    HTTPStatus.GATEWAY_TIMEOUT: "Ask for less at a time, allow more time, or come again when less is asked for.",
+    HTTPStatus.INSUFFICIENT_STORAGE: "Free disk space where the service runs, then send it again.",
+}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A type of problem, as the page behind it tells it."""
+
+    status: HTTPStatus
+    meaning: str
+
+    @property
+    def remedy(self) -> str:
+        """What to do about it."""
+        return _REMEDIES[self.status]
+
+
+log = logging.getLogger(__name__)
+
+
+def status_of(kind: type[AccreteError]) -> HTTPStatus:
+    """The HTTP status of a domain error."""
+    for base in kind.__mro__:
+        if base in STATUS:
+            return STATUS[base]
+    return HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def _kebab(name: str) -> str:
+    return "".join("-" + letter.lower() if letter.isupper() else letter for letter in name).lstrip("-")
+
+
+def _kinds() -> dict[str, Kind]:
+    """Every type of problem by the last part of its address."""
+    found = {
+        "bad-request": Kind(HTTPStatus.BAD_REQUEST, "The request cannot be read."),
+        "internal": Kind(HTTPStatus.INTERNAL_SERVER_ERROR, "The service failed to answer."),
+        "method-not-allowed": Kind(HTTPStatus.METHOD_NOT_ALLOWED, "What is at this path cannot be asked in this way."),
+        "request-incomplete": Kind(HTTPStatus.BAD_REQUEST, "The request ended before its body was complete."),
+        "request-invalid": Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "A field or parameter is missing, unknown or wrong."),
+        "storage-full": Kind(
+            HTTPStatus.INSUFFICIENT_STORAGE, "The service has no disk space left; nothing was stored."
+        ),
+        "value-unfit": Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "A value does not fit into the database."),
+    }
+    waiting = list(AccreteError.__subclasses__())
+    while waiting:
+        error = waiting.pop()
+        waiting += error.__subclasses__()
+        if any(base in STATUS for base in error.__mro__):
+            found[_kebab(error.__name__)] = Kind(status_of(error), " ".join((error.__doc__ or "").split()))
+    return dict(sorted(found.items()))
+
+
+KINDS = _kinds()
+
+
+def problems(*kinds: type[AccreteError]) -> dict[int | str, dict[str, Any]]:
+    """The errors a route can give, as FastAPI's ``responses`` describes them."""
+    by_status: dict[int | str, list[str]] = {}
+    for kind in kinds:
+        by_status.setdefault(status_of(kind).value, []).append(kind.__name__)
+    return {
+        status: {
+            "description": ", ".join(names),
+            "content": {MEDIA_TYPE: SCHEMA},
+        }
+        for status, names in by_status.items()
+    }
+
+
+def protocol_errors(*kinds: type[AccreteError]) -> dict[int | str, dict[str, Any]]:
+    """The same for routes of the Open Inference Protocol, whose errors have a form of their own."""
+    answered = {int(status): names for status, names in problems(*kinds, errors.Invalid).items()}
+    invalid = answered.pop(HTTPStatus.UNPROCESSABLE_ENTITY)
+    return {
+        status: {"model": ErrorOut, "description": names["description"]}
+        for status, names in {**answered, int(HTTPStatus.BAD_REQUEST): invalid}.items()
+    }
+
+
+def is_protocol(path: str) -> bool:
+    """Whether a path is the Open Inference Protocol's."""
+    return path == "/v2" or path.startswith("/v2/")
+
+
+class ProblemResponse(JSONResponse):
+    """A problem document; escaped to ASCII, since it may quote what is no Unicode (JSON can name lone surrogates)."""
+
+    media_type = MEDIA_TYPE
+
+    def render(self, content: Any) -> bytes:
+        """The document's bytes."""
+        return json.dumps(content, allow_nan=False).encode()
+
+
+class Problem(BaseModel):
+    """An error: ``detail`` says what is wrong and what to do; further members are for programs."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of ``app`` with a problem document."""
+    app.add_exception_handler(AccreteError, _domain)
+    app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(ClientDisconnect, _gone)
+    app.add_exception_handler(DataError, _unfit)
+    app.add_exception_handler(SQLAlchemyError, _database)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def _problem(
+    request: Request, status: int, kind: str, detail: str, *, headers: dict[str, str] | None = None, **extra: Any
+) -> JSONResponse:
+    """The error in the form that the path asks for."""
+    if is_protocol(route_path(request.scope)):
+        status = HTTPStatus.BAD_REQUEST if status == HTTPStatus.UNPROCESSABLE_ENTITY else HTTPStatus(status)
+        return JSONResponse(ErrorOut(error=detail).model_dump(), status_code=status, headers=headers)
+    title = HTTPStatus(status).phrase
+    body = {"type": located(request, f"/problems/{kind}"), "title": title, "status": status, "detail": detail}
+    return ProblemResponse(body | extra, status_code=status, headers=headers)
+
+
+async def answer(request: Request, error: AccreteError) -> JSONResponse:
+    """The answer that a domain error gets, for who cannot raise it any more."""
+    return await _domain(request, error)
+
+
+async def _domain(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, AccreteError)
+    status = status_of(type(error))
+    if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.error("%s %s: %s", request.method, request.url.path, error)
+    extra = {name: value for name, value in error.extra.items() if value is not None}
+    return _problem(request, status, _kebab(type(error).__name__), error.detail, headers=_headers(error), **extra)
+
+
+def _headers(error: AccreteError) -> dict[str, str] | None:
+    """What RFC 9110 wants beside a status: how to come with a key (§11.6.1), when to come again (§10.2.3)."""
+    if isinstance(error, errors.Unauthenticated):
+        return {"WWW-Authenticate": "Bearer"}
+    if isinstance(error, errors.RateLimited | errors.Overloaded | errors.VersionUnloadable):
+        return {"Retry-After": str(error.extra["retry_after"])}
+    return None
+
+
+async def _validation(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    faults = [{"field": _field(fault["loc"]), "message": fault["msg"]} for fault in error.errors()]
+    detail = "; ".join(f"{fault['field']}: {fault['message']}" for fault in faults)
+    return _problem(request, HTTPStatus.UNPROCESSABLE_ENTITY, "request-invalid", detail, errors=faults)
+
+
+def _field(location: Sequence[int | str]) -> str:
+    named = [str(part) for part in location if part not in {"body", "query", "path", "header"}]
+    return ".".join(named) or str(location[0] if location else "request")
+
+
+async def _http(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    if isinstance(error.__cause__, AccreteError | ClientDisconnect):  # FastAPI's reading of a JSON body hides them
+        return await (_domain if isinstance(error.__cause__, AccreteError) else _gone)(request, error.__cause__)
+    if error.status_code == HTTPStatus.BAD_REQUEST and isinstance(error.__cause__, UnicodeError | RecursionError):
+        why = "it is nested too deeply" if isinstance(error.__cause__, RecursionError) else "it is no UTF-8"
+        return _problem(
+            request, HTTPStatus.UNPROCESSABLE_ENTITY, "request-invalid", f"The body cannot be read as JSON: {why}."
+        )
+    kind = _kebab(HTTPStatus(error.status_code).phrase.title().replace(" ", "").replace("-", ""))
+    headers = dict(error.headers) if error.headers else None
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers = {"Allow": ", ".join(await run_in_threadpool(_methods, request))}
+    return _problem(request, error.status_code, kind, str(error.detail), headers=headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """Every method that some route takes at the path of a request (RFC 9110 §10.2.1), not those of one route alone."""
+    path = route_path(request.scope)
+    described = request.app.openapi()["paths"].items()
+    taken = [methods for template, methods in described if compile_path(template)[0].match(path)]
+    methods = {method.upper() for methods in taken for method in methods}
+    return sorted(methods | {"HEAD"} if "GET" in methods else methods)
+
+
+def _is_full(error: BaseException | None) -> bool:
+    """Whether a disk that is full is at the bottom of an error, the database's included."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            return True
+        if getattr(error, "sqlstate", None) == _DISK_FULL:
+            return True
+        if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+async def _gone(request: Request, _error: Exception) -> JSONResponse:
+    log.info("%s %s: the client went away in the middle of its request", request.method, request.url.path)
+    return _problem(
+        request, HTTPStatus.BAD_REQUEST, "request-incomplete", "The request ended before its body was complete."
+    )
+
+
+async def _unfit(request: Request, error: Exception) -> JSONResponse:
+    log.warning("%s %s: %s", request.method, request.url.path, error)
+    detail = "A value in the request does not fit into the database, such as a text that holds a NUL character."
+    return _problem(request, HTTPStatus.UNPROCESSABLE_ENTITY, "value-unfit", detail)
+
+
+async def _database(request: Request, error: Exception) -> JSONResponse:
+    """The database is away, or locked for longer than anybody waits; what else it says is a fault of ours."""
+    assert isinstance(error, SQLAlchemyError)
+    if _is_full(error) or not is_away(error):
+        return await _unexpected(request, error)
+    log.warning("%s %s: the database does not answer: %s", request.method, request.url.path, error)
+    detail = (
+        "The database does not answer at the moment, or is busy: try again in some seconds. An Idempotency-Key keeps "
+        "what was done after all from being done twice."
+    )
+    headers = {"Retry-After": str(RETRY_SECONDS)}
+    return _problem(request, HTTPStatus.SERVICE_UNAVAILABLE, "database-unavailable", detail, headers=headers)
+
+
+async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    headers = {HEADER: request_id.get() or ""}  # nobody else adds it: this error went past the observer
+    if _is_full(error):
+        detail = "The service has no disk space left, so nothing was stored: free some, then send the request again."
+        return _problem(request, HTTPStatus.INSUFFICIENT_STORAGE, "storage-full", detail, headers=headers)
+    return _problem(
+        request,
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "internal",
+        "The service failed to answer; the log says why. Try again later.",
+        headers=headers,
+    )

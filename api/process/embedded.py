@@ -1,0 +1,161 @@
+"""The embedded service: a private Redis, one worker and the API beside each other, which is all `accrete up` is.
+
+Order: Redis → migrations → worker and API → ready; it ends the other way round.
+"""
+
+import os
+import socket
+import sys
+from collections.abc import Callable
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from api.keys.first_key import Unguarded, check
+from api.process.child import Part
+from api.process.privateredis import PrivateRedis, answers
+from api.process.sockets import listening
+from api.process.supervisor import StartFailed, StopRequested, Supervisor
+from api.process.workerping import WorkerPing, worker_ping
+from storage.broker import celery_app
+from storage.migrations import upgrade
+from storage.settings import Settings, is_this_machine
+
+_READY_SECONDS = 2.0  # patience with one question after readiness
+_CLOSING_SECONDS = 15.0  # in which the API closes what is left once it has drained and the last deadline is over
+_WAIT_POLICY = "OMP_WAIT_POLICY"  # OpenMP 5.2, §21.7; read once, when torch is loaded
+
+
+def serve(settings: Settings, *, verbose: bool, on_ready: Callable[[str], None]) -> None:
+    """Run the service until a signal ends it; ``on_ready`` gets its URL once it answers.
+
+    Raises HomeInUse, RedisMissing and StartFailed.
+    """
+    settings = renewed(settings, keys=keys_of(settings))
+    home = settings.home.resolve()
+    home.mkdir(parents=True, exist_ok=True)
+    with Supervisor(home, verbose=verbose) as supervisor:
+        port = settings.port or free_port(settings.host)
+        refuse_taken_port(settings.host, port)
+        try:
+            redis_url = settings.redis_url or start_redis(supervisor, home)
+            settings = renewed(settings, home=home, port=port, redis_url=redis_url)
+            _check_redis(redis_url)
+            upgrade(settings.database)
+            _check_keys(settings)
+            supervisor.check_stop()
+            node = f"accrete-{os.getpid()}@{socket.gethostname()}"
+            ping = worker_ping(celery_app(settings), redis_url, node)
+            supervisor.finally_do(ping.end)
+            supervisor.start([worker_part(settings, node, ping), api_part(settings)])
+            on_ready(service_url(settings))
+            supervisor.watch()
+        except StopRequested:
+            return
+
+
+def keys_of(settings: Settings) -> str:
+    """What `auto` means for a service that a person starts: no keys on this machine alone, until one is brought."""
+    if settings.keys != "auto":
+        return settings.keys
+    return "none" if is_this_machine(settings.host) and settings.admin_key_file is None else "required"
+
+
+def _check_redis(url: str) -> None:
+    """Raise StartFailed where no Redis answers; the URL is not shown, for it may hold a secret."""
+    try:
+        there = answers(url)
+    except ValueError as error:
+        raise StartFailed("ACCRETE_REDIS_URL is no URL of a Redis: redis://HOST:PORT/0 or unix:///PATH") from error
+    if not there:
+        raise StartFailed("the Redis that ACCRETE_REDIS_URL names does not answer")
+
+
+def _check_keys(settings: Settings) -> None:
+    """Raise StartFailed where the API, a process that is started again and again, would refuse to start."""
+    try:
+        check(settings)
+    except Unguarded as error:
+        raise StartFailed(str(error)) from error
+
+
+def start_redis(supervisor: Supervisor, home: Path) -> str:
+    """Start the private Redis and return its URL."""
+    private = PrivateRedis(home / "run")
+    supervisor.finally_do(private.remove)
+    supervisor.start([private.part()])
+    return private.url
+
+
+def worker_part(settings: Settings, node: str, ping: WorkerPing) -> Part:
+    """The Celery worker; threads, for training runs in processes of its own."""
+    return Part(
+        name="worker",
+        command=[sys.executable, "-m", "trainer.workers", "--hostname", node],
+        environment=environment(settings),
+        ready=ping.answered,
+        started=ping.restarted,
+        failing=ping.failing,
+    )
+
+
+def api_part(settings: Settings) -> Part:
+    """The API under uvicorn."""
+    url = service_url(settings) + "/readyz"
+    return Part(
+        name="api",
+        command=[sys.executable, "-m", "api"],
+        environment=environment(settings),
+        interruptible=True,
+        grace_seconds=settings.drain_seconds + settings.deadline_seconds + _CLOSING_SECONDS,
+        ready=lambda: answers_http(url),
+    )
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """Every setting that has a value, as the variable that `Settings` reads it from, and how OpenMP threads wait.
+
+    Training and serving share the processor. By default OpenMP's threads wait for each other by spinning, and take from
+    whoever else computes the very time the others wait for: on a busy machine training slows down many times over.
+    """
+    values: dict[str, Any] = settings.model_dump(mode="json", exclude_none=True)
+    variables = {f"ACCRETE_{name.upper()}": str(value) for name, value in values.items()}
+    return variables | {_WAIT_POLICY: os.environ.get(_WAIT_POLICY, "PASSIVE")}
+
+
+def renewed(settings: Settings, **changes: Any) -> Settings:
+    """The settings with changes, validated again and with nothing derived from the old values."""
+    return Settings(**{**settings.model_dump(), **changes})
+
+
+def service_url(settings: Settings) -> str:
+    """Where to reach the API from this machine."""
+    host = settings.host
+    if host in {"::", str(ip_address(0))}:  # every address, this machine's own among them
+        host = "::1" if host == "::" else "127.0.0.1"
+    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+
+
+def answers_http(url: str) -> bool:
+    """Whether a GET there is answered with 200."""
+    try:
+        return httpx.get(url, timeout=_READY_SECONDS, trust_env=False).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def free_port(host: str) -> int:
+    """A TCP port nobody listens on at the moment."""
+    with listening(host, 0) as listener:
+        return int(listener.getsockname()[1])
+
+
+def refuse_taken_port(host: str, port: int) -> None:
+    """Raise StartFailed when the API could not listen there."""
+    try:
+        listening(host, port).close()
+    except OSError as error:
+        reason = f"cannot listen on {host} port {port}: {error.strerror}"
+        raise StartFailed(f"{reason}; choose another with --port or ACCRETE_PORT (0 picks a free one)") from error

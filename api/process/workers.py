@@ -1,0 +1,98 @@
+"""Several processes of the API on one port: the first listens for all, starts them, and starts again what dies."""
+
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import FrameType
+
+from prometheus_client.multiprocess import mark_process_dead
+
+from api.measures import SHARED_FOLDER
+from api.process.child import Backoff
+from api.process.sockets import listening
+from storage import dispositions
+from storage.settings import Settings
+
+POLL_SECONDS = 0.1
+BACKLOG = 2048  # connections that wait to be accepted, as many as uvicorn lets wait
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Place:
+    """One of the processes, over all its restarts."""
+
+    process: subprocess.Popen[bytes]
+    started_at: float
+    backoff: Backoff = field(default_factory=Backoff)
+    restart_at: float | None = None
+
+
+class Workers:
+    """The parent of the API's processes; it answers no request itself."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Start them at `run`."""
+        self._count = settings.api_workers
+        self._listener = listening(settings.host, settings.port, backlog=BACKLOG)
+        self._shared = tempfile.mkdtemp(prefix="accrete-api-")
+        self._asked: list[int] = []  # the signals that end it, as they came
+
+    def run(self) -> int:
+        """Keep them running until SIGTERM or SIGINT, which they get too; 0 if all of them then ended well."""
+        for number in {signal.SIGTERM, signal.SIGINT}.difference(dispositions.ignored()):
+            signal.signal(number, self._end)
+        places = [_Place(self._start(index), time.monotonic()) for index in range(self._count)]
+        try:
+            while not self._asked:
+                for index, place in enumerate(places):
+                    self._tend(index, place)
+                time.sleep(POLL_SECONDS)
+            self._listener.close()  # theirs are open until they have drained
+            self._await_end([place.process for place in places])
+            codes = [place.process.wait() for place in places if place.restart_at is None]
+            return max((abs(code) for code in codes if -code not in self._asked), default=0)  # those had only begun
+        finally:
+            shutil.rmtree(self._shared, ignore_errors=True)
+
+    def _await_end(self, processes: Sequence[subprocess.Popen[bytes]]) -> None:
+        """Pass every signal on, the second and later ones too, until all have ended."""
+        told = 0
+        while running := [process for process in processes if process.poll() is None]:
+            for number in self._asked[told:]:
+                told += 1
+                for process in running:
+                    process.send_signal(number)
+            time.sleep(POLL_SECONDS)
+
+    def _end(self, number: int, _frame: FrameType | None) -> None:
+        self._asked.append(number)
+
+    def _start(self, index: int) -> subprocess.Popen[bytes]:
+        descriptor = self._listener.fileno()
+        return subprocess.Popen(
+            [sys.executable, "-m", "api", "--worker", str(index), "--descriptor", str(descriptor)],
+            env={**os.environ, SHARED_FOLDER: self._shared},
+            pass_fds=(descriptor,),
+        )
+
+    def _tend(self, index: int, place: _Place) -> None:
+        """Start a process again that has ended, after a pause that grows when it ends soon."""
+        now = time.monotonic()
+        if place.restart_at is None:
+            if (code := place.process.poll()) is None:
+                return
+            mark_process_dead(place.process.pid, self._shared)  # type: ignore[no-untyped-call]
+            pause = place.backoff.after(now - place.started_at)
+            place.restart_at = now + pause
+            log.error("process %d of the API ended with %d; it starts again in %.1f s", index, code, pause)
+        elif now >= place.restart_at:
+            place.process, place.started_at, place.restart_at = self._start(index), now, None

@@ -1,0 +1,129 @@
+"""What is new of the increments that somebody follows: one look at the database for all streams of a process."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextvars import Context
+from dataclasses import dataclass, field
+from typing import Any
+
+from anyio import to_thread
+from sqlalchemy.exc import SQLAlchemyError
+
+from api.views import records
+from storage.database.engine import Database
+from storage.domain import Event, Increment
+from storage.work import events, increments
+
+POLL_SECONDS = 0.25  # how soon a stream sees what the worker wrote
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """An increment as it is now, and its steps since somebody looked last."""
+
+    increment: Increment
+    steps: tuple[Event, ...]
+    shown: Mapping[str, Any] | None  # the whole increment as the API answers it, where a step changes its status
+
+
+@dataclass(eq=False)
+class _Reader:
+    """One stream, and what it was not given yet: a client that reads slowly finds all of it together."""
+
+    increment_id: str
+    seen: int  # number of the last step that was found for it
+    news: News | None = None
+    is_over: bool = False
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def take(self) -> News | None:
+        """What is new, once."""
+        self.changed.clear()
+        news, self.news = self.news, None
+        return news
+
+    def tell(self, found: News | None) -> None:
+        """Add what a look has found; None: there is no such increment any more."""
+        if found is None:
+            self.end()
+            return
+        steps = tuple(step for step in found.steps if step.sequence > self.seen)
+        self.seen = max([self.seen, *(step.sequence for step in steps)])
+        before = self.news
+        if before is not None:
+            steps = before.steps + steps
+        self.news = News(found.increment, steps, found.shown or (before.shown if before is not None else None))
+        self.is_over = found.increment.status.is_final
+        self.changed.set()
+
+    def end(self) -> None:
+        """Nothing more will come."""
+        self.is_over = True
+        self.changed.set()
+
+
+class Feed:
+    """Looks as long as somebody reads; a database that is away for a while ends no stream."""
+
+    def __init__(self, database: Database, *, ending: asyncio.Event) -> None:
+        """Look into ``database``, until the event is set."""
+        self._database, self._ending = database, ending
+        self._readers: set[_Reader] = set()
+        self._joined = asyncio.Event()  # not to wait until the next look is due
+        self._looking: asyncio.Task[None] | None = None
+
+    async def follow(self, increment_id: str, *, after: int) -> AsyncIterator[News]:
+        """What is new of an increment, again and again, to its end or that of the process, or until it is deleted."""
+        reader = _Reader(increment_id, after)
+        self._readers.add(reader)
+        self._joined.set()
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look_again_and_again(), context=Context())
+        try:
+            while not (reader.is_over and reader.news is None):
+                await reader.changed.wait()
+                if (news := reader.take()) is not None:
+                    yield news
+        finally:
+            self._readers.discard(reader)
+
+    async def _look_again_and_again(self) -> None:
+        while self._readers and not self._ending.is_set():
+            self._joined.clear()
+            readers = list(self._readers)
+            try:
+                found = await to_thread.run_sync(self._look, _wanted(readers))
+            except SQLAlchemyError as error:
+                log.warning("events cannot be looked for: %s", error)
+            else:
+                for reader in readers:
+                    reader.tell(found.get(reader.increment_id))
+            try:
+                async with asyncio.timeout(POLL_SECONDS):
+                    await self._joined.wait()
+            except TimeoutError:
+                continue
+        for reader in self._readers:
+            reader.end()
+
+    def _look(self, wanted: Mapping[str, int]) -> dict[str, News]:
+        with self._database.read() as connection:  # one view: a final status comes with its event
+            steps = events.after_each(connection, wanted)
+            found = {}
+            for increment in increments.of_ids(connection, wanted.keys()):
+                new = steps.get(increment.id, ())
+                changed = any(step.kind == "status" for step in new)
+                shown = records.increment(connection, increment).model_dump(mode="json") if changed else None
+                found[increment.id] = News(increment, new, shown)
+        return found
+
+
+def _wanted(readers: Sequence[_Reader]) -> dict[str, int]:
+    """By increment, the last step that every one of its readers has been given."""
+    wanted: dict[str, int] = {}
+    for reader in readers:
+        wanted[reader.increment_id] = min(reader.seen, wanted.get(reader.increment_id, reader.seen))
+    return wanted
