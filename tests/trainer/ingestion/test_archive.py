@@ -388,7 +388,7 @@ def test_files_that_are_no_images_are_named_with_their_fault_and_not_stored(blob
 
 @each_pack
 def test_packs_are_bounded_and_one_of_which_nothing_stays_is_not_stored(blobs, folder, processes, monkeypatch, pack):
-    monkeypatch.setattr("storage.blobs.pack.LARGEST", 10_000)
+    monkeypatch.setattr("trainer.ingestion.originals.LARGEST", 10_000)
     largest = max(map(len, GOOD.values()))
     bad = {f"basil/a{number}.png": b"no image" * 2000 for number in range(3)}
     found = ingested(pack(bad | GOOD), blobs=blobs, folder=folder, processes=processes)
