@@ -100,22 +100,22 @@ def minibatch(task_sizes: Sequence[int]) -> dict[str, Any]:
 
 def looped(chosen: Objective) -> Total:
     """The objective as it would be written task by task."""
-    weights = chosen.weights
-    rest = replace(chosen, weights=replace(weights, separated=0.0, binary=0.0))
+    weights, hyper = chosen.weights, chosen.hyper
+    rest = replace(chosen, weights={**weights, "separated": 0.0, "binary": 0.0})
 
     def total(given: dict[str, Any]) -> Tensor:
         *old, new = task_slices(given["task_sizes"])
-        scale = chosen.distillation_weight
+        scale = hyper.distillation_weight
         if chosen.adaptive:
             scale *= math.sqrt(new.start / (new.stop - new.start))
         loss = rest(**given).total
         for task in old:
             student, teacher = given["student_logits"][:, task], given["teacher_logits"][:, task]
-            kept = weights.separated * joint_distillation(
-                student_logits=student, teacher_logits=teacher, temperature=chosen.temperature
+            kept = weights["separated"] * joint_distillation(
+                student_logits=student, teacher_logits=teacher, temperature=hyper.temperature
             )
-            if weights.binary:
-                kept = kept + weights.binary * F.binary_cross_entropy_with_logits(student, torch.sigmoid(teacher))
+            if weights["binary"]:
+                kept = kept + weights["binary"] * F.binary_cross_entropy_with_logits(student, torch.sigmoid(teacher))
             loss = loss + scale * kept
         return loss
 

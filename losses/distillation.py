@@ -1,15 +1,11 @@
 """Terms that keep what the previous version's outputs say: student and teacher logits are [batch, old classes]."""
 
-from typing import Literal, get_args
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from losses.hyperparameters import TaskReduction
 from losses.tasks import TaskSlices, segments
-
-TaskReduction = Literal["sum", "mean"]
-TASK_REDUCTIONS: tuple[str, ...] = get_args(TaskReduction)
 
 
 def joint_distillation(*, student_logits: Tensor, teacher_logits: Tensor, temperature: float = 2.0) -> Tensor:

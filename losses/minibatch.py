@@ -1,16 +1,17 @@
 """What a network and its teacher give for a minibatch, and whether it is what an objective asks for."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from losses.shown import Shown
-from losses.strategies import Weights
 from losses.tasks import TaskSlices
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Minibatch:
     """The arguments of an objective; see `losses.objectives.Objective.__call__`."""
 
@@ -31,6 +32,16 @@ class Minibatch:
         """Classes of all old tasks."""
         stop: int = self.old_tasks[-1].stop if self.old_tasks else 0
         return stop
+
+    @cached_property
+    def shown_logits(self) -> Tensor:
+        """The student's of the classes shown, [batch, shown]."""
+        return self.shown.logits(self.student_logits)
+
+    @cached_property
+    def old_logits(self) -> Tensor:
+        """The student's of all old tasks, [batch, old classes]."""
+        return self.student_logits[:, : self.old_classes]
 
     @property
     def new_classes(self) -> int:
@@ -55,8 +66,11 @@ class Minibatch:
                 changed[name] = _at_least_float32(tensor.detach())
         return replace(self, **changed)  # type: ignore[arg-type]
 
-    def check(self, weights: Weights) -> None:
-        """Say what was expected and what came; values stay unread, which would make a GPU wait."""
+    def check(self, asked: Collection[str]) -> None:
+        """Say what was expected and what came; values stay unread, which would make a GPU wait.
+
+        ``asked`` names the arguments that may be missing elsewhere, but not here where there is an old task.
+        """
         classes, batch = self.tasks[-1].stop, self.student_logits.shape[0]
         if (
             self.student_logits.ndim != 2
@@ -77,24 +91,20 @@ class Minibatch:
                 f"got {list(self.teacher_logits.shape)}"
             )
         if self.old_tasks:
-            self._check_kept(weights, batch)
+            self._check_kept(asked, batch)
 
-    def _check_kept(self, weights: Weights, batch: int) -> None:
-        if weights.joint or weights.separated or weights.binary:
+    def _check_kept(self, asked: Collection[str], batch: int) -> None:
+        if "teacher_logits" in asked:
             self.the("teacher_logits")
-        pairs = {
-            "features": (weights.less_forget, 2, "[batch, dim]"),
-            "attention": (weights.attention, 3, "[batch, h, w]"),
-        }
-        for kind, (weight, dimensions, shape) in pairs.items():
-            if not weight:
+        for kind, dimensions, shape in (("features", 2, "[batch, dim]"), ("attention", 3, "[batch, h, w]")):
+            if f"student_{kind}" not in asked:
                 continue
             student, teacher = self.the(f"student_{kind}"), self.the(f"teacher_{kind}")
             if student.ndim != dimensions or student.shape[0] != batch:
                 raise ValueError(f"student_{kind}: expected {shape} with batch = {batch}, got {list(student.shape)}")
             if teacher.shape != student.shape:
                 raise ValueError(f"teacher_{kind}: expected {list(student.shape)}, got {list(teacher.shape)}")
-        if weights.margin and self.the("student_scale").shape not in {(), (1,)}:
+        if "student_scale" in asked and self.the("student_scale").shape not in {(), (1,)}:
             raise ValueError(f"student_scale: expected a scalar, got {list(self.the('student_scale').shape)}")
 
 

@@ -1,25 +1,21 @@
 """The objective of one increment: the formula of `losses.strategies` with a strategy's weights."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from losses.classification import binary_prediction, softmax_cross_entropy
-from losses.distillation import (
-    TASK_REDUCTIONS,
-    TaskReduction,
-    binary_distillation,
-    joint_distillation,
-    separated_distillation,
-)
+from losses import computation
+from losses.hyperparameters import HyperParameters
 from losses.minibatch import Minibatch
-from losses.representation import attention_distillation, less_forget, margin_ranking
 from losses.shown import shown_classes
-from losses.strategies import Weights, get
+from losses.strategies import get
 from losses.tasks import task_slices
+from losses.terms import DISTILLATION_WEIGHT, TERMS, Term
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,35 +30,34 @@ class Loss:
         return torch.stack(list(self.parts.values())).sum()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Objective:
     """Weights and hyper-parameters of the formula; call it with what a minibatch gives."""
 
-    weights: Weights
+    weights: Mapping[str, float]  # by the names of terms
+    hyper: HyperParameters = field(default_factory=HyperParameters)
     adaptive: bool = False
     over_all_classes: bool = False
-    label_smoothing: float = 0.0
-    distillation_weight: float = 1.0  # λ, LwF §3
-    temperature: float = 2.0  # LwF §3
-    task_reduction: TaskReduction = "sum"  # as published
-    attention_weight: float = 1.0  # γ, LwM §4, which gives no value
-    margin_weight: float = 1.0  # LUCIR Eq. 9
-    margin: float = 0.5  # LUCIR §4.1
-    hardest_classes: int = 2  # K, LUCIR §4.1
 
-    def __post_init__(self) -> None:
-        """Refuse values the formula has no meaning for."""
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"label_smoothing is at least 0 and below 1, got {self.label_smoothing}")
-        for name in ("distillation_weight", "attention_weight", "margin_weight", "margin"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} is finite and not negative, got {getattr(self, name)}")
-        if not 0 < self.temperature < math.inf:
-            raise ValueError(f"temperature is finite and positive, got {self.temperature}")
-        if self.task_reduction not in TASK_REDUCTIONS:
-            raise ValueError(f"task_reduction is one of {TASK_REDUCTIONS}, got {self.task_reduction!r}")
-        if self.hardest_classes < 1:
-            raise ValueError(f"hardest_classes is at least 1, got {self.hardest_classes}")
+    @cached_property
+    def terms(self) -> tuple[tuple[Term, float], ...]:
+        """Those that count, with their weights; a term of weight or factor 0 is not computed and asks for nothing."""
+        weighted = ((term, self.weights.get(term.name, 0.0)) for term in TERMS)
+        return tuple((term, weight) for term, weight in weighted if weight and self._factor(term))
+
+    def asks_for(self, argument: str) -> bool:
+        """Whether an argument must be there from the second task on."""
+        return argument in self.asked
+
+    @cached_property
+    def asked(self) -> frozenset[str]:
+        """Arguments that may be missing elsewhere, but not here from the second task on."""
+        return frozenset(argument for term, _ in self.terms for argument in term.asks_for)
+
+    @property
+    def distils(self) -> bool:
+        """Whether a teacher is needed from the second task on."""
+        return any(argument.startswith("teacher_") for argument in self.asked)
 
     def __call__(
         self,
@@ -107,106 +102,37 @@ class Objective:
             teacher_attention=teacher_attention,
             student_scale=student_scale,
         )
-        given.check(self.weights)
+        given.check(self.asked)
         with torch.autocast(student_logits.device.type, enabled=False):
-            given = given.at_least_float32()
-            parts = self._learned(given)
-            if given.old_tasks:
-                parts |= self._kept(given)
-        return Loss(parts)
+            return Loss(self._parts(given.at_least_float32()))
 
-    def _learned(self, given: Minibatch) -> dict[str, Tensor]:
-        """CE and w_P·P, over the classes shown."""
-        student, targets = given.shown.logits(given.student_logits), given.shown.targets(given.targets)
-        smoothing = self.label_smoothing
-        parts = {
-            "classification": softmax_cross_entropy(student_logits=student, targets=targets, label_smoothing=smoothing)
-        }
-        if weight := self.weights.prediction:
-            parts["binary_prediction"] = weight * binary_prediction(student_logits=student, targets=targets)
+    def _parts(self, given: Minibatch) -> dict[str, Tensor]:
+        """Every term that counts here, weighted."""
+        parts = {}
+        for term, weight in self.terms:
+            if (term.looks_back and not given.old_tasks) or (term.among_new and not given.new_classes):
+                continue
+            factor = self._factor(term)
+            if self.adaptive and term.factor == DISTILLATION_WEIGHT and given.new_classes:
+                factor *= math.sqrt(given.old_classes / given.new_classes)
+            parts[term.name] = factor * weight * getattr(computation, term.name)(given, self.hyper)
         return parts
 
-    def _kept(self, given: Minibatch) -> dict[str, Tensor]:
-        """The terms that look back, those with a weight."""
-        weights, parts = self.weights, {}
-        old_logits = given.student_logits[:, : given.old_classes]
-        scale = self.distillation_weight
-        if self.adaptive and given.new_classes:
-            scale *= math.sqrt(given.old_classes / given.new_classes)
-        if weight := scale * weights.joint:
-            parts["joint"] = weight * joint_distillation(
-                student_logits=old_logits, teacher_logits=given.the("teacher_logits"), temperature=self.temperature
-            )
-        if weight := scale * weights.separated:
-            parts["separated"] = weight * separated_distillation(
-                student_logits=old_logits,
-                teacher_logits=given.the("teacher_logits"),
-                tasks=given.old_tasks,
-                temperature=self.temperature,
-                task_reduction=self.task_reduction,
-            )
-        if weight := scale * weights.binary:
-            parts["binary"] = weight * binary_distillation(
-                student_logits=old_logits,
-                teacher_logits=given.the("teacher_logits"),
-                tasks=given.old_tasks,
-                task_reduction=self.task_reduction,
-            )
-        if weight := scale * weights.less_forget:
-            parts["less_forget"] = weight * less_forget(
-                student_features=given.the("student_features"), teacher_features=given.the("teacher_features")
-            )
-        if weight := self.attention_weight * weights.attention:
-            parts["attention"] = weight * attention_distillation(
-                student_attention=given.the("student_attention"), teacher_attention=given.the("teacher_attention")
-            )
-        if (weight := self.margin_weight * weights.margin) and given.new_classes:
-            parts["margin_ranking"] = weight * margin_ranking(
-                cosines=given.student_logits / given.the("student_scale"),
-                targets=given.targets,
-                old_classes=given.old_classes,
-                margin=self.margin,
-                hardest_classes=self.hardest_classes,
-            )
-        return parts
+    def _factor(self, term: Term) -> float:
+        return float(getattr(self.hyper, term.factor)) if term.factor is not None else 1.0
 
 
-def objective(
-    name: str,
-    *,
-    label_smoothing: float | None = None,
-    distillation_weight: float | None = None,
-    temperature: float | None = None,
-    task_reduction: TaskReduction | None = None,
-    attention_weight: float | None = None,
-    margin_weight: float | None = None,
-    margin: float | None = None,
-    hardest_classes: int | None = None,
-) -> Objective:
-    """The objective of the strategy of that name, None being the strategy's own value; KeyError lists the known names.
+def objective(name: str, **hyper: Any) -> Objective:
+    """The objective of the strategy of that name; KeyError lists the known names.
 
-    Hyper-parameters that a strategy has no use for (``Strategy.hyper``) have no effect.
+    ``hyper`` are values of `losses.hyperparameters`, None being the strategy's own; those that a strategy has no use
+    for (``Strategy.hyper``) have no effect. Raises ValueError for one out of range.
     """
     strategy = get(name)
-    hyper = {
-        "label_smoothing": label_smoothing,
-        "distillation_weight": distillation_weight,
-        "temperature": temperature,
-        "task_reduction": task_reduction,
-        "attention_weight": attention_weight,
-        "margin_weight": margin_weight,
-        "margin": margin,
-        "hardest_classes": hardest_classes,
-    }
-    chosen = {field: value for field, value in hyper.items() if value is not None}
-    weights = strategy.weights  # a term that counts nothing asks for nothing: no teacher, no maps
-    if chosen.get("distillation_weight") == 0:
-        weights = replace(weights, joint=0.0, separated=0.0, binary=0.0, less_forget=0.0)
-    if chosen.get("attention_weight") == 0:
-        weights = replace(weights, attention=0.0)
+    chosen = {name: value for name, value in hyper.items() if value is not None}
     return Objective(
-        weights=weights,
+        weights=strategy.weights,
+        hyper=HyperParameters(**{**strategy.defaults, **chosen}),
         adaptive=strategy.adaptive,
         over_all_classes=strategy.over_all_classes,
-        **{**strategy.defaults, **chosen},  # type: ignore[arg-type]
     )

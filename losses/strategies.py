@@ -2,33 +2,20 @@
 
 The family of objectives is one formula (Neural Networks 193 (2026) 108017, doi 10.1016/j.neunet.2025.108017):
 ``L = CE + w_P·P + Λ·(w_J·J + w_K·Σ K_i + w_B·Σ B_i + w_F·F) + w_A·Att + w_M·MR`` over old tasks i, at t = 0 only
-``CE + w_P·P``. A strategy is a row of weights; Λ is λ, for LUCIR λ·√(old classes / new classes).
+``CE + w_P·P``; its terms are the table `losses.terms`. A strategy is a row of weights; Λ is λ, for LUCIR
+λ·√(old classes / new classes).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
+
+from losses.hyperparameters import HYPER_PARAMETERS
+from losses.terms import DISTILLATION_WEIGHT, TERMS, Term
 
 HeadKind = Literal["linear", "cosine"]
-
-
-@dataclass(frozen=True, slots=True)
-class Weights:
-    """Weights of the formula's terms."""
-
-    joint: float = 0.0  # w_J: distillation over all old classes together
-    separated: float = 0.0  # w_K: distillation within each old task
-    binary: float = 0.0  # w_B: binary cross-entropy to the teacher's sigmoids, each old task
-    less_forget: float = 0.0  # w_F: cosine distance of the features to the teacher's
-    attention: float = 0.0  # w_A: distance of the attention maps to the teacher's
-    margin: float = 0.0  # w_M: margin ranking of old images against new classes
-    prediction: float = 0.0  # w_P: binary cross-entropy to the labels
-
-    @property
-    def distils(self) -> bool:
-        """Whether a teacher is needed from the second task on."""
-        return any((self.joint, self.separated, self.binary, self.less_forget, self.attention))
+LABELS = MappingProxyType({"classification": 1.0})  # what every strategy minimises
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +26,8 @@ class Strategy:
     title: str
     explanation: str
     source: str
-    weights: Weights = Weights()
-    defaults: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))  # of its hyper-parameters
+    weights: Mapping[str, float] = field(default_factory=lambda: LABELS)  # by the names of terms
+    defaults: Mapping[str, Any] = field(default_factory=dict)  # of hyper-parameters, where they are its own
     head: HeadKind | None = None  # kind of head it needs; None: whichever the network has
     adaptive: bool = False  # Λ grows with √(old classes / new classes)
     over_all_classes: bool = False  # labels are learned over all seen classes, shown or not
@@ -48,47 +35,53 @@ class Strategy:
     backbone_fixed: bool = False  # from the second task on
     every_image: bool = False  # learns a new network from the training images of all tasks
 
+    def __post_init__(self) -> None:
+        """Refuse a name that the tables do not have."""
+        for kind, own, known in (
+            ("term", self.weights, {term.name for term in TERMS}),
+            ("hyper-parameter", self.defaults, set(HYPER_PARAMETERS)),
+        ):
+            for name in own:
+                if name not in known:
+                    raise ValueError(f"strategy {self.name!r}: no {kind} {name!r}")
+
     def head_beside(self, existing: HeadKind | None) -> HeadKind:
         """The kind of heads a network has with this strategy: those there are, or at first what it asks for."""
         return existing or self.head or "linear"
 
     @property
+    def terms(self) -> tuple[Term, ...]:
+        """The terms that have a weight here."""
+        return tuple(term for term in TERMS if self.weights.get(term.name))
+
+    def asks_for(self, argument: str) -> bool:
+        """Whether an argument of the objective must be there from the second task on."""
+        return any(argument in term.asks_for for term in self.terms)
+
+    @property
     def hyper(self) -> tuple[str, ...]:
         """Hyper-parameters of the objective that have an effect here."""
-        has = self.weights
-        used = {
-            "label_smoothing": True,
-            "distillation_weight": has.joint or has.separated or has.binary or has.less_forget,
-            "temperature": has.joint or has.separated,
-            "task_reduction": has.separated or has.binary,
-            "attention_weight": has.attention,
-            "margin_weight": has.margin,
-            "margin": has.margin,
-            "hardest_classes": has.margin,
-        }
-        return tuple(name for name, effect in used.items() if effect)
+        used = {name for term in self.terms for name in term.hyper}
+        return tuple(name for name in HYPER_PARAMETERS if name in used)
 
     @property
     def formula(self) -> str:
-        """What is minimised from the second task on, in the notation of this module."""
-        terms = {item.name: getattr(self.weights, item.name) for item in fields(self.weights)}
-        kept = " + ".join(_term(terms[name], symbol) for name, symbol in _DISTILLED.items() if terms[name])
-        scale = "λₜ" if self.adaptive else "λ"
-        parts = [
-            "CE",
-            _term(terms["prediction"], "P"),
-            f"{scale}·({kept})" if " + " in kept else f"{scale}·{kept}" if kept else "",
-            _term(terms["attention"], "γ·Att"),
-            _term(terms["margin"], "λₘ·MR"),
-        ]
-        return " + ".join(part for part in parts if part)
+        """What is minimised from the second task on, in the symbols of the tables."""
+        parts: dict[str, list[str]] = {}  # by factor
+        for term in self.terms:
+            parts.setdefault(term.factor or "", []).append(_times(self.weights[term.name], term.symbol))
+        sums = {factor: " + ".join(symbols) for factor, symbols in parts.items()}
+        return " + ".join(self._weighed(factor, summed) for factor, summed in sums.items())
+
+    def _weighed(self, factor: str, summed: str) -> str:
+        if not factor:
+            return summed
+        symbol = HYPER_PARAMETERS[factor].symbol + ("ₜ" if self.adaptive and factor == DISTILLATION_WEIGHT else "")
+        return f"{symbol}·({summed})" if " + " in summed else f"{symbol}·{summed}"
 
 
-_DISTILLED = {"joint": "J", "separated": "ΣKᵢ", "binary": "ΣBᵢ", "less_forget": "F"}
-
-
-def _term(weight: float, symbol: str) -> str:
-    return "" if weight == 0 else symbol if weight == 1 else f"{weight:g}·{symbol}"
+def _times(weight: float, symbol: str) -> str:
+    return symbol if weight == 1 else f"{weight:g}·{symbol}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +92,7 @@ class _Family:
     title: str
     explanation: str
     source: str
-    forms: Mapping[str, Weights]
+    forms: Mapping[str, Mapping[str, float]]
     defaults: Mapping[str, float]
     head: HeadKind
     rebalanced: bool = False  # LUCIR: adaptive weight, all classes, old head rows as they are
@@ -111,8 +104,8 @@ class _Family:
             title=f"{self.title}, {form}" if suffix else self.title,
             explanation=self.explanation + (f" {cure}" if suffix else ""),
             source=f"{self.source}; {_RETHINKING}" if suffix else self.source,
-            weights=self.forms[form],
-            defaults=MappingProxyType(dict(self.defaults)),
+            weights=LABELS | self.forms[form],
+            defaults=self.defaults,
             head=self.head,
             adaptive=self.rebalanced,
             over_all_classes=self.rebalanced,
@@ -175,7 +168,8 @@ _FAMILIES = (
         "the old classes are kept (knowledge distillation).",
         source="Li and Hoiem, Learning without forgetting, arXiv:1606.09282",
         forms={
-            form: Weights(joint=j, separated=k, binary=b, prediction=p) for form, (j, k, b, p) in _SOFTMAX_FORMS.items()
+            form: {"joint": j, "separated": k, "binary": b, "binary_prediction": p}
+            for form, (j, k, b, p) in _SOFTMAX_FORMS.items()
         },
         defaults={"distillation_weight": 1.0, "temperature": 2.0},  # §3
         head="linear",
@@ -187,7 +181,7 @@ _FAMILIES = (
         "class the previous version holds for likeliest is distilled.",
         source="Dhar et al., Learning without memorizing, arXiv:1811.08051",
         forms={
-            form: Weights(joint=j, separated=k, binary=b, prediction=p, attention=1.0)
+            form: {"joint": j, "separated": k, "binary": b, "binary_prediction": p, "attention": 1.0}
             for form, (j, k, b, p) in _SOFTMAX_FORMS.items()
         },
         # β and γ of §4, which gives them no values; T is LwF's.
@@ -201,7 +195,7 @@ _FAMILIES = (
         "away from new classes. Made for rehearsal, without which the margin has nothing to act on.",
         source="Hou et al., Learning a unified classifier incrementally via rebalancing, CVPR 2019",
         forms={
-            form: Weights(less_forget=f, separated=k, binary=b, prediction=p, margin=1.0)
+            form: {"less_forget": f, "separated": k, "binary": b, "binary_prediction": p, "margin_ranking": 1.0}
             for form, (f, k, b, p) in _LUCIR_FORMS.items()
         },
         defaults={"distillation_weight": 5.0, "temperature": 1.0, "margin_weight": 1.0},  # λ_base: §4.1; 1: Eq. 9

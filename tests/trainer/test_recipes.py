@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 import losses
+from losses.hyperparameters import HYPER_PARAMETERS
 from losses.strategies import HeadKind, get
 from storage.errors import RecipeInvalid, StrategyUnfit, UnknownStrategy
 from trainer.networks.heads import HEAD_KINDS
@@ -170,6 +171,27 @@ def test_the_schema_holds_what_the_strategy_uses_with_its_own_defaults():
     assert schema("lwf")["additionalProperties"] is False
 
 
+JSON_BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
+JSON_TYPES = {float: "number", int: "integer"}
+
+
+@pytest.mark.parametrize("name", losses.names())
+def test_the_schema_says_of_the_objective_what_its_table_says(name):
+    shown, own = schema(name)["properties"], get(name)
+    assert [field for field in shown if field in HYPER_PARAMETERS] == list(own.hyper)
+    for field in own.hyper:
+        parameter = HYPER_PARAMETERS[field]
+        kind = {"enum": list(parameter.choices), "type": "string"} if parameter.choices else {}
+        assert shown[field] == {
+            "title": shown[field]["title"],
+            "type": JSON_TYPES.get(parameter.type),
+            "description": parameter.description,
+            "default": own.defaults.get(field, parameter.default),
+            **{JSON_BOUNDS[bound]: limit for bound, limit in parameter.bounds.items()},
+            **kind,
+        }
+
+
 def test_a_strategy_brings_its_own_hyper_parameters_and_a_layer_can_change_them():
     assert (resolve("lwm").distillation_weight, resolve("lwm").temperature) == (1.0, 2.0)
     assert (resolve("lucir").distillation_weight, resolve("lucir").temperature) == (5.0, 1.0)
@@ -216,7 +238,7 @@ def test_a_recipe_gives_the_objective_its_hyper_parameters(name):
     objective = losses.objective(name, **resolve(name, asked).objective(name))
     used = [field for field in asked if field in schema(name)["properties"]]
     assert "label_smoothing" in used
-    assert [getattr(objective, field) for field in used] == [asked[field] for field in used]
+    assert [getattr(objective.hyper, field) for field in used] == [asked[field] for field in used]
 
 
 @pytest.mark.parametrize("name", losses.names())

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from losses import Loss, Objective
-from losses.strategies import Weights
+from losses.strategies import LABELS
 from trainer.networks import IncrementalNetwork, Observed
 from trainer.networks.gradcam import attention_maps
 
@@ -28,7 +28,7 @@ class DistillationStep:
 
     def loss(self, inputs: Tensor, targets: Tensor) -> Loss:
         """The objective of normalised images [batch, channels, size, size] with targets int64 [batch]."""
-        looks = self.teacher is not None and bool(self.objective.weights.attention)
+        looks = self.teacher is not None and self.objective.asks_for("student_attention")
         student = self.student.observe(inputs, stage=looks)
         teacher = self._taught(inputs, stage=looks)
         kept: dict[str, Tensor] = {}
@@ -52,7 +52,7 @@ class DistillationStep:
     @torch.no_grad()
     def classification(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """The classification term alone, of the network as it is in service: what a validation goes by (LOSSES)."""
-        return replace(self.objective, weights=Weights())(
+        return replace(self.objective, weights=LABELS)(
             student_logits=self.student(inputs),
             teacher_logits=None,
             targets=targets,

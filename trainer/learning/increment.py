@@ -97,7 +97,7 @@ def learn(
     goal = objective(strategy, **recipe.objective(strategy))
     distillation = DistillationStep(
         student=network.to(device, memory_format=torch.channels_last),  # type: ignore[call-overload]
-        teacher=_teacher(parent, device) if goal.weights.distils else None,
+        teacher=_teacher(parent, device) if goal.distils else None,
         objective=goal,
         shown=tuple(counts),
         old_tasks=old_tasks,

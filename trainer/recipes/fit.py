@@ -24,7 +24,7 @@ def check_fit(
             "increment on."
         )
     head = chosen.head_beside(head_kind)
-    if (reason := _obstacle(network, channels, image_size, head, bool(chosen.weights.attention))) is not None:
+    if (reason := _obstacle(network, channels, image_size, head, chosen.asks_for("student_attention"))) is not None:
         raise StrategyUnfit(f"{strategy!r} cannot train this network: {reason}")
     if recipe.align_weights and head == "cosine":
         raise RecipeInvalid(

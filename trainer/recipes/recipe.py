@@ -1,11 +1,11 @@
 """Every hyper-parameter of an increment, with its range, its default and where that comes from."""
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from losses import strategies
-from losses.distillation import TaskReduction
+from losses.hyperparameters import HYPER_PARAMETERS, HyperParameters
 
 Preset = Literal["recommended", "quick", "paper"]
 ScheduleKind = Literal["constant", "cosine", "one-cycle", "plateau"]
@@ -17,8 +17,8 @@ Precision = Literal["auto", "float32", "bfloat16"]
 WEIGHT_FILE = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}\.(safetensors|pth|pt)$"
 
 
-class Recipe(BaseModel):
-    """All hyper-parameters of one increment; the defaults are the preset ``recommended``."""
+class _Training(BaseModel):
+    """What of a recipe is not the objective's."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -93,15 +93,6 @@ class Recipe(BaseModel):
             "its own. 1: own choice, after Goyal et al., arXiv:1706.02677 §2.2.",
         ),
     ] = 1.0
-    label_smoothing: Annotated[
-        float,
-        Field(
-            ge=0,
-            lt=1,
-            description="Share of a label spread over all classes. 0: as published; 0.1 is usual elsewhere "
-            "(Szegedy et al., arXiv:1512.00567 §7).",
-        ),
-    ] = 0.0
     gradient_clip: Annotated[
         float | None,
         Field(gt=0, description="Largest norm of the gradient, null for none. 5: own choice, against the first steps."),
@@ -159,28 +150,28 @@ class Recipe(BaseModel):
             "arXiv:1911.07053). Linear heads only."
         ),
     ] = False
-    distillation_weight: Annotated[
-        float,
-        Field(ge=0, le=1000, description="λ, of all distillation terms. 1: LwF §3; 5 for LUCIR (λ_base, §4.1)."),
-    ] = 1.0
-    temperature: Annotated[
-        float, Field(gt=0, le=100, description="T, softens what is distilled. 2: LwF §4; 1 for LUCIR (LOSSES).")
-    ] = 2.0
-    task_reduction: Annotated[
-        TaskReduction,
-        Field(description="Per-task distillation terms added up over the old tasks (as published), or averaged."),
-    ] = "sum"
-    attention_weight: Annotated[
-        float, Field(ge=0, le=1000, description="γ, of the attention term. 1: as published (LOSSES).")
-    ] = 1.0
-    margin_weight: Annotated[float, Field(ge=0, le=1000, description="Of margin ranking. 1: LUCIR §4.1.")] = 1.0
-    margin: Annotated[
-        float, Field(ge=0, le=2, description="By how much an old class's cosine is to lead. 0.5: LUCIR §4.1.")
-    ] = 0.5
-    hardest_classes: Annotated[
-        int, Field(ge=1, le=1000, description="New classes an old image is held away from. 2: LUCIR §4.1.")
-    ] = 2
 
     def objective(self, strategy: str) -> dict[str, Any]:
         """Keywords for ``losses.objective(strategy, …)``."""
         return {name: getattr(self, name) for name in strategies.get(strategy).hyper}
+
+
+if TYPE_CHECKING:
+
+    class Recipe(_Training, HyperParameters):
+        """What it is to whoever reads its values."""
+
+else:
+    Recipe = create_model(
+        "Recipe",
+        __base__=_Training,
+        __module__=__name__,
+        __doc__="All hyper-parameters of one increment; the defaults are the preset ``recommended``.",
+        **{
+            name: (
+                parameter.type,
+                Field(default=parameter.default, description=parameter.description, **parameter.bounds),
+            )
+            for name, parameter in HYPER_PARAMETERS.items()
+        },
+    )

@@ -7,12 +7,10 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from losses import strategies
+from losses.hyperparameters import BOUNDS, HYPER_PARAMETERS, bounds_in_words
 from storage.errors import RecipeInvalid, UnknownStrategy
 from trainer.recipes import presets
 from trainer.recipes.recipe import Recipe
-
-BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}  # pydantic's names in words
-OBJECTIVE_FIELDS = frozenset(name for strategy in strategies.STRATEGIES for name in strategy.hyper)
 
 
 def resolve(strategy: str, *layers: Mapping[str, Any]) -> Recipe:
@@ -40,7 +38,7 @@ def resolve(strategy: str, *layers: Mapping[str, Any]) -> Recipe:
 def schema(strategy: str) -> dict[str, Any]:
     """JSON schema of the recipe's fields that have an effect with the strategy, with the defaults they have there."""
     chosen = known(strategy)
-    unused = set(OBJECTIVE_FIELDS.difference(chosen.hyper)) | ({"align_weights"} if chosen.head == "cosine" else set())
+    unused = set(HYPER_PARAMETERS).difference(chosen.hyper) | ({"align_weights"} if chosen.head == "cosine" else set())
     described = Recipe.model_json_schema()
     described["properties"] = {name: field for name, field in described["properties"].items() if name not in unused}
     for name, value in chosen.defaults.items():
@@ -84,10 +82,5 @@ def permitted(field: FieldInfo) -> str:
     if field.annotation is bool:
         return "true or false"
     kind = "a whole number" if field.annotation is int else "a number"
-    limits = " and ".join(
-        f"{words} {getattr(constraint, bound):,}"
-        for bound, words in BOUNDS.items()
-        for constraint in field.metadata
-        if hasattr(constraint, bound)
-    )
-    return f"{'null or ' if field.annotation == float | None else ''}{kind} {limits}"
+    limits = {bound: getattr(found, bound) for found in field.metadata for bound in BOUNDS if hasattr(found, bound)}
+    return f"{'null or ' if field.annotation == float | None else ''}{kind} {bounds_in_words(limits)}"

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from losses import objective
 from losses.objectives import Objective
-from losses.strategies import HeadKind, Weights, get
+from losses.strategies import HeadKind, get
 from trainer.learning.distillation import DistillationStep
 from trainer.learning.optimisers import sgd
 from trainer.networks import EvaluationTransform, IncrementalNetwork, build
@@ -38,10 +38,10 @@ def network(*task_sizes: int, head_kind: HeadKind = "linear", seed: int = 0) -> 
 def distillation(strategy: str | Objective, *, shown: tuple[int, ...] = (1,) * 7) -> DistillationStep:
     """Two old tasks of two classes, a new one of three; the student differs from its teacher."""
     chosen = objective(strategy) if isinstance(strategy, str) else strategy
-    head_kind: HeadKind = "cosine" if chosen.weights.margin else "linear"
+    head_kind: HeadKind = "cosine" if chosen.asks_for("student_scale") else "linear"
     teacher = network(2, 2, head_kind=head_kind).eval().requires_grad_(False)
     student = network(2, 2, 3, head_kind=head_kind, seed=1)
-    return DistillationStep(student, teacher if chosen.weights.distils else None, chosen, shown, old_tasks=2)
+    return DistillationStep(student, teacher if chosen.distils else None, chosen, shown, old_tasks=2)
 
 
 def minibatch() -> tuple[Tensor, Tensor]:
@@ -97,17 +97,7 @@ def test_a_step_neither_reads_from_its_device_nor_sends_anything_there(strategy,
 
 @pytest.mark.parametrize("strategy", ["finetune", "lwf-bsr", "lwm", "lwm-br2", "lucir", "lucir-bsr"])
 def test_the_parts_of_the_strategy_are_those_of_its_weights(strategy):
-    names = {
-        "joint": "joint",
-        "separated": "separated",
-        "binary": "binary",
-        "prediction": "binary_prediction",
-        "attention": "attention",
-        "less_forget": "less_forget",
-        "margin": "margin_ranking",
-    }
-    weights = get(strategy).weights
-    expected = {"classification"} | {part for term, part in names.items() if getattr(weights, term)}
+    expected = {term for term, weight in get(strategy).weights.items() if weight}
     assert set(distillation(strategy).loss(*minibatch()).parts) == expected
 
 
@@ -133,7 +123,7 @@ def test_the_teacher_sees_a_minibatch_once_or_not_at_all(strategy, passes):
 
 
 def test_attention_is_compared_for_the_teacher_s_likeliest_class():
-    taught = distillation(Objective(Weights(attention=1.0)))
+    taught = distillation(Objective({"classification": 1.0, "attention": 1.0}))
     taught.student.eval()
     inputs, targets = minibatch()
     found = taught.loss(inputs, targets).parts["attention"].detach()
@@ -148,7 +138,7 @@ def test_attention_is_compared_for_the_teacher_s_likeliest_class():
 
 
 def test_attention_has_a_gradient_and_a_step_along_it_lowers_the_term():
-    taught = distillation(Objective(Weights(attention=1.0)))
+    taught = distillation(Objective({"classification": 1.0, "attention": 1.0}))
     taught.student.eval()  # so that the second look is at the same network
     inputs, targets = minibatch()
     term = taught.loss(inputs, targets).parts["attention"]
