@@ -17,7 +17,7 @@ class HyperParameter:
 
     name: str
     type: Any
-    default: float | str
+    default: Any  # a value of the type
     description: str
     symbol: str  # in formulas; empty where it has none
     bounds: Mapping[str, float]  # by their names in BOUNDS
