@@ -40,7 +40,7 @@ from storage.errors import (
     UnknownStrategy,
 )
 from storage.history import models
-from storage.work import increments
+from storage.work import increments, reports
 
 router = APIRouter(prefix="/v1", tags=["increments"], route_class=Guarded)
 
@@ -123,9 +123,8 @@ async def request_increment(
 def list_increments(name: str, service: ServiceDep, limit: Limit = 100, cursor: Cursor = None) -> PageOut[IncrementOut]:
     """List a model's increments, latest first."""
     with service.database.read() as connection:
-        page = increments.page(connection, models.get(connection, name), limit=limit, cursor=cursor)
-        items = [records.increment(connection, item) for item in page.items]
-        return PageOut(items=items, next_cursor=page.next_cursor)
+        page = reports.page(connection, models.get(connection, name), limit=limit, cursor=cursor)
+    return PageOut(items=[records.increment(item) for item in page.items], next_cursor=page.next_cursor)
 
 
 @router.get("/increments/{increment_id}", responses=problems(IncrementNotFound))
@@ -165,7 +164,7 @@ def retry_increment(increment_id: str, service: ServiceDep) -> IncrementOut:
 
 def _look(service: Service, increment_id: str) -> IncrementOut:
     with service.database.read() as connection:
-        return records.increment(connection, increments.get(connection, increment_id))
+        return records.increment(reports.get(connection, increment_id))
 
 
 def _check_wish(service: Service, name: str, wish: Wish) -> None:

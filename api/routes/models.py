@@ -71,7 +71,7 @@ def list_models(service: ServiceDep, limit: Limit = 100, cursor: Cursor = None) 
     """List models by name."""
     with service.database.read() as connection:
         page = models.page(connection, limit=limit, cursor=cursor)
-        return PageOut(items=[records.model(connection, item) for item in page.items], next_cursor=page.next_cursor)
+        return PageOut(items=records.model_list(connection, page.items), next_cursor=page.next_cursor)
 
 
 @router.get("/{name}", responses=problems(ModelNotFound))

@@ -10,15 +10,23 @@ from api.schemas.increments import AttemptOut, IncrementOut, ProgressOut
 from api.schemas.models import ModelOut
 from api.schemas.predictions import PredictionRecordOut, RankedOut
 from api.schemas.versions import CurrentOut, FileOut, Summary, VersionOut
-from storage.domain import Batch, Increment, Model, Prediction, Version
+from storage.domain import Batch, IncrementReport, Model, Prediction, Reject, Version
 from storage.history import metrics, models, versions
-from storage.material import batches, rejects
-from storage.work import increments
+from storage.material import rejects
 
 
 def model(connection: Connection, record: Model) -> ModelOut:
     """A model with the classes of its head."""
-    head = versions.get(connection, record, record.head) if record.head is not None else None
+    return model_list(connection, [record])[0]
+
+
+def model_list(connection: Connection, records: Sequence[Model]) -> list[ModelOut]:
+    """Models with the classes of their heads."""
+    classes = versions.classes_of_heads(connection, records)
+    return [_model(record, classes.get(record.id, ())) for record in records]
+
+
+def _model(record: Model, classes: Sequence[str]) -> ModelOut:
     memory = record.memory
     shown = (
         {"per_class": memory.per_class}
@@ -27,20 +35,19 @@ def model(connection: Connection, record: Model) -> ModelOut:
         if memory is not None
         else None
     )
-    return ModelOut.model_validate(
-        _fields(record) | {"memory": shown, "classes": list(head.classes) if head is not None else []}
-    )
+    return ModelOut.model_validate(_fields(record) | {"memory": shown, "classes": list(classes)})
 
 
 def batch(connection: Connection, record: Batch) -> BatchOut:
     """What is in a batch."""
+    bad = rejects.first(connection, [record.id] if record.reject_count else [])
     return BatchOut(
         id=record.id,
         model=models.by_id(connection, record.model_id).name,
         status=record.status,
         classes=[ClassCountOut.model_validate(count) for count in record.classes],
         images=sum(count.images for count in record.classes),
-        rejects=_rejects(connection, record),
+        rejects=_rejects(bad.get(record.id, ())),
         reject_count=record.reject_count,
         ignored=[IgnoredOut.model_validate(group) for group in record.ignored],
         notes=list(record.notes),
@@ -49,22 +56,18 @@ def batch(connection: Connection, record: Batch) -> BatchOut:
     )
 
 
-def increment(connection: Connection, record: Increment) -> IncrementOut:
+def increment(report: IncrementReport) -> IncrementOut:
     """An increment with its attempts, and what its batch lost on the way."""
-    model_of_it = models.by_id(connection, record.model_id)
-    of_it = batches.get(connection, record.batch_id)
-    made = versions.find(connection, record.model_id, record.version) if record.version is not None else None
+    record = report.increment
     return IncrementOut.model_validate(
         _fields(record)
         | {
-            "model": model_of_it.name,
+            "model": report.model,
             "progress": ProgressOut(**record.progress) if record.progress is not None else None,
-            "rejects": _rejects(connection, of_it),
-            "reject_count": of_it.reject_count,
-            "attempts": [
-                AttemptOut.model_validate(attempt) for attempt in increments.attempts_of(connection, record.id)
-            ],
-            "seconds": dict(made.seconds) if made is not None else {},
+            "rejects": _rejects(report.rejects),
+            "reject_count": report.reject_count,
+            "attempts": [AttemptOut.model_validate(attempt) for attempt in report.attempts],
+            "seconds": dict(report.seconds),
         }
     )
 
@@ -98,11 +101,8 @@ def ranked(pairs: Iterable[tuple[str, float]]) -> list[RankedOut]:
     return [RankedOut(label=label, probability=probability) for label, probability in pairs]
 
 
-def _rejects(connection: Connection, of: Batch) -> list[RejectOut]:
-    """The first of them: there may be as many as files."""
-    if not of.reject_count:
-        return []
-    return [RejectOut.model_validate(reject) for reject in rejects.first(connection, of.id)]
+def _rejects(found: Sequence[Reject]) -> list[RejectOut]:
+    return [RejectOut.model_validate(reject) for reject in found]
 
 
 def _version(of: Model, record: Version, document: Mapping[str, Any]) -> VersionOut:

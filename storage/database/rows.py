@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, RowMapping, Select
 
-from storage.database.tables import HIGHEST_BIG_INTEGER, HIGHEST_INTEGER
+from storage.database.tables import HIGHEST_BIG_INTEGER, HIGHEST_INTEGER, increments
 from storage.domain import (
     Attempt,
     AuditEntry,
@@ -19,6 +19,7 @@ from storage.domain import (
     Ignored,
     Image,
     Increment,
+    IncrementReport,
     IncrementStatus,
     Key,
     KnownClasses,
@@ -80,6 +81,14 @@ def increment(row: RowMapping) -> Increment:
             "promote": Promotion(row["promote"]),
             "known_classes": KnownClasses(row["known_classes"]),
         }
+    )
+
+
+def increment_report(row: RowMapping) -> IncrementReport:
+    """A row of ``increments`` joined with the name of the model, the count of rejects and the version's seconds."""
+    own: Any = {name: row[name] for name in increments.c.keys()}  # noqa: SIM118
+    return IncrementReport(
+        increment(own), model=row["model"], reject_count=row["reject_count"], seconds=row["seconds"] or {}
     )
 
 

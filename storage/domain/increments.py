@@ -1,9 +1,11 @@
 """The job that turns a batch into a version: its state, its attempts, what it says of itself."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from storage.domain.batches import Reject
 from storage.domain.values import Json
 
 
@@ -88,6 +90,18 @@ class Attempt:
     finished_at: datetime | None
     outcome: str | None  # succeeded, failed, crashed, cancelled, released
     reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class IncrementReport:
+    """An increment with what is shown beside it."""
+
+    increment: Increment
+    model: str  # its name
+    reject_count: int  # bad files of its batch
+    seconds: Mapping[str, float]  # duration of each stage; empty before it has made a version
+    rejects: tuple[Reject, ...] = ()  # the first of the bad files
+    attempts: tuple[Attempt, ...] = ()  # first to last
 
 
 @dataclass(frozen=True, slots=True)

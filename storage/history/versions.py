@@ -1,5 +1,7 @@
 """The versions: immutable trained networks and their line of ancestors."""
 
+from collections.abc import Mapping, Sequence
+
 from sqlalchemy import Connection, insert, select, update
 
 from storage.database import rows
@@ -85,6 +87,16 @@ def lineage(connection: Connection, model: Model, number: int | None) -> tuple[V
         line.append(by_number[number])
         number = line[-1].parent
     return tuple(reversed(line))
+
+
+def classes_of_heads(connection: Connection, of: Sequence[Model]) -> Mapping[str, tuple[str, ...]]:
+    """By id of a model the classes that its head knows; models without one are left out."""
+    ids = [model.id for model in of if model.head is not None]
+    if not ids:
+        return {}
+    is_head = (versions.c.model_id == models.c.id) & (versions.c.number == models.c.head)
+    found = connection.execute(select(versions).join(models, is_head).where(models.c.id.in_(ids))).mappings()
+    return {row["model_id"]: rows.version(row).classes for row in found}
 
 
 def first_strategy(connection: Connection, model: Model) -> str | None:

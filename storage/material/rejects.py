@@ -1,6 +1,6 @@
 """The bad files of a batch: which they are."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 
 from sqlalchemy import Connection, delete, insert, select, update
@@ -21,9 +21,15 @@ def record(connection: Connection, batch_id: str, found: Sequence[Reject]) -> No
     connection.execute(update(batches).where(batches.c.id == batch_id).values(reject_count=len(values)))
 
 
-def first(connection: Connection, batch_id: str) -> tuple[Reject, ...]:
-    """As many as are shown with their batch."""
-    return page(connection, batch_id, limit=SHOWN, cursor=None).items
+def first(connection: Connection, batch_ids: Collection[str]) -> Mapping[str, tuple[Reject, ...]]:
+    """By batch as many as are shown with it; batches without bad files are left out."""
+    if not batch_ids:
+        return {}
+    query = select(rejects).where(rejects.c.batch_id.in_(batch_ids)).where(rejects.c.position < SHOWN)
+    found: dict[str, list[Reject]] = {}
+    for row in connection.execute(query.order_by(rejects.c.batch_id, rejects.c.position)).mappings():
+        found.setdefault(row["batch_id"], []).append(rows.reject(row))
+    return {batch_id: tuple(named) for batch_id, named in found.items()}
 
 
 def page(connection: Connection, batch_id: str, *, limit: int, cursor: str | None) -> Page[Reject]:

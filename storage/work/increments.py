@@ -1,6 +1,7 @@
 """The increments as a person sees them: asked for, looked at, cancelled, tried again.
 
-What a worker does with them – claim, renew, end – is in `storage.work.leases`.
+What a worker does with them – claim, renew, end – is in `storage.work.leases`; how they are listed, in
+`storage.work.reports`.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -9,15 +10,13 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select, update
 
 from storage.database import rows
-from storage.database.tables import attempts, increments, models
 from storage.database.tables import batches as batches_table
+from storage.database.tables import increments, models
 from storage.domain import (
-    Attempt,
     Increment,
     IncrementStatus,
     KnownClasses,
     Model,
-    Page,
     Promotion,
     Split,
     Version,
@@ -128,8 +127,13 @@ def get(connection: Connection, increment_id: str) -> Increment:
     """The increment of that id; raises `IncrementNotFound`."""
     row = connection.execute(select(increments).where(increments.c.id == increment_id)).mappings().one_or_none()
     if row is None:
-        raise IncrementNotFound(f"There is no increment {increment_id!r}.")
+        raise not_found(increment_id)
     return rows.increment(row)
+
+
+def not_found(increment_id: str) -> IncrementNotFound:
+    """What to raise where there is no increment of that id."""
+    return IncrementNotFound(f"There is no increment {increment_id!r}.")
 
 
 def of_ids(connection: Connection, ids: Collection[str]) -> list[Increment]:
@@ -138,19 +142,6 @@ def of_ids(connection: Connection, ids: Collection[str]) -> list[Increment]:
         return []
     found = connection.execute(select(increments).where(increments.c.id.in_(ids))).mappings()
     return [rows.increment(row) for row in found]
-
-
-def page(connection: Connection, model: Model, *, limit: int, cursor: str | None) -> Page[Increment]:
-    """Increments of a model, latest arrival first."""
-    query = select(increments).where(increments.c.model_id == model.id)
-    key = increments.c.arrival
-    return rows.page(connection, query, key=key, read=rows.increment, limit=limit, cursor=cursor, descending=True)
-
-
-def attempts_of(connection: Connection, increment_id: str) -> tuple[Attempt, ...]:
-    """Every try at an increment, first to last."""
-    query = select(attempts).where(attempts.c.increment_id == increment_id).order_by(attempts.c.attempt)
-    return tuple(rows.attempt(row) for row in connection.execute(query).mappings())
 
 
 def cancel(connection: Connection, increment_id: str) -> Increment:

@@ -12,6 +12,7 @@ from sqlalchemy import func, select
 from storage.database.engine import Database
 from storage.database.tables import metadata
 from storage.domain import (
+    Attempt,
     Batch,
     ClassCount,
     Image,
@@ -28,7 +29,7 @@ from storage.domain import (
 )
 from storage.history import models, versions
 from storage.material import batches, images, references
-from storage.work import events, increments, leases, publication
+from storage.work import events, increments, leases, publication, reports
 from storage.work.leases import Claim
 from storage.work.publication import Outcome, Published
 
@@ -142,6 +143,14 @@ class World:
         """The increment as it is now."""
         return self.read(increments.get, increment_id)
 
+    def attempts(self, increment_id: str) -> tuple[Attempt, ...]:
+        """Every try at an increment, first to last."""
+        return self.read(reports.get, increment_id).attempts
+
+    def increments(self, model: Model) -> list[Increment]:
+        """A model's increments, latest arrival first."""
+        return [report.increment for report in self.read(reports.page, model, limit=1000, cursor=None).items]
+
     def retry(self, increment: Increment, model: Model) -> Increment:
         """Queue it once more."""
         with self.database.write() as connection:
@@ -165,7 +174,7 @@ class World:
 
     def outcomes(self, increment_id: str) -> list[tuple[int, str, str | None]]:
         """Number, worker and outcome of every attempt."""
-        tries = self.read(increments.attempts_of, increment_id)
+        tries = self.attempts(increment_id)
         assert all((one.finished_at is None) == (one.outcome is None) for one in tries)
         return [(one.attempt, one.worker, one.outcome) for one in tries]
 

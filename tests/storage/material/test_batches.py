@@ -41,7 +41,7 @@ def test_an_uploaded_archive_is_a_closed_batch(world: World):
     )
     assert made.classes == (ClassCount("cat", train=4, test=2), ClassCount("dog", train=4, test=2))
     assert made.reject_count == 2
-    assert world.read(bad_files.first, made.id) == rejects
+    assert world.read(bad_files.first, [made.id]) == {made.id: rejects}
 
 
 def test_images_are_counted_by_class_and_side_as_they_come(world: World, open_batch: Batch):
@@ -100,7 +100,7 @@ def test_ingestion_replaces_what_an_earlier_attempt_left(world: World):
     done = world.write(batches.record_ingestion, batch.id, ingested=decoded, rejects=rejects, digest=sha256("2"))
     assert done == world.read(batches.get, batch.id)
     assert (done.status, done.digest, done.reject_count) == (BatchStatus.INGESTED, sha256("2"), 1)
-    assert world.read(bad_files.first, batch.id) == tuple(rejects)
+    assert world.read(bad_files.first, [batch.id]) == {batch.id: tuple(rejects)}
     assert done.classes == (ClassCount("dog", train=2, test=1),)
     assert set(world.read(images.of_batch, batch.id)) == set(decoded)
 

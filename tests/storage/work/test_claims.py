@@ -4,7 +4,7 @@ from datetime import timedelta
 from functools import partial
 
 from storage.domain import IncrementStatus, now
-from storage.work import increments, leases
+from storage.work import leases
 from storage.work.leases import Claim
 from tests.storage.worlds import World, together
 
@@ -14,7 +14,7 @@ QUEUED, RUNNING, FAILED = IncrementStatus.QUEUED, IncrementStatus.RUNNING, Incre
 def running_by_model(world: World) -> dict[str, int]:
     running: dict[str, int] = {}
     for name in ("plants", "other"):
-        for one in world.read(increments.page, world.model(name), limit=50, cursor=None).items:
+        for one in world.increments(world.model(name)):
             running[name] = running.get(name, 0) + (one.status is RUNNING)
     return running
 
@@ -142,7 +142,7 @@ def test_workers_and_retries_at_once_leave_one_running_a_model(world: World):
     retries = [
         partial(world.retry, one, world.model(name))
         for name in ("plants", "other")
-        for one in world.read(increments.page, world.model(name), limit=50, cursor=None).items
+        for one in world.increments(world.model(name))
         if one.status is FAILED
     ]
     together(*retries, *[world.claim] * 6)

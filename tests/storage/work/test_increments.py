@@ -17,7 +17,7 @@ from storage.errors import (
 )
 from storage.history import models
 from storage.material import batches, erasure
-from storage.work import increments, leases
+from storage.work import increments, leases, reports
 from tests.storage.worlds import MAX_CRASHES, World, counts, sha256, together
 
 QUEUED, RUNNING = IncrementStatus.QUEUED, IncrementStatus.RUNNING
@@ -41,7 +41,7 @@ def test_a_request_queues_what_was_asked_for(world: World):
     assert (made.promote, made.known_classes, made.idempotency_key) == (Promotion.MANUAL, KnownClasses.REFUSE, "key")
     unknown_yet = (made.parent, made.version, made.promoted, made.progress, made.error, made.started_at, made.worker)
     assert unknown_yet == (None,) * 7
-    assert world.read(increments.attempts_of, made.id) == ()
+    assert world.attempts(made.id) == ()
 
 
 def test_arrivals_count_up_and_pages_begin_with_the_latest(world: World):
@@ -51,9 +51,9 @@ def test_arrivals_count_up_and_pages_begin_with_the_latest(world: World):
         made.append(world.push(mine, *pair))
         world.push(other, *pair)
     assert [one.arrival for one in made] == sorted(one.arrival for one in made)
-    first = world.read(increments.page, mine, limit=2, cursor=None)
-    rest = world.read(increments.page, mine, limit=2, cursor=first.next_cursor)
-    assert [*first.items, *rest.items] == made[::-1]
+    first = world.read(reports.page, mine, limit=2, cursor=None)
+    rest = world.read(reports.page, mine, limit=2, cursor=first.next_cursor)
+    assert [one.increment for one in (*first.items, *rest.items)] == made[::-1]
     assert rest.next_cursor is None
 
 
@@ -216,7 +216,7 @@ def test_what_is_finished_is_not_cancelled(world: World):
     failed = fail(world, world.push(model, "c", "d"))
     cancelled = world.push(model, "e", "f")
     world.write(increments.cancel, cancelled.id)
-    for one in world.read(increments.page, model, limit=10, cursor=None).items:
+    for one in world.increments(model):
         with pytest.raises(IncrementNotCancellable, match=str(one.status)):
             world.write(increments.cancel, one.id)
     assert world.look(failed.id) == failed
@@ -269,7 +269,7 @@ def test_only_what_failed_or_was_cancelled_is_tried_again(world: World):
     model = world.create()
     world.learn(model, "a", "b")
     queued = world.push(model, "c", "d")
-    for one in world.read(increments.page, model, limit=10, cursor=None).items:
+    for one in world.increments(model):
         with pytest.raises(IncrementNotRetryable, match=str(one.status)):
             world.retry(one, model)
     world.must_claim()

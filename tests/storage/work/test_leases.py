@@ -24,7 +24,7 @@ def test_an_expired_lease_is_taken_over_with_a_higher_attempt(world: World):
     assert world.must_claim("second") == Claim(made.id, 2)
     held = world.look(made.id)
     assert (held.worker, held.attempt, held.crashes) == ("second", 2, 1)
-    first, second = world.read(increments.attempts_of, made.id)
+    first, second = world.attempts(made.id)
     assert (first.outcome, first.reason) == ("crashed", LEASE_LOST)
     assert (second.outcome, second.finished_at) == (None, None)
     assert world.statuses(made.id) == ["queued", "running", "running"]
@@ -53,10 +53,10 @@ def test_a_holder_who_comes_back_in_time_keeps_what_it_has(world: World, meanwhi
     else:
         assert world.publish(claim, world.outcome(claim)) is not None
     before = world.look(made.id)
-    tries = world.read(increments.attempts_of, made.id)
+    tries = world.attempts(made.id)
     assert world.write(leases._take, seen, worker="thief", lease_seconds=60, crashes=1) is None
     assert world.look(made.id) == before
-    assert world.read(increments.attempts_of, made.id) == tries
+    assert world.attempts(made.id) == tries
 
 
 def test_whoever_comes_too_late_changes_nothing(world: World):
@@ -65,7 +65,7 @@ def test_whoever_comes_too_late_changes_nothing(world: World):
     late = world.must_claim("late", lease_seconds=-1)
     outcome = world.outcome(late)
     world.must_claim("new")
-    before, tries, rows = world.look(made.id), world.read(increments.attempts_of, made.id), world.rows()
+    before, tries, rows = world.look(made.id), world.attempts(made.id), world.rows()
 
     assert world.write(leases.renew, late, lease_seconds=600, progress={"stage": "late"}) is None
     assert not world.write(leases.holds, late)
@@ -75,7 +75,7 @@ def test_whoever_comes_too_late_changes_nothing(world: World):
     assert world.publish(late, outcome) is None
 
     assert world.look(made.id) == before
-    assert world.read(increments.attempts_of, made.id) == tries
+    assert world.attempts(made.id) == tries
     assert world.rows() == rows
     assert world.model().last_version == 0
 

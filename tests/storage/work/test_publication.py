@@ -46,7 +46,7 @@ def test_the_increment_says_what_became_of_it(world: World):
     ended = world.look(published.version.increment_id)
     assert (ended.status, ended.version, ended.parent) == (IncrementStatus.SUCCEEDED, 1, None)
     assert (ended.promoted, ended.note, ended.error, ended.lease_expires_at) == (True, None, None, None)
-    assert [one.outcome for one in world.read(increments.attempts_of, ended.id)] == ["succeeded"]
+    assert [one.outcome for one in world.attempts(ended.id)] == ["succeeded"]
     assert world.read(events.after, ended.id, 0)[-1].data["status"] == "succeeded"
 
 
