@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 
 from api.bodies import base64text
 from api.bodies.json_bodies import check_values
-from api.http.media_types import media_type
+from api.bodies.media_types import media_type
 from api.schemas.base import in_openapi
 from api.schemas.predictions import ImagesIn
 from storage.errors import ImageUnreadable, Invalid

@@ -14,7 +14,7 @@ from fastapi import Request
 from python_multipart.multipart import parse_options_header
 
 from api.bodies.forms import Sink, read_form
-from api.process.pids import is_alive
+from api.pids import is_alive
 from storage.errors import ArchiveUnreadable
 from storage.settings import Settings
 

@@ -15,8 +15,7 @@ from fastapi.dependencies.utils import get_flat_params
 from fastapi.params import ParamTypes
 from fastapi.routing import APIRoute
 
-from api.bodies import json_bodies
-from api.http import media_types
+from api.bodies import json_bodies, media_types
 from api.http.access import allowed, bearer
 from api.schemas.base import PageOut
 from storage.errors import Invalid, MediaTypeUnsupported

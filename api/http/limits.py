@@ -3,7 +3,7 @@
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.http.media_types import media_type
+from api.bodies.media_types import media_type
 from storage.errors import Invalid, TooLarge
 from storage.settings import Settings
 

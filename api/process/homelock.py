@@ -5,7 +5,7 @@ import os
 import time
 from pathlib import Path
 
-from api.process.pids import is_alive
+from api.pids import is_alive
 
 _CLEARING_SECONDS = 6.0  # a little longer than the keeper of a killed service takes at most
 

@@ -9,9 +9,9 @@ from api.admission import options, queueing
 from api.admission.fitness import check_of_model, rehearses
 from api.admission.options import Wish
 from api.bodies.images import ARCHIVES
+from api.bodies.media_types import media_type
 from api.bodies.uploads import received
 from api.http.guarded_route import Guarded
-from api.http.media_types import media_type
 from api.http.problems import problems
 from api.http.root_path import located
 from api.routes.models import Cursor, Limit

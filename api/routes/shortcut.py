@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import Scope
 
-from api.http import media_types
+from api.bodies import media_types
 from api.http.access import allowed, bearer
 from api.http.guarded_route import check_coding
 from api.routes.predictions import DEADLINE_HEADER

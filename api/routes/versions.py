@@ -6,12 +6,12 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response
 
-from api.admission.promotion import Promotion, etag
 from api.http.conditional import is_current
 from api.http.guarded_route import Guarded
 from api.http.idempotency import IdempotencyKey
 from api.http.problems import problems
 from api.routes.models import Cursor, Limit
+from api.routes.promotion import Promotion, etag
 from api.schemas.base import PageOut
 from api.schemas.metrics import ModelMetricsOut, VersionMetricsOut
 from api.schemas.versions import CurrentIn, CurrentOut, VersionOut
