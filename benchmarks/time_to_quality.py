@@ -21,9 +21,9 @@ import torch
 from benchmarks.parts.machine import described
 from benchmarks.parts.plainloop import Habits, PlainLoop, successor
 from trainer.evaluation.evaluate import evaluate
-from trainer.experiments.datasets import Limits
-from trainer.experiments.datasets import load as read
-from trainer.experiments.tasks import Task, divide, joined
+from trainer.experiments.data.datasets import Limits
+from trainer.experiments.data.datasets import load as read
+from trainer.experiments.data.tasks import Task, divide, joined
 from trainer.learning.compute import choose
 from trainer.learning.data import channel_statistics
 from trainer.learning.increment import Architecture, learn

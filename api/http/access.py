@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
-from api.http.problems import status_of
+from api.http.problem_kinds import status_of
 from api.service import Service, ServiceDep
 from storage import safetext
 from storage.domain import Key, Scope

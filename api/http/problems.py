@@ -5,7 +5,6 @@ import json
 import logging
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -19,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import compile_path
 
+from api.http.problem_kinds import kebab, status_of
 from api.http.root_path import located, route_path
 from api.http.telemetry import HEADER
 from api.schemas.inference import ErrorOut
@@ -32,95 +32,8 @@ _DISK_FULL = "53100"  # of PostgreSQL
 MEDIA_TYPE = "application/problem+json"
 SCHEMA = {"schema": {"$ref": "#/components/schemas/Problem"}}
 
-# The most specific class wins; what is not named takes the status of its base.
-STATUS: dict[type[AccreteError], HTTPStatus] = {
-    errors.NotFound: HTTPStatus.NOT_FOUND,
-    errors.Conflict: HTTPStatus.CONFLICT,
-    errors.Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
-    errors.PreconditionFailed: HTTPStatus.PRECONDITION_FAILED,
-    errors.TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    errors.Malformed: HTTPStatus.BAD_REQUEST,
-    errors.MediaTypeUnsupported: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-    errors.Unauthenticated: HTTPStatus.UNAUTHORIZED,
-    errors.Forbidden: HTTPStatus.FORBIDDEN,
-    errors.RateLimited: HTTPStatus.TOO_MANY_REQUESTS,
-    errors.Overloaded: HTTPStatus.SERVICE_UNAVAILABLE,
-    errors.VersionUnloadable: HTTPStatus.SERVICE_UNAVAILABLE,
-    errors.DeadlineExceeded: HTTPStatus.GATEWAY_TIMEOUT,
-    errors.BlobDamaged: HTTPStatus.INTERNAL_SERVER_ERROR,
-    errors.BlobMissing: HTTPStatus.INTERNAL_SERVER_ERROR,
-}
-
-_REMEDIES = {
-    HTTPStatus.BAD_REQUEST: "Mend the request: as it is, it will always be refused.",
-    HTTPStatus.UNAUTHORIZED: "Send an API key, as `Authorization: Bearer KEY`.",
-    HTTPStatus.FORBIDDEN: "Use a key that may do this; the detail says which, and how to get one.",
-    HTTPStatus.NOT_FOUND: "Check the name or id: it may be misspelt, or deleted since.",
-    HTTPStatus.METHOD_NOT_ALLOWED: "Use one of the methods that the header `Allow` names.",
-    HTTPStatus.CONFLICT: "Look at what stands in the way, which the detail names, and decide anew.",
-    HTTPStatus.PRECONDITION_FAILED: "Get it again, decide anew, and repeat the request with the new ETag.",
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "Send less at a time, or raise the limit by its setting (docs/settings.md).",
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "Send the body in one of the forms that the detail names.",
-    HTTPStatus.UNPROCESSABLE_ENTITY: "Mend what the detail names: as it is, the request will always be refused.",
-    HTTPStatus.TOO_MANY_REQUESTS: "Wait as many seconds as the header `Retry-After` says, then send it again.",
-    HTTPStatus.INTERNAL_SERVER_ERROR: "Look into the service's log, for the answer's `X-Request-ID`.",
-    HTTPStatus.SERVICE_UNAVAILABLE: "Wait as many seconds as the header `Retry-After` says, then send it again.",
-    HTTPStatus.GATEWAY_TIMEOUT: "Ask for less at a time, allow more time, or come again when less is asked for.",
-    HTTPStatus.INSUFFICIENT_STORAGE: "Free disk space where the service runs, then send it again.",
-}
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A type of problem, as the page behind it tells it."""
-
-    status: HTTPStatus
-    meaning: str
-
-    @property
-    def remedy(self) -> str:
-        """What to do about it."""
-        return _REMEDIES[self.status]
-
 
 log = logging.getLogger(__name__)
-
-
-def status_of(kind: type[AccreteError]) -> HTTPStatus:
-    """The HTTP status of a domain error."""
-    for base in kind.__mro__:
-        if base in STATUS:
-            return STATUS[base]
-    return HTTPStatus.INTERNAL_SERVER_ERROR
-
-
-def _kebab(name: str) -> str:
-    return "".join("-" + letter.lower() if letter.isupper() else letter for letter in name).lstrip("-")
-
-
-def _kinds() -> dict[str, Kind]:
-    """Every type of problem by the last part of its address."""
-    found = {
-        "bad-request": Kind(HTTPStatus.BAD_REQUEST, "The request cannot be read."),
-        "internal": Kind(HTTPStatus.INTERNAL_SERVER_ERROR, "The service failed to answer."),
-        "method-not-allowed": Kind(HTTPStatus.METHOD_NOT_ALLOWED, "What is at this path cannot be asked in this way."),
-        "request-incomplete": Kind(HTTPStatus.BAD_REQUEST, "The request ended before its body was complete."),
-        "request-invalid": Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "A field or parameter is missing, unknown or wrong."),
-        "storage-full": Kind(
-            HTTPStatus.INSUFFICIENT_STORAGE, "The service has no disk space left; nothing was stored."
-        ),
-        "value-unfit": Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "A value does not fit into the database."),
-    }
-    waiting = list(AccreteError.__subclasses__())
-    while waiting:
-        error = waiting.pop()
-        waiting += error.__subclasses__()
-        if any(base in STATUS for base in error.__mro__):
-            found[_kebab(error.__name__)] = Kind(status_of(error), " ".join((error.__doc__ or "").split()))
-    return dict(sorted(found.items()))
-
-
-KINDS = _kinds()
 
 
 def problems(*kinds: type[AccreteError]) -> dict[int | str, dict[str, Any]]:
@@ -207,7 +120,7 @@ async def _domain(request: Request, error: Exception) -> JSONResponse:
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("%s %s: %s", request.method, request.url.path, error)
     extra = {name: value for name, value in error.extra.items() if value is not None}
-    return _problem(request, status, _kebab(type(error).__name__), error.detail, headers=_headers(error), **extra)
+    return _problem(request, status, kebab(type(error).__name__), error.detail, headers=_headers(error), **extra)
 
 
 def _headers(error: AccreteError) -> dict[str, str] | None:
@@ -240,7 +153,7 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
         return _problem(
             request, HTTPStatus.UNPROCESSABLE_ENTITY, "request-invalid", f"The body cannot be read as JSON: {why}."
         )
-    kind = _kebab(HTTPStatus(error.status_code).phrase.title().replace(" ", "").replace("-", ""))
+    kind = kebab(HTTPStatus(error.status_code).phrase.title().replace(" ", "").replace("-", ""))
     headers = dict(error.headers) if error.headers else None
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         headers = {"Allow": ", ".join(await run_in_threadpool(_methods, request))}

@@ -6,7 +6,8 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 from fastapi.responses import HTMLResponse
 
-from api.http.problems import KINDS, Kind, problems
+from api.http.problem_kinds import KINDS, Kind
+from api.http.problems import problems
 from storage.errors import NotFound
 
 router = APIRouter(prefix="/problems", tags=["problems"])

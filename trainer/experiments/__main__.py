@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from storage.errors import AccreteError, Invalid
-from trainer.experiments import datasets, devices, plan, results, tasks
+from trainer.experiments import plan, results
 from trainer.experiments.arguments import Arguments, parse
-from trainer.experiments.children import perform_all
-from trainer.experiments.devices import Machine
+from trainer.experiments.data import datasets, tasks
+from trainer.experiments.data.tasks import Task
 from trainer.experiments.narration import Narrator, say
-from trainer.experiments.report import Report, setting_in_words
-from trainer.experiments.run import Order, finished
-from trainer.experiments.tasks import Task
+from trainer.experiments.report.files import Report, setting_in_words
+from trainer.experiments.runs import devices
+from trainer.experiments.runs.children import perform_all
+from trainer.experiments.runs.devices import Machine
+from trainer.experiments.runs.run import Order, finished
 from trainer.recipes import resolve
 
 FAILED, UNUSABLE, INTERRUPTED = 1, 2, 130  # exit statuses

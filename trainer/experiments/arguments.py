@@ -9,8 +9,8 @@ from typing import Any
 import losses
 from storage.domain import Memory
 from trainer.experiments import values
-from trainer.experiments.datasets import Limits
-from trainer.experiments.published import COLLECTIONS
+from trainer.experiments.data.datasets import Limits
+from trainer.experiments.data.published import COLLECTIONS
 from trainer.recipes import PRESETS
 
 _DATA = Path("data")

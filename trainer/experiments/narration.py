@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from trainer.experiments.run import Order
+from trainer.experiments.runs.run import Order
 
 EPOCH_SECONDS = 5.0  # between two lines about the epochs of one run
 
@@ -26,7 +26,7 @@ class Narrator:
         self._next: dict[str, float] = {}
 
     def tell(self, order: Order, message: Mapping[str, Any]) -> None:
-        """Say a message of `trainer.experiments.children`, if it is worth a line."""
+        """Say a message of `trainer.experiments.runs.children`, if it is worth a line."""
         if message["kind"] == "epoch":
             self._epoch(order, message)
         elif message["kind"] == "task":

@@ -17,8 +17,8 @@ from storage.domain import ClassCount, KnownClasses, Memory
 from storage.errors import Invalid, UnknownNetwork
 from storage.work.admission import check_classes
 from trainer import networks, recipes
-from trainer.experiments import tasks as sequence
-from trainer.experiments.tasks import Task
+from trainer.experiments.data import tasks as sequence
+from trainer.experiments.data.tasks import Task
 from trainer.learning.increment import PROCEDURE
 from trainer.recipes import Recipe
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from api.http.problems import KINDS, STATUS
+from api.http.problem_kinds import KINDS, STATUS
 from storage import errors
 from storage.errors import AccreteError
 from tests.api.worlds import problem, running

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from trainer.experiments.tasks import Task
+from trainer.experiments.data.tasks import Task
 from trainer.learning.data import ImageSet
 
 SIZE = 8

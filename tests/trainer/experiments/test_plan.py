@@ -8,8 +8,8 @@ import pytest
 from storage.domain import Memory
 from storage.errors import Invalid, NothingToLearn, RecipeInvalid, StrategyUnfit, UnknownNetwork, UnknownStrategy
 from tests.trainer.experiments.pictures import tasks_of
+from trainer.experiments.data.tasks import Task
 from trainer.experiments.plan import Run, Setting, code_version, describe, runs
-from trainer.experiments.tasks import Task
 from trainer.recipes import PRESETS
 
 

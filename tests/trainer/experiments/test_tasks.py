@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from storage.errors import Invalid
 from tests.trainer.experiments.pictures import pixels_of, tasks_of
-from trainer.experiments.datasets import Dataset
-from trainer.experiments.tasks import Task, digest, divide, load, save, sizes
+from trainer.experiments.data.datasets import Dataset
+from trainer.experiments.data.tasks import Task, digest, divide, load, save, sizes
 from trainer.learning.data import ImageSet
 
 

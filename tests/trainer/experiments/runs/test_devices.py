@@ -5,7 +5,7 @@ import os
 import pytest
 
 from storage.errors import Invalid
-from trainer.experiments.devices import Machine, present, shared
+from trainer.experiments.runs.devices import Machine, present, shared
 
 PROCESSORS = len(os.sched_getaffinity(0))
 TWO = ("cuda:0", "cuda:1")

@@ -13,8 +13,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, BinaryIO
 
-from trainer.experiments.process import ELSEWHERE, ORDER, REFUSED
-from trainer.experiments.run import Order
+from trainer.experiments.runs.process import ELSEWHERE, ORDER, REFUSED
+from trainer.experiments.runs.run import Order
 
 CRASH = "crash.log"  # in a run's folder
 
@@ -63,7 +63,7 @@ async def _perform(order: Order, tell: Tell) -> tuple[str | None, bool]:
     refusal = "it gave no reason"
     with tempfile.TemporaryFile() as errors:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "trainer.experiments.process"),
+            *(sys.executable, "-m", "trainer.experiments.runs.process"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=errors,

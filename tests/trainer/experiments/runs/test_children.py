@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from tests.trainer.experiments.pictures import tasks_of
-from trainer.experiments import results, tasks
-from trainer.experiments.children import perform_all
+from trainer.experiments import results
+from trainer.experiments.data import tasks
 from trainer.experiments.plan import describe
-from trainer.experiments.process import ORDER
-from trainer.experiments.run import Order
+from trainer.experiments.runs.children import perform_all
+from trainer.experiments.runs.process import ORDER
+from trainer.experiments.runs.run import Order
 
 TASKS = tasks_of(2, 2)
 
@@ -53,7 +54,7 @@ def test_a_run_ends_with_who_started_it(tmp_path):
     """A process that is killed cannot end its children, but its end of their standard input closes."""
     asked = order(tmp_path, "lwf", epochs=2000)
     with subprocess.Popen(
-        [sys.executable, "-m", "trainer.experiments.process"],
+        [sys.executable, "-m", "trainer.experiments.runs.process"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},

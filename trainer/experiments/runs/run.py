@@ -10,9 +10,9 @@ import torch
 
 from trainer.evaluation.evaluate import evaluate
 from trainer.experiments import results
+from trainer.experiments.data.tasks import Task, joined
 from trainer.experiments.plan import Run, code_version
-from trainer.experiments.runfolder import RunFolder
-from trainer.experiments.tasks import Task, joined
+from trainer.experiments.runs.folder import RunFolder
 from trainer.learning import exemplars
 from trainer.learning.compute import occupy
 from trainer.learning.data import ImageSet
@@ -30,7 +30,7 @@ class Order:
     """What a run is to do, where and with what."""
 
     run: Run
-    tasks: Path  # a file of `trainer.experiments.tasks.save`
+    tasks: Path  # a file of `trainer.experiments.data.tasks.save`
     out: Path
     device: str
     threads: int

@@ -1,4 +1,4 @@
-"""The process of one run: `python -m trainer.experiments.process`, started by `trainer.experiments.children`.
+"""The process of one run: `python -m trainer.experiments.runs.process`, started by `trainer.experiments.runs.children`.
 
 It takes its order as a line of JSON on standard input and the end of that stream for the death of who started it; what
 happens it says on standard output, a JSON object a line.
@@ -14,9 +14,9 @@ from pydantic import TypeAdapter
 
 from storage.errors import AccreteError
 from trainer.evaluation.evaluate import BelowChance
-from trainer.experiments import tasks
-from trainer.experiments.run import Order, perform
-from trainer.experiments.runfolder import RunElsewhere
+from trainer.experiments.data import tasks
+from trainer.experiments.runs.folder import RunElsewhere
+from trainer.experiments.runs.run import Order, perform
 from trainer.reporting import LossNotFinite
 
 REFUSED, ELSEWHERE = 3, 4  # exit statuses: it can never succeed and said why; another process works on the run

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from storage.errors import Invalid
-from trainer.experiments.matfiles import read_mat
+from trainer.experiments.data.matfiles import read_mat
 
 NETWORK_TIMEOUT_SECONDS = 30.0  # torchvision sets none, and a silent server would hold everything up
 

@@ -6,11 +6,12 @@ from functools import cache
 from pathlib import Path
 
 from storage.errors import Invalid
-from trainer.experiments import plots, results, tables
+from trainer.experiments import results
 from trainer.experiments.arguments import Arguments
+from trainer.experiments.data.tasks import Task
 from trainer.experiments.plan import Setting
+from trainer.experiments.report import plots, tables
 from trainer.experiments.results import Record
-from trainer.experiments.tasks import Task
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from matplotlib.colors import to_hex
 from PIL import Image
 
 from losses import strategies
-from trainer.experiments.plots import PLOTS, draw, figure
+from trainer.experiments.report.plots import PLOTS, draw, figure
 
 
 def lines_of(*names: str, tasks: int = 4, seeds: int = 2) -> list[dict[str, Any]]:

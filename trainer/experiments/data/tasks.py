@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from storage.errors import Invalid
-from trainer.experiments.datasets import Dataset, regrouped
+from trainer.experiments.data.datasets import Dataset, regrouped
 from trainer.learning.data import ImageSet
 
 

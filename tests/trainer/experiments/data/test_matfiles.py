@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.io  # type: ignore[import-untyped]
 
-from trainer.experiments.matfiles import HEADER_BYTES, read_mat
+from trainer.experiments.data.matfiles import HEADER_BYTES, read_mat
 
 
 @pytest.mark.parametrize("compressed", [False, True])

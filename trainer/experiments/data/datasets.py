@@ -9,8 +9,8 @@ from PIL import Image
 from torch import Tensor
 
 from storage.errors import Invalid
-from trainer.experiments.imagefiles import Found, decoded, find, own_size
-from trainer.experiments.published import COLLECTIONS, read_collection
+from trainer.experiments.data.imagefiles import Found, decoded, find, own_size
+from trainer.experiments.data.published import COLLECTIONS, read_collection
 from trainer.learning.data import ImageSet, positions_by_class
 from trainer.networks.transforms import pixels
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from trainer.experiments.report.tables import percent, write_table
 from trainer.experiments.results import FORMS, HEADLINES, Record
-from trainer.experiments.tables import percent, write_table
 
 
 def run_of(strategy: str, *, seed: int = 0, tasks: int = 2, done: int | None = None, **last: Any) -> list[Record]:

@@ -12,8 +12,8 @@ from torchvision.datasets import SVHN
 
 from storage.errors import BatchInvalid, Invalid
 from tests.trainer.experiments.pictures import files_of, pixels_of, png, write_tree, write_zip
-from trainer.experiments.datasets import Dataset, Limits, load
-from trainer.experiments.published import COLLECTIONS, as_side
+from trainer.experiments.data.datasets import Dataset, Limits, load
+from trainer.experiments.data.published import COLLECTIONS, as_side
 from trainer.networks.pictures import decode
 from trainer.networks.transforms import pixels
 

@@ -16,15 +16,16 @@ from torch import Tensor
 from storage.domain import Memory
 from storage.errors import Invalid
 from tests.trainer.experiments.pictures import tasks_of
-from trainer.experiments import datasets, results, tasks
+from trainer.experiments import results
+from trainer.experiments.data import datasets, tasks
+from trainer.experiments.data.tasks import Task
 from trainer.experiments.plan import describe
-from trainer.experiments.process import ORDER
-from trainer.experiments.run import Order, perform
-from trainer.experiments.runfolder import RunElsewhere
-from trainer.experiments.tasks import Task
+from trainer.experiments.runs.folder import RunElsewhere
+from trainer.experiments.runs.process import ORDER
+from trainer.experiments.runs.run import Order, perform
 from trainer.networks import load_version
 
-DATASETS = Path(os.environ.get("ACCRETE_TEST_DATASETS", Path(__file__).parents[4] / "shared" / "datasets"))
+DATASETS = Path(os.environ.get("ACCRETE_TEST_DATASETS", Path(__file__).parents[5] / "shared" / "datasets"))
 ARCHIVES = [DATASETS / "tiny-imagenet-100-32px" / f"task-{task:02d}.zip" for task in range(2)]
 
 TASKS = tasks_of(2, 2, 1)

@@ -1,0 +1,52 @@
+"""What the client asks of predictions and their record."""
+
+import base64
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from api.client.connection import Connection
+from api.client.documents import (
+    ImagePrediction,
+    Prediction,
+    PredictionRecord,
+)
+from api.client.paths import address
+
+
+class PredictionCalls:
+    """What the client asks of predictions and their record."""
+
+    _connection: Connection
+
+    def predict(
+        self,
+        model: str,
+        images: Sequence[bytes | Path],
+        *,
+        top_k: int | None = None,
+        version: int | None = None,
+        durable: bool = False,
+    ) -> Prediction:
+        """The most probable classes of each image; ``durable`` waits until the record is committed."""
+        files = [image.read_bytes() if isinstance(image, Path) else image for image in images]
+        body = {"images": [base64.b64encode(file).decode("ascii") for file in files]}
+        params = {"top_k": top_k, "version": version, "record": "durable" if durable else None}
+        prediction: Prediction = self._connection.json(
+            "POST", address("models", model, "predictions"), json=body, params=params
+        )
+        return prediction
+
+    def predictions(self, model: str) -> Iterator[PredictionRecord]:
+        """What was predicted, when, and by which version."""
+        return self._connection.pages(address("models", model, "predictions"))
+
+    def prediction(self, prediction_id: str) -> PredictionRecord:
+        """One record."""
+        record: PredictionRecord = self._connection.json("GET", address("predictions", prediction_id))
+        return record
+
+    def image_prediction(self, model: str, image_id: str) -> ImagePrediction:
+        """The current version's prediction for a stored image."""
+        path = address("models", model, "images", image_id, "prediction")
+        prediction: ImagePrediction = self._connection.json("GET", path)
+        return prediction

@@ -1,0 +1,185 @@
+"""What the client asks of batches and increments."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from api.client import following
+from api.client.connection import CONNECT_SECONDS, ClientError, Connection
+from api.client.documents import (
+    Batch,
+    Image,
+    Increment,
+    Reject,
+)
+from api.client.following import Event
+from api.client.packing import OnUpload, Source, source_of
+from api.client.paths import address, keyed, media_type
+
+# The service reads the archive's whole directory before it answers.
+_UPLOAD_PATIENCE = httpx.Timeout(600.0, connect=CONNECT_SECONDS)
+Document = dict[str, Any]
+
+
+class IncrementFailed(ClientError):
+    """The increment ended as failed or cancelled."""
+
+    def __init__(self, increment: Increment) -> None:
+        """Say how it ended, and why."""
+        super().__init__(f"increment {increment['id']} {increment['status']}: {increment['error'] or 'on request'}")
+        self.increment = increment
+
+
+class TeachingCalls:
+    """What the client asks of batches and increments."""
+
+    _connection: Connection
+
+    def create_batch(
+        self,
+        model: str,
+        source: Path | Source | None = None,
+        *,
+        on_upload: OnUpload | None = None,
+        idempotency_key: str | None = None,
+    ) -> Batch:
+        """An open batch to add images to, or with a folder or archive a closed one."""
+        path, headers = address("models", model, "batches"), keyed(idempotency_key)
+        batch: Batch = (
+            self._connection.json("POST", path, headers=headers)
+            if source is None
+            else self._upload(path, source, params={}, headers=headers, on_upload=on_upload)
+        )
+        return batch
+
+    def batch(self, batch_id: str) -> Batch:
+        """What is in a batch."""
+        batch: Batch = self._connection.json("GET", address("batches", batch_id))
+        return batch
+
+    def rejects(self, batch_id: str) -> Iterator[Reject]:
+        """Every bad file of a batch, which was left out, and why."""
+        return self._connection.pages(address("batches", batch_id, "rejects"))
+
+    def add_images(
+        self,
+        batch_id: str,
+        label: str,
+        files: Sequence[Path],
+        *,
+        split: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> list[Image]:
+        """Add images of one class to an open batch, streamed from disk."""
+        with ExitStack() as opened:
+            parts = [("images", (file.name, opened.enter_context(file.open("rb")), media_type(file))) for file in files]
+            answer = self._connection.json(
+                "POST",
+                address("batches", batch_id, "images"),
+                params={"label": label, "split": split},
+                files=parts,
+                headers=keyed(idempotency_key),
+            )
+        images: list[Image] = answer["images"]
+        return images
+
+    def start_increment(
+        self,
+        model: str,
+        source: Path | Source | None = None,
+        *,
+        batch_id: str | None = None,
+        strategy: str | None = None,
+        recipe: Mapping[str, Any] | None = None,
+        promote: str | None = None,
+        known_classes: str | None = None,
+        idempotency_key: str | None = None,
+        on_upload: OnUpload | None = None,
+    ) -> Increment:
+        """Queue an increment from a folder or archive, or from a batch collected before; exactly one of the two."""
+        if (source is None) == (batch_id is None):
+            raise ValueError("give exactly one of source and batch_id")
+        path = address("models", model, "increments")
+        headers = keyed(idempotency_key)
+        options: Document = {"strategy": strategy, "promote": promote, "known_classes": known_classes}
+        increment: Increment
+        if source is not None:
+            options["recipe"] = None if recipe is None else json.dumps(recipe)
+            increment = self._upload(path, source, params=options, headers=headers, on_upload=on_upload)
+            return increment
+        options |= {"recipe": recipe, "batch_id": batch_id}
+        body = {name: value for name, value in options.items() if value is not None}
+        increment = self._connection.json("POST", path, json=body, headers=headers)
+        return increment
+
+    def increment(self, increment_id: str) -> Increment:
+        """Where an increment stands."""
+        increment: Increment = self._connection.json("GET", address("increments", increment_id))
+        return increment
+
+    def increments(self, model: str) -> Iterator[Increment]:
+        """A model's increments, latest first."""
+        return self._connection.pages(address("models", model, "increments"))
+
+    def cancel(self, increment_id: str) -> Increment:
+        """Stop an increment."""
+        increment: Increment = self._connection.json("POST", address("increments", increment_id, "cancel"))
+        return increment
+
+    def retry(self, increment_id: str) -> Increment:
+        """Try a failed or cancelled increment again."""
+        increment: Increment = self._connection.json("POST", address("increments", increment_id, "retry"))
+        return increment
+
+    def events(
+        self, increment_id: str, *, last_event_id: str | None = None, patience_seconds: float = 60.0
+    ) -> Iterator[Event]:
+        """Follow an increment to its end; a broken stream is opened again where it broke off.
+
+        Ends after the last status. Raises Unreachable when the service stays away for longer than the patience.
+        """
+        return following.events(
+            self._connection,
+            address("increments", increment_id, "events"),
+            last_event_id=last_event_id,
+            patience_seconds=patience_seconds,
+        )
+
+    def wait(self, increment_id: str) -> Increment:
+        """The increment once it has succeeded; raises IncrementFailed."""
+        for _ in self.events(increment_id):
+            pass
+        return succeeded(self.increment(increment_id))
+
+    def _upload(
+        self,
+        path: str,
+        source: Path | Source,
+        *,
+        params: Document,
+        headers: Mapping[str, str],
+        on_upload: OnUpload | None,
+    ) -> Any:
+        body = source_of(source) if isinstance(source, Path) else source
+        described = {"Content-Type": body.content_type}
+        if body.length is not None:
+            described["Content-Length"] = str(body.length)
+        return self._connection.json(
+            "POST",
+            path,
+            params=params,
+            headers={**headers, **described},
+            content=body.chunks(on_upload),
+            timeout=_UPLOAD_PATIENCE,
+        )
+
+
+def succeeded(increment: Increment) -> Increment:
+    """The increment, if it has succeeded; raises IncrementFailed."""
+    if increment["status"] != "succeeded":
+        raise IncrementFailed(increment)
+    return increment

@@ -1,0 +1,76 @@
+"""What the client asks of versions and their metrics."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from api.client.connection import Conflict, Connection
+from api.client.documents import (
+    Current,
+    ModelMetrics,
+    Version,
+    VersionMetrics,
+)
+from api.client.packing import CHUNK_BYTES
+from api.client.paths import address, keyed
+
+
+class VersionCalls:
+    """What the client asks of versions and their metrics."""
+
+    _connection: Connection
+
+    def versions(self, model: str) -> Iterator[Version]:
+        """Every version of a model."""
+        return self._connection.pages(address("models", model, "versions"))
+
+    def version(self, model: str, number: int) -> Version:
+        """One version."""
+        version: Version = self._connection.json("GET", address("models", model, "versions", number))
+        return version
+
+    def delete_version(self, model: str, number: int) -> None:
+        """Delete a version that is neither current nor head."""
+        self._connection.request("DELETE", address("models", model, "versions", number))
+
+    def download(self, model: str, number: int, folder: Path) -> None:
+        """Write the files of a version into a folder: all that `trainer.networks` needs to predict."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in self.version(model, number)["files"]:
+            path = address("models", model, "versions", number, "files", name)
+            with self._connection.stream("GET", path) as response, (folder / Path(name).name).open("wb") as file:
+                for chunk in response.iter_bytes(CHUNK_BYTES):
+                    file.write(chunk)
+
+    def version_metrics(self, model: str, number: int) -> VersionMetrics:
+        """Every metric of one version."""
+        metrics: VersionMetrics = self._connection.json("GET", address("models", model, "versions", number, "metrics"))
+        return metrics
+
+    def metrics(self, model: str, *, version: int | None = None) -> ModelMetrics:
+        """The accuracy matrix and the curves along the ancestors of a version (default: of the head)."""
+        path = address("models", model, "metrics")
+        metrics: ModelMetrics = self._connection.json("GET", path, params={"version": version})
+        return metrics
+
+    def current(self, model: str) -> Current:
+        """The version in service and the one before."""
+        current: Current = self._connection.json("GET", address("models", model, "current"))
+        return current
+
+    def promote(
+        self, model: str, version: int, *, if_match: str | None = None, idempotency_key: str | None = None
+    ) -> Current:
+        """Put a version into service; with an ETag only if nobody else did so meanwhile (else PreconditionFailed)."""
+        headers = keyed(idempotency_key) | ({} if if_match is None else {"If-Match": if_match})
+        path = address("models", model, "current")
+        current: Current = self._connection.json("PUT", path, json={"version": version}, headers=headers)
+        return current
+
+    def rollback(self, model: str) -> Current:
+        """Put the previous version back into service; raises Conflict when there is none."""
+        response = self._connection.request("GET", address("models", model, "current"))
+        previous = response.json()["previous"]
+        if previous is None:
+            detail = f"{model} has no previous version to go back to; name one: accrete promote {model} VERSION"
+            raise Conflict(status=409, kind="no-previous-version", detail=detail, extra={})
+        return self.promote(model, previous, if_match=response.headers.get("ETag"))
