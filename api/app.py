@@ -5,13 +5,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry
 
 from api.bodies.uploads import clear_abandoned
 from api.http import cors, problems
-from api.http.access import check_routes, key_of, on_record
 from api.http.conditional import Representations
 from api.http.hosts import Addresses
 from api.http.limits import BodyLimit
@@ -55,9 +54,8 @@ from storage.errors import (
 )
 from storage.settings import Settings
 
-# Predictions first: a request is compared with one route after another. Nothing is noted of those that change nothing.
-READING = (predictions, strategies, events, audit, metrics)
-CHANGING = (models, batches, images, increments, versions)
+# Predictions first: a request is compared with one route after another.
+GUARDED = (predictions, strategies, events, audit, metrics, models, batches, images, increments, versions)
 REFUSALS = (Unauthenticated, Forbidden, RateLimited, Malformed, TooLarge, MediaTypeUnsupported, Invalid)
 
 
@@ -123,16 +121,13 @@ def create_app(settings: Settings, *, worker: int = 0) -> FastAPI:
     events.install(app)
     document.install(app, keys_needed=settings.keys_needed)
     app.router.routes[:0] = [
-        Shortcut("/v1/models/{name}/predictions", predictions.predict, body=predictions.BODY),
-        Shortcut("/v2/models/{name}/infer", inference.infer, body=inference.BODY),
+        Shortcut(predictions.router, predictions.predict),
+        Shortcut(inference.router, inference.infer),
     ]
-    check_routes(module.router for module in (*READING, *CHANGING, inference))
     refusals, protocol_refusals = problems.problems(*REFUSALS), problems.protocol_errors(*REFUSALS)
-    for module in READING:
-        app.include_router(module.router, dependencies=[Depends(key_of)], responses=refusals)
-    app.include_router(inference.router, dependencies=[Depends(key_of)], responses=protocol_refusals)
-    for module in CHANGING:
-        app.include_router(module.router, dependencies=[Depends(on_record)], responses=refusals)
+    for module in GUARDED:
+        app.include_router(module.router, responses=refusals)
+    app.include_router(inference.router, responses=protocol_refusals)
     app.include_router(inference.probes)
     app.include_router(health.router)
     app.include_router(problempages.router)

@@ -1,22 +1,22 @@
-"""Who may do what: the key a request brings, the scope its route asks for, and the record of every change."""
+"""Who may do what: the key a request brings, whether it is good for its route, and the record of every change."""
 
 import logging
 import math
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Any
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter, Depends, Request, Security
+from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import HTTPAuthorizationCredentials
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from api.http.problem_kinds import status_of
+from api.http.rights import Right, bearer
 from api.service import Service, ServiceDep
 from storage import safetext
 from storage.domain import Key, Scope
@@ -38,100 +38,31 @@ from storage.work import increments
 
 log = logging.getLogger(__name__)
 
-ADMIN, TRAIN, PREDICT = Scope.ADMIN, Scope.TRAIN, Scope.PREDICT
-
-# What a key needs for each route; `check_routes` lets none of theirs be left out. Looking is for whoever predicts,
-# but for the images themselves: they are what teams upload, not what their customers should see.
-SCOPES: Mapping[str, Scope] = {
-    "GET /v1/strategies": PREDICT,
-    "GET /v1/models": PREDICT,
-    "POST /v1/models": TRAIN,
-    "GET /v1/models/{name}": PREDICT,
-    "PATCH /v1/models/{name}": ADMIN,
-    "DELETE /v1/models/{name}": ADMIN,
-    "POST /v1/models/{name}/batches": TRAIN,
-    "GET /v1/batches/{batch_id}": TRAIN,
-    "GET /v1/batches/{batch_id}/rejects": TRAIN,
-    "DELETE /v1/batches/{batch_id}": ADMIN,
-    "POST /v1/batches/{batch_id}/images": TRAIN,
-    "GET /v1/images/{image_id}": TRAIN,
-    "DELETE /v1/images/{image_id}": ADMIN,
-    "DELETE /v1/models/{name}/classes/{label}/images": ADMIN,
-    "GET /v1/models/{name}/images/{image_id}/prediction": PREDICT,
-    "POST /v1/models/{name}/increments": TRAIN,
-    "GET /v1/models/{name}/increments": PREDICT,
-    "GET /v1/increments/{increment_id}": PREDICT,
-    "GET /v1/increments/{increment_id}/events": PREDICT,
-    "POST /v1/increments/{increment_id}/cancel": TRAIN,
-    "POST /v1/increments/{increment_id}/retry": TRAIN,
-    "GET /v1/models/{name}/versions": PREDICT,
-    "GET /v1/models/{name}/versions/{number}": PREDICT,
-    "DELETE /v1/models/{name}/versions/{number}": ADMIN,
-    "GET /v1/models/{name}/versions/{number}/files/{file}": TRAIN,
-    "GET /v1/models/{name}/versions/{number}/metrics": PREDICT,
-    "GET /v1/models/{name}/metrics": PREDICT,
-    "GET /v1/models/{name}/metrics.png": PREDICT,
-    "GET /v1/models/{name}/current": PREDICT,
-    "PUT /v1/models/{name}/current": TRAIN,
-    "POST /v1/models/{name}/predictions": PREDICT,
-    "GET /v1/models/{name}/predictions": PREDICT,
-    "GET /v1/predictions/{prediction_id}": PREDICT,
-    "GET /v1/audit": ADMIN,
-    "GET /metrics": PREDICT,
-    "GET /v2": PREDICT,
-    "POST /v2/repository/index": PREDICT,
-    "GET /v2/models/{name}": PREDICT,
-    "GET /v2/models/{name}/ready": PREDICT,
-    "POST /v2/models/{name}/infer": PREDICT,
-    "GET /v2/models/{name}/versions/{number}": PREDICT,
-    "GET /v2/models/{name}/versions/{number}/ready": PREDICT,
-    "POST /v2/models/{name}/versions/{number}/infer": PREDICT,
-}
-_OF_NO_MODEL = {"GET /v1/strategies", "GET /v2"}  # what says nothing about any model, for keys of one model too
 _PROXIED = ("forwarded", "x-forwarded-for", "via")
 
-bearer = HTTPBearer(
-    auto_error=False,
-    description="An API key, of `accrete keys create`. Not needed where the service listens on this machine alone.",
-)
 
-
-async def allowed(request: Request, service: Service, credentials: HTTPAuthorizationCredentials | None) -> Key | None:
-    """Let a request pass that may do what it asks for; its key, None where it needs none.
+async def allowed(request: Request, service: Service, right: Right) -> Key | None:
+    """Let a request pass whose key is good for what its route needs; the key, None where it needs none.
 
     Raises `Unauthenticated`, `Forbidden`, `RateLimited`, and for what a key of another model asks about the same as
     if it were not there.
     """
-    key = await _key(request, service, credentials)
+    key = await _key(request, service, await bearer(request))
     if key is not None:
         if (seconds := service.keyring.wait(key)) > 0:
             raise RateLimited(
                 f"This key may ask {key.rate:g} times a second: try again in {seconds:.2f} s.",
                 retry_after=math.ceil(seconds),
             )
-        _check_scope(key, _route(request))
+        _check_scope(key, right, names_model=bool(request.path_params))
         if key.model_id is not None and not _is_own_model(service, key, request.path_params):
             await run_in_threadpool(_check_model, service, key, request.path_params)
     return key
 
 
-async def key_of(
-    request: Request, _credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)]
-) -> Key | None:
-    """The key of a request that its route has let pass, as routes depend on it and OpenAPI describes it."""
-    key: Key | None = request.state.key
-    return key
-
-
-async def on_record(
-    request: Request, service: ServiceDep, key: Annotated[Key | None, Depends(key_of)]
-) -> AsyncIterator[None]:
+async def on_record(request: Request, service: ServiceDep) -> AsyncIterator[None]:
     """Keep record of what a request changes, and of how that ended."""
-    if request.method in {"GET", "HEAD"}:
-        yield
-        return
-    route = _route(request)
-    number = await run_in_threadpool(_begin, service, request, key, route)
+    number = await run_in_threadpool(_begin, service, request)
     status = int(HTTPStatus.INTERNAL_SERVER_ERROR)
     try:
         yield
@@ -147,19 +78,6 @@ async def on_record(
         raise
     finally:
         await run_in_threadpool(_end, service, number, status)
-
-
-def check_routes(routers: Iterable[APIRouter]) -> None:
-    """Fail where a route has no scope, or a scope has no route."""
-    routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
-    found = {f"{method} {route.path}" for route in routes for method in route.methods or ()}
-    if found != SCOPES.keys():
-        raise AssertionError(f"routes and api.http.access.SCOPES differ in {sorted(found ^ SCOPES.keys())}")
-
-
-def _route(request: Request) -> str:
-    """Method and path of the route, as `SCOPES` names it."""
-    return f"{request.method} {request.scope['route'].path}"
 
 
 async def _key(request: Request, service: Service, sent: HTTPAuthorizationCredentials | None) -> Key | None:
@@ -198,17 +116,17 @@ def _check_neighbour(request: Request, service: Service) -> None:
         )
 
 
-def _check_scope(key: Key, route: str) -> None:
-    needed = SCOPES[route]
-    if not key.allows(needed):
+def _check_scope(key: Key, right: Right, *, names_model: bool) -> None:
+    if not key.allows(right.scope):
         held = ", ".join(sorted(key.scopes))
         raise Forbidden(
-            f"This needs a key of scope {needed.value!r}; the key {key.name!r} has {held}. {_new_key(needed)}"
+            f"This needs a key of scope {right.scope.value!r}; the key {key.name!r} has {held}. "
+            + _new_key(right.scope)
         )
-    if key.model_id is not None and "{" not in route and route not in _OF_NO_MODEL:
+    if key.model_id is not None and right.tells_of_models and not names_model:
         raise Forbidden(
             f"The key {key.name!r} is for one model only: ask for what is under /v1/models/NAME, or use one for all. "
-            + _new_key(needed)
+            + _new_key(right.scope)
         )
 
 
@@ -251,7 +169,9 @@ def _owner(service: Service, connection: Connection, parameters: Mapping[str, An
     return None
 
 
-def _begin(service: Service, request: Request, key: Key | None, route: str) -> int:
+def _begin(service: Service, request: Request) -> int:
+    key: Key | None = request.state.key
+    route = f"{request.method} {request.scope['route'].path}"
     client = request.client.host if request.client is not None else "unknown"
     with service.database.write() as connection:
         return audit.begin(

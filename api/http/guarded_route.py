@@ -5,21 +5,24 @@ all stands around its handler.
 """
 
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from functools import wraps
 from inspect import iscoroutinefunction, signature
 from typing import Any
 
-from fastapi import Request, Response
+from fastapi import Depends, Request, Response, params
 from fastapi.dependencies.utils import get_flat_params
 from fastapi.params import ParamTypes
 from fastapi.routing import APIRoute
 
 from api.bodies import json_bodies, media_types
-from api.http.access import allowed, bearer
+from api.http.access import allowed, on_record
+from api.http.rights import right_among
 from api.schemas.base import PageOut
+from storage.domain import Scope
 from storage.errors import Invalid, MediaTypeUnsupported
 
+_READING = frozenset({"GET", "HEAD"})
 _LENIENT = frozenset({"/metrics"})  # Prometheus and what looks like it send parameters of their own
 _UNPACKS = "/infer"  # ends the paths of the routes that take compressed bodies (the protocol's clients send them)
 _NOTHING = frozenset({b"", b"{}", b"null"})  # bodies of clients that cannot send none
@@ -30,9 +33,25 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 class Guarded(APIRoute):
     """A route whose requests show their key, and are what the route is for, before a byte of their body is read."""
 
-    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        """FastAPI's own route, of which long answers are written beside the event loop."""
-        super().__init__(path, _written(endpoint) if _lists(endpoint) else endpoint, **options)
+    def __init__(
+        self,
+        path: str,
+        endpoint: Callable[..., Any],
+        *,
+        methods: Collection[str] | None = None,
+        dependencies: Sequence[params.Depends] | None = None,
+        **options: Any,
+    ) -> None:
+        """FastAPI's own route, of which long answers are written beside the event loop, and changes put on record.
+
+        Raises `TypeError` where ``dependencies`` do not say what a key needs for it (`api.http.rights.needs`).
+        """
+        self.right = right_among(dependencies or ())
+        methods = list(methods or ["GET"])
+        if self.right.scope is not Scope.PREDICT and not _READING.issuperset(methods):
+            dependencies = [*(dependencies or ()), Depends(on_record)]
+        shown = _written(endpoint) if _lists(endpoint) else endpoint
+        super().__init__(path, shown, methods=methods, dependencies=dependencies, **options)
 
     def get_route_handler(self) -> Handler:
         """FastAPI's own handler behind the door."""
@@ -42,7 +61,7 @@ class Guarded(APIRoute):
         taken = media_types.of_route(self.openapi_extra, is_json=is_json)
 
         async def guarded(request: Request) -> Response:
-            request.state.key = await allowed(request, request.app.state.service, await bearer(request))
+            request.state.key = await allowed(request, request.app.state.service, self.right)
             if request.scope["query_string"] and self.path not in _LENIENT:
                 check_query(request, known)
             bounded = _Bounded(request.scope, request.receive)

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from api.http.access import SCOPES
 from api.http.problems import MEDIA_TYPE, SCHEMA, is_protocol
 
 Json = dict[str, Any]
@@ -33,10 +32,9 @@ _ERRORS = {
 def complete(method: str, path: str, operation: Json) -> None:
     """Add to an operation what holds of all of its kind."""
     responses: Json = operation["responses"]
-    scope = SCOPES.get(f"{method.upper()} {path}")
-    if scope is not None:
-        operation["security"] = [{key: [scope.value] for key in one} for one in operation["security"]]
-        operation["description"] += f"\n\nNeeds a key of scope `{scope.value}`."
+    needed = [scope for one in operation.get("security", ()) for scopes in one.values() for scope in scopes]
+    if needed:
+        operation["description"] += f"\n\nNeeds a key of scope `{needed[0]}`."
         for status in (_FAILED, _AWAY) if method == "get" or path.startswith("/v2") else _ERRORS:
             responses.setdefault(status, _error(path, _ERRORS[status]))
     if "requestBody" not in operation:

@@ -13,13 +13,13 @@ from api.bodies.uploads import Upload, received
 from api.http.guarded_route import Guarded, has_body
 from api.http.idempotency import IdempotencyKey, answered, once
 from api.http.problems import problems
+from api.http.rights import needs
 from api.http.root_path import located
-from api.routes.models import Cursor, Limit
-from api.schemas.base import PageOut
+from api.schemas.base import Cursor, Limit, PageOut
 from api.schemas.batches import AddedImagesIn, BatchOut, ImageOut, ImagesOut, RejectOut
 from api.service import Service, ServiceDep
 from api.views import records
-from storage.domain import BatchStatus, Image, Model, Split, new_id
+from storage.domain import BatchStatus, Image, Model, Scope, Split, new_id
 from storage.errors import (
     ArchiveUnreadable,
     ArchiveUnsafe,
@@ -54,6 +54,7 @@ FORM: dict[str, Any] = {
 
 @router.post(
     "/models/{name}/batches",
+    dependencies=[needs(Scope.TRAIN)],
     status_code=201,
     openapi_extra={"requestBody": {"content": {**ARCHIVES, "multipart/form-data": FORM}}},
     responses=problems(
@@ -79,14 +80,14 @@ async def create_batch(
     return batch
 
 
-@router.get("/batches/{batch_id}", responses=problems(BatchNotFound))
+@router.get("/batches/{batch_id}", dependencies=[needs(Scope.TRAIN)], responses=problems(BatchNotFound))
 def get_batch(batch_id: str, service: ServiceDep) -> BatchOut:
     """See what is in a batch: its classes, their counts, and what was left out."""
     with service.database.read() as connection:
         return records.batch(connection, batches.get(connection, batch_id))
 
 
-@router.get("/batches/{batch_id}/rejects", responses=problems(BatchNotFound))
+@router.get("/batches/{batch_id}/rejects", dependencies=[needs(Scope.TRAIN)], responses=problems(BatchNotFound))
 def list_rejects(batch_id: str, service: ServiceDep, limit: Limit = 100, cursor: Cursor = None) -> PageOut[RejectOut]:
     """List the bad files of a batch, which were left out, and why."""
     with service.database.read() as connection:
@@ -95,7 +96,12 @@ def list_rejects(batch_id: str, service: ServiceDep, limit: Limit = 100, cursor:
     return PageOut(items=items, next_cursor=page.next_cursor)
 
 
-@router.delete("/batches/{batch_id}", status_code=204, responses=problems(BatchNotFound, BatchInUse))
+@router.delete(
+    "/batches/{batch_id}",
+    dependencies=[needs(Scope.ADMIN)],
+    status_code=204,
+    responses=problems(BatchNotFound, BatchInUse),
+)
 def delete_batch(batch_id: str, service: ServiceDep) -> None:
     """Erase a batch with all its images, wherever they are kept; what was measured with them stays."""
     with service.database.write() as connection:
@@ -105,6 +111,7 @@ def delete_batch(batch_id: str, service: ServiceDep) -> None:
 
 @router.post(
     "/batches/{batch_id}/images",
+    dependencies=[needs(Scope.TRAIN)],
     status_code=201,
     openapi_extra=images_body(AddedImagesIn),
     responses=problems(BatchNotFound, BatchClosed, BatchInvalid, ImageUnreadable, TooLarge, IdempotencyMismatch),

@@ -8,7 +8,9 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from api.http.guarded_route import Guarded
 from api.http.problems import problems
+from api.http.rights import needs
 from api.service import ServiceDep
+from storage.domain import Scope
 from storage.errors import IncrementNotFound
 from storage.work import events, increments
 
@@ -40,6 +42,7 @@ def followed_increment(increment_id: str, service: ServiceDep, last_event_id: La
 
 @router.get(
     "/increments/{increment_id}/events",
+    dependencies=[needs(Scope.PREDICT)],
     response_class=EventSourceResponse,
     responses={
         **problems(IncrementNotFound),

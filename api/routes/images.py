@@ -8,13 +8,13 @@ from fastapi.responses import Response
 
 from api.http.guarded_route import Guarded
 from api.http.problems import problems
-from api.routes.predictions import Deadline
+from api.http.rights import needs
 from api.schemas.batches import ErasedOut
-from api.schemas.predictions import ImagePredictionOut
+from api.schemas.predictions import Deadline, ImagePredictionOut
 from api.service import Service, ServiceDep
 from api.serving.engine import within
 from api.views import records
-from storage.domain import Image
+from storage.domain import Image, Scope
 from storage.errors import (
     BatchInUse,
     DeadlineExceeded,
@@ -40,7 +40,9 @@ _SIGNATURES = {
 }
 
 
-@router.get("/images/{image_id}", response_class=Response, responses=problems(ImageNotFound))
+@router.get(
+    "/images/{image_id}", dependencies=[needs(Scope.TRAIN)], response_class=Response, responses=problems(ImageNotFound)
+)
 def get_image(image_id: str, service: ServiceDep) -> Response:
     """Get a stored image as it was uploaded."""
     with service.database.read() as connection:
@@ -50,7 +52,9 @@ def get_image(image_id: str, service: ServiceDep) -> Response:
     return Response(data, media_type=kind, headers={**_HEADERS, "ETag": f'"{image.digest}"'})
 
 
-@router.delete("/images/{image_id}", status_code=204, responses=problems(ImageNotFound))
+@router.delete(
+    "/images/{image_id}", dependencies=[needs(Scope.ADMIN)], status_code=204, responses=problems(ImageNotFound)
+)
 def delete_image(image_id: str, service: ServiceDep) -> None:
     """Erase an image, wherever it is kept; what was measured with it stays."""
     with service.database.write() as connection:
@@ -58,7 +62,11 @@ def delete_image(image_id: str, service: ServiceDep) -> None:
     service.dispose()
 
 
-@router.delete("/models/{name}/classes/{label}/images", responses=problems(ModelNotFound, ImageNotFound, BatchInUse))
+@router.delete(
+    "/models/{name}/classes/{label}/images",
+    dependencies=[needs(Scope.ADMIN)],
+    responses=problems(ModelNotFound, ImageNotFound, BatchInUse),
+)
 def delete_class_images(name: str, label: str, service: ServiceDep) -> ErasedOut:
     """Erase every stored image of a class; what versions have learned of it, and what was measured, stays."""
     with service.database.write() as connection:
@@ -69,6 +77,7 @@ def delete_class_images(name: str, label: str, service: ServiceDep) -> ErasedOut
 
 @router.get(
     "/models/{name}/images/{image_id}/prediction",
+    dependencies=[needs(Scope.PREDICT)],
     responses=problems(ModelNotFound, ImageNotFound, NoVersionYet, Overloaded, VersionUnloadable, DeadlineExceeded),
 )
 async def predict_image(

@@ -13,13 +13,13 @@ from api.bodies.media_types import media_type
 from api.bodies.uploads import received
 from api.http.guarded_route import Guarded
 from api.http.problems import problems
+from api.http.rights import needs
 from api.http.root_path import located
-from api.routes.models import Cursor, Limit
-from api.schemas.base import PageOut, in_openapi
+from api.schemas.base import Cursor, Limit, PageOut, in_openapi
 from api.schemas.increments import IncrementIn, IncrementOut
 from api.service import Service, ServiceDep
 from api.views import records
-from storage.domain import KnownClasses, Promotion
+from storage.domain import KnownClasses, Promotion, Scope
 from storage.errors import (
     ArchiveUnreadable,
     ArchiveUnsafe,
@@ -70,6 +70,7 @@ BODY: dict[str, Any] = {
 
 @router.post(
     "/models/{name}/increments",
+    dependencies=[needs(Scope.TRAIN)],
     status_code=202,
     openapi_extra=BODY,
     responses=problems(
@@ -119,7 +120,7 @@ async def request_increment(
     return await run_in_threadpool(_look, service, increment.id)
 
 
-@router.get("/models/{name}/increments", responses=problems(ModelNotFound))
+@router.get("/models/{name}/increments", dependencies=[needs(Scope.PREDICT)], responses=problems(ModelNotFound))
 def list_increments(name: str, service: ServiceDep, limit: Limit = 100, cursor: Cursor = None) -> PageOut[IncrementOut]:
     """List a model's increments, latest first."""
     with service.database.read() as connection:
@@ -127,13 +128,17 @@ def list_increments(name: str, service: ServiceDep, limit: Limit = 100, cursor: 
     return PageOut(items=[records.increment(item) for item in page.items], next_cursor=page.next_cursor)
 
 
-@router.get("/increments/{increment_id}", responses=problems(IncrementNotFound))
+@router.get("/increments/{increment_id}", dependencies=[needs(Scope.PREDICT)], responses=problems(IncrementNotFound))
 def get_increment(increment_id: str, service: ServiceDep) -> IncrementOut:
     """Look at one increment: how far it is, or how it ended."""
     return _look(service, increment_id)
 
 
-@router.post("/increments/{increment_id}/cancel", responses=problems(IncrementNotFound, IncrementNotCancellable))
+@router.post(
+    "/increments/{increment_id}/cancel",
+    dependencies=[needs(Scope.TRAIN)],
+    responses=problems(IncrementNotFound, IncrementNotCancellable),
+)
 def cancel_increment(increment_id: str, service: ServiceDep) -> IncrementOut:
     """Stop an increment: at once when it is queued, within seconds when it runs."""
     with service.database.write() as connection:
@@ -143,6 +148,7 @@ def cancel_increment(increment_id: str, service: ServiceDep) -> IncrementOut:
 
 @router.post(
     "/increments/{increment_id}/retry",
+    dependencies=[needs(Scope.TRAIN)],
     status_code=202,
     responses=problems(
         IncrementNotFound, IncrementNotRetryable, ClassesAlreadyKnown, StrategyUnfit, NothingToLearn, BatchInvalid

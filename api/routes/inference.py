@@ -11,9 +11,10 @@ from api.bodies.images import INLINE_BYTES
 from api.bodies.tensors import Question
 from api.http.guarded_route import Guarded
 from api.http.problems import protocol_errors
+from api.http.rights import needs
 from api.routes import predictions
 from api.routes.health import readiness
-from api.routes.predictions import Deadline, recorded
+from api.routes.predictions import recorded
 from api.schemas.inference import (
     INPUT,
     OUTPUT,
@@ -27,10 +28,11 @@ from api.schemas.inference import (
     ServerReadyOut,
     TensorOut,
 )
+from api.schemas.predictions import Deadline
 from api.service import Service, ServiceDep
 from api.serving.engine import Answer, within
 from storage.database.tables import HIGHEST_INTEGER
-from storage.domain import Model
+from storage.domain import Model, Scope
 from storage.errors import Invalid, NoVersionYet
 from storage.history import models, versions
 
@@ -67,13 +69,13 @@ async def server_ready(response: Response, service: ServiceDep) -> ServerReadyOu
     return ServerReadyOut(ready=is_ready)
 
 
-@router.get("", responses=protocol_errors())
+@router.get("", dependencies=[needs(Scope.PREDICT, tells_of_models=False)], responses=protocol_errors())
 async def server_metadata() -> ServerOut:
     """Describe the server."""
     return ServerOut(name="accrete", version=release("accrete"), extensions=EXTENSIONS)
 
 
-@router.post("/repository/index", responses=protocol_errors(Invalid))
+@router.post("/repository/index", dependencies=[needs(Scope.PREDICT)], responses=protocol_errors(Invalid))
 def repository_index(service: ServiceDep, body: IndexIn | None = None) -> list[IndexEntryOut]:
     """List every version of every model; each can be asked for, whether or not it is in service."""
     faults = service.engine.registry.faults
@@ -87,39 +89,51 @@ def repository_index(service: ServiceDep, body: IndexIn | None = None) -> list[I
     return [entry for entry in entries if entry.state == "READY" or body is None or not body.ready]
 
 
-@router.get("/models/{name}", responses=FAILURES)
+@router.get("/models/{name}", dependencies=[needs(Scope.PREDICT)], responses=FAILURES)
 def model_metadata(name: str, service: ServiceDep) -> MetadataOut:
     """Describe a model by its version in service."""
     return _metadata(service, name, None)
 
 
-@router.get("/models/{name}/versions/{number}", responses=FAILURES)
+@router.get("/models/{name}/versions/{number}", dependencies=[needs(Scope.PREDICT)], responses=FAILURES)
 def version_metadata(name: str, number: Number, service: ServiceDep) -> MetadataOut:
     """Describe a version."""
     return _metadata(service, name, number)
 
 
-@router.get("/models/{name}/ready", responses=FAILURES)
+@router.get("/models/{name}/ready", dependencies=[needs(Scope.PREDICT)], responses=FAILURES)
 def model_ready(name: str, service: ServiceDep) -> ModelReadyOut:
     """Tell whether a model has a version in service."""
     _metadata(service, name, None)
     return ModelReadyOut(name=name, ready=True)
 
 
-@router.get("/models/{name}/versions/{number}/ready", responses=FAILURES)
+@router.get("/models/{name}/versions/{number}/ready", dependencies=[needs(Scope.PREDICT)], responses=FAILURES)
 def version_ready(name: str, number: Number, service: ServiceDep) -> ModelReadyOut:
     """Tell whether a version can be asked."""
     _metadata(service, name, number)
     return ModelReadyOut(name=name, ready=True)
 
 
-@router.post("/models/{name}/infer", openapi_extra=BODY, response_model=InferOut, responses=FAILURES)
+@router.post(
+    "/models/{name}/infer",
+    dependencies=[needs(Scope.PREDICT)],
+    openapi_extra=BODY,
+    response_model=InferOut,
+    responses=FAILURES,
+)
 async def infer(name: str, request: Request, service: ServiceDep, deadline: Deadline = None) -> Response:
     """Classify images by the version in service: FP32 pixels in 0 … 1, or image files as BYTES."""
     return await _infer(name, None, request, service, deadline)
 
 
-@router.post("/models/{name}/versions/{number}/infer", openapi_extra=BODY, response_model=InferOut, responses=FAILURES)
+@router.post(
+    "/models/{name}/versions/{number}/infer",
+    dependencies=[needs(Scope.PREDICT)],
+    openapi_extra=BODY,
+    response_model=InferOut,
+    responses=FAILURES,
+)
 async def infer_by_version(
     name: str, number: Number, request: Request, service: ServiceDep, deadline: Deadline = None
 ) -> Response:

@@ -11,16 +11,22 @@ from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.http.guarded_route import Guarded
+from api.http.rights import needs
 from api.measures import shared_folder
 from api.service import Service, ServiceDep
-from storage.domain import IncrementStatus
+from storage.domain import IncrementStatus, Scope
 from storage.material import references
 from storage.work import increments
 
 router = APIRouter(tags=["probes"], route_class=Guarded)
 
 
-@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+@router.get(
+    "/metrics",
+    dependencies=[needs(Scope.PREDICT)],
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}}},
+)
 def metrics(service: ServiceDep) -> Response:
     """Metrics in the text format of Prometheus: of all processes of the API, and of the increments."""
     gathered = CollectorRegistry()

@@ -1,20 +1,21 @@
 """Models: named classifiers and their defaults."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 from sqlalchemy import Connection
 
 from api.admission.fitness import check_of_model, check_strategy
 from api.http.guarded_route import Guarded
 from api.http.problems import problems
+from api.http.rights import needs
 from api.http.root_path import located
-from api.schemas.base import PageOut
+from api.schemas.base import Cursor, Limit, PageOut
 from api.schemas.models import ModelChange, ModelIn, ModelOut
 from api.service import ServiceDep
 from api.views import records
-from storage.domain import Model
+from storage.domain import Model, Scope
 from storage.errors import (
     ModelBusy,
     ModelExists,
@@ -28,12 +29,13 @@ from storage.history import models
 from trainer.networks import check as check_network
 
 router = APIRouter(prefix="/v1/models", tags=["models"], route_class=Guarded)
-Limit = Annotated[int, Query(ge=1, le=1000)]
-Cursor = Annotated[str | None, Query(description="next_cursor of the page before.")]
 
 
 @router.post(
-    "", status_code=201, responses=problems(ModelExists, UnknownStrategy, UnknownNetwork, RecipeInvalid, StrategyUnfit)
+    "",
+    dependencies=[needs(Scope.TRAIN)],
+    status_code=201,
+    responses=problems(ModelExists, UnknownStrategy, UnknownNetwork, RecipeInvalid, StrategyUnfit),
 )
 def create_model(body: ModelIn, request: Request, response: Response, service: ServiceDep) -> ModelOut:
     """Create a model; its first version comes with its first increment."""
@@ -66,7 +68,7 @@ def create_model(body: ModelIn, request: Request, response: Response, service: S
         return records.model(connection, created)
 
 
-@router.get("")
+@router.get("", dependencies=[needs(Scope.PREDICT)])
 def list_models(service: ServiceDep, limit: Limit = 100, cursor: Cursor = None) -> PageOut[ModelOut]:
     """List models by name."""
     with service.database.read() as connection:
@@ -74,14 +76,18 @@ def list_models(service: ServiceDep, limit: Limit = 100, cursor: Cursor = None) 
         return PageOut(items=records.model_list(connection, page.items), next_cursor=page.next_cursor)
 
 
-@router.get("/{name}", responses=problems(ModelNotFound))
+@router.get("/{name}", dependencies=[needs(Scope.PREDICT)], responses=problems(ModelNotFound))
 def get_model(name: str, service: ServiceDep) -> ModelOut:
     """Look at one model."""
     with service.database.read() as connection:
         return records.model(connection, models.get(connection, name))
 
 
-@router.patch("/{name}", responses=problems(ModelNotFound, UnknownStrategy, RecipeInvalid, StrategyUnfit))
+@router.patch(
+    "/{name}",
+    dependencies=[needs(Scope.ADMIN)],
+    responses=problems(ModelNotFound, UnknownStrategy, RecipeInvalid, StrategyUnfit),
+)
 def change_model(name: str, body: ModelChange, service: ServiceDep) -> ModelOut:
     """Set new defaults for coming increments."""
     values: dict[str, Any] = body.model_dump(exclude_unset=True)
@@ -104,7 +110,9 @@ def _check_change(connection: Connection, model: Model, values: Mapping[str, Any
         check_of_model(connection, model, strategy, recipe, retention=values.get("retention"))
 
 
-@router.delete("/{name}", status_code=204, responses=problems(ModelNotFound, ModelBusy))
+@router.delete(
+    "/{name}", dependencies=[needs(Scope.ADMIN)], status_code=204, responses=problems(ModelNotFound, ModelBusy)
+)
 def delete_model(name: str, service: ServiceDep) -> None:
     """Delete a model with its versions, metrics and records; refused while an increment of it is not finished."""
     with service.database.write() as connection:

@@ -3,19 +3,19 @@
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from api.bodies.images import above, images_body, images_of
 from api.http.guarded_route import Guarded
 from api.http.problems import problems
-from api.routes.models import Cursor, Limit
-from api.schemas.base import PageOut
-from api.schemas.predictions import PredictionIn, PredictionOut, PredictionRecordOut
+from api.http.rights import needs
+from api.schemas.base import Cursor, Limit, PageOut
+from api.schemas.predictions import Deadline, PredictionIn, PredictionOut, PredictionRecordOut
 from api.service import Service, ServiceDep
 from api.serving.engine import Answer, Ranked, within
 from api.views import records
-from storage.domain import Prediction, new_id, now
+from storage.domain import Prediction, Scope, new_id, now
 from storage.errors import (
     DeadlineExceeded,
     ImageUnreadable,
@@ -46,20 +46,11 @@ FAILURES = (
 )
 INLINE_RANKS = 2000  # classes of an answer; a longer one is written beside the event loop
 BODY = images_body(PredictionIn)
-DEADLINE_HEADER = "Accrete-Deadline-Seconds"
-Deadline = Annotated[
-    float | None,
-    Header(
-        alias=DEADLINE_HEADER,
-        gt=0,
-        le=86_400,
-        description="How long the answer may take, if less than the service allows.",
-    ),
-]
 
 
 @router.post(
     "/models/{name}/predictions",
+    dependencies=[needs(Scope.PREDICT)],
     openapi_extra=BODY,
     response_model=PredictionOut,
     responses=problems(*FAILURES),
@@ -88,7 +79,7 @@ async def predict(
     return _said(name, answer, ranked, await recorded(service, answer, ranked, durable=is_durable))
 
 
-@router.get("/models/{name}/predictions", responses=problems(ModelNotFound))
+@router.get("/models/{name}/predictions", dependencies=[needs(Scope.PREDICT)], responses=problems(ModelNotFound))
 def list_predictions(
     name: str, service: ServiceDep, limit: Limit = 100, cursor: Cursor = None
 ) -> PageOut[PredictionRecordOut]:
@@ -98,7 +89,7 @@ def list_predictions(
     return PageOut(items=[records.prediction(item, name) for item in page.items], next_cursor=page.next_cursor)
 
 
-@router.get("/predictions/{prediction_id}", responses=problems(PredictionNotFound))
+@router.get("/predictions/{prediction_id}", dependencies=[needs(Scope.PREDICT)], responses=problems(PredictionNotFound))
 def get_prediction(prediction_id: str, service: ServiceDep) -> PredictionRecordOut:
     """Read back what was predicted, when, and by which version."""
     pending = service.recorder.pending(prediction_id)

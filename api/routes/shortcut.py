@@ -7,8 +7,8 @@ key. All others, and the description of both, are FastAPI's (docs/decisions/0015
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Any
 
+from fastapi import APIRouter
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,9 +16,9 @@ from starlette.routing import Match, Route
 from starlette.types import Scope
 
 from api.bodies import media_types
-from api.http.access import allowed, bearer
-from api.http.guarded_route import check_coding
-from api.routes.predictions import DEADLINE_HEADER
+from api.http.access import allowed
+from api.http.guarded_route import Guarded, check_coding
+from api.schemas.predictions import DEADLINE_HEADER
 from api.service import Service
 
 _DEADLINE = DEADLINE_HEADER.lower().encode()
@@ -27,18 +27,14 @@ _DEADLINE = DEADLINE_HEADER.lower().encode()
 class Shortcut(Route):
     """Stands before the route of the same path that FastAPI knows, and lets pass by what has parameters."""
 
-    def __init__(
-        self, path: str, predict: Callable[..., Awaitable[BaseModel | Response]], *, body: dict[str, Any]
-    ) -> None:
-        """Answer POST requests at ``path`` by what ``predict`` makes of ``name``, ``request`` and ``service``.
-
-        ``body`` is what OpenAPI says of their bodies.
-        """
-        taken = media_types.of_route(body, is_json=False)
+    def __init__(self, router: APIRouter, predict: Callable[..., Awaitable[BaseModel | Response]]) -> None:
+        """Answer as the route of ``predict`` by what it makes of ``name``, ``request`` and ``service``."""
+        guarded = next(one for one in router.routes if isinstance(one, Guarded) and one.endpoint is predict)
+        taken = media_types.of_route(guarded.openapi_extra, is_json=False)
 
         async def answer(request: Request) -> Response:
             service: Service = request.app.state.service
-            await allowed(request, service, await bearer(request))
+            await allowed(request, service, guarded.right)
             if "content-encoding" in request.headers:
                 check_coding(request)
             media_types.check(request.headers, taken)
@@ -47,7 +43,7 @@ class Shortcut(Route):
                 return said
             return Response(said.__pydantic_serializer__.to_json(said), media_type="application/json")
 
-        super().__init__(path, answer, methods=["POST"], include_in_schema=False)
+        super().__init__(guarded.path, answer, methods=["POST"], include_in_schema=False)
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Take what has no parameter but the path's."""

@@ -3,15 +3,17 @@
 from fastapi import APIRouter
 
 from api.http.guarded_route import Guarded
+from api.http.rights import needs
 from api.schemas.base import PageOut
 from api.schemas.strategies import StrategyOut
 from losses import strategies
+from storage.domain import Scope
 from trainer import recipes
 
 router = APIRouter(prefix="/v1/strategies", tags=["strategies"], route_class=Guarded)
 
 
-@router.get("")
+@router.get("", dependencies=[needs(Scope.PREDICT, tells_of_models=False)])
 def list_strategies() -> PageOut[StrategyOut]:
     """List every strategy with its explanation, its source and the schema of its recipe."""
     items = [

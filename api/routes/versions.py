@@ -10,13 +10,14 @@ from api.http.conditional import is_current
 from api.http.guarded_route import Guarded
 from api.http.idempotency import IdempotencyKey
 from api.http.problems import problems
-from api.routes.models import Cursor, Limit
+from api.http.rights import needs
 from api.routes.promotion import Promotion, etag
-from api.schemas.base import PageOut
+from api.schemas.base import Cursor, Limit, PageOut
 from api.schemas.metrics import ModelMetricsOut, VersionMetricsOut
 from api.schemas.versions import CurrentIn, CurrentOut, VersionOut
 from api.service import Service, ServiceDep
 from api.views import pictures, records
+from storage.domain import Scope
 from storage.errors import (
     IdempotencyMismatch,
     ModelNotFound,
@@ -36,7 +37,7 @@ IfNoneMatch = Annotated[str | None, Header()]
 OfVersion = Annotated[int | None, Query(ge=1, description="Version whose ancestors to follow; default: the head.")]
 
 
-@router.get("/versions", responses=problems(ModelNotFound))
+@router.get("/versions", dependencies=[needs(Scope.PREDICT)], responses=problems(ModelNotFound))
 def list_versions(name: str, service: ServiceDep, limit: Limit = 100, cursor: Cursor = None) -> PageOut[VersionOut]:
     """List a model's versions."""
     with service.database.read() as connection:
@@ -45,7 +46,9 @@ def list_versions(name: str, service: ServiceDep, limit: Limit = 100, cursor: Cu
         return PageOut(items=records.version_list(connection, model, page.items), next_cursor=page.next_cursor)
 
 
-@router.get("/versions/{number}", responses=problems(ModelNotFound, VersionNotFound))
+@router.get(
+    "/versions/{number}", dependencies=[needs(Scope.PREDICT)], responses=problems(ModelNotFound, VersionNotFound)
+)
 def get_version(name: str, number: int, service: ServiceDep) -> VersionOut:
     """Look at one version: lineage, recipe, data digest, checksums."""
     with service.database.read() as connection:
@@ -53,7 +56,12 @@ def get_version(name: str, number: int, service: ServiceDep) -> VersionOut:
         return records.version_list(connection, model, [versions.get(connection, model, number)])[0]
 
 
-@router.delete("/versions/{number}", status_code=204, responses=problems(ModelNotFound, VersionNotFound, VersionInUse))
+@router.delete(
+    "/versions/{number}",
+    dependencies=[needs(Scope.ADMIN)],
+    status_code=204,
+    responses=problems(ModelNotFound, VersionNotFound, VersionInUse),
+)
 def delete_version(name: str, number: int, service: ServiceDep) -> None:
     """Delete a version that is neither current nor head; its row of the accuracy matrix stays."""
     with service.database.write() as connection:
@@ -65,6 +73,7 @@ def delete_version(name: str, number: int, service: ServiceDep) -> None:
 
 @router.get(
     "/versions/{number}/files/{file}",
+    dependencies=[needs(Scope.TRAIN)],
     response_class=Response,
     responses=problems(ModelNotFound, VersionNotFound, NotFound),
 )
@@ -79,7 +88,11 @@ def get_version_file(name: str, number: int, file: str, service: ServiceDep) -> 
     return Response(service.blobs.get(stored.sha256), media_type=kind, headers={"ETag": f'"{stored.sha256}"'})
 
 
-@router.get("/versions/{number}/metrics", responses=problems(ModelNotFound, VersionNotFound))
+@router.get(
+    "/versions/{number}/metrics",
+    dependencies=[needs(Scope.PREDICT)],
+    responses=problems(ModelNotFound, VersionNotFound),
+)
 def get_version_metrics(name: str, number: int, service: ServiceDep) -> VersionMetricsOut:
     """Get every metric of a version, task-agnostic and task-aware."""
     with service.database.read() as connection:
@@ -95,13 +108,20 @@ def get_version_metrics(name: str, number: int, service: ServiceDep) -> VersionM
     )
 
 
-@router.get("/metrics", responses=problems(ModelNotFound, VersionNotFound, NoVersionYet))
+@router.get(
+    "/metrics", dependencies=[needs(Scope.PREDICT)], responses=problems(ModelNotFound, VersionNotFound, NoVersionYet)
+)
 def get_model_metrics(name: str, service: ServiceDep, version: OfVersion = None) -> ModelMetricsOut:
     """Get the accuracy matrix and every curve along a version's line of ancestors."""
     return _history(service, name, version)
 
 
-@router.get("/metrics.png", response_class=Response, responses=problems(ModelNotFound, VersionNotFound, NoVersionYet))
+@router.get(
+    "/metrics.png",
+    dependencies=[needs(Scope.PREDICT)],
+    response_class=Response,
+    responses=problems(ModelNotFound, VersionNotFound, NoVersionYet),
+)
 def get_model_metrics_picture(name: str, request: Request, service: ServiceDep, version: OfVersion = None) -> Response:
     """Get the same as a picture."""
     shown = _history(service, name, version)
@@ -111,7 +131,7 @@ def get_model_metrics_picture(name: str, request: Request, service: ServiceDep, 
     return Response(pictures.history(shown), media_type="image/png", headers={"ETag": tag})
 
 
-@router.get("/current", responses=problems(ModelNotFound))
+@router.get("/current", dependencies=[needs(Scope.PREDICT)], responses=problems(ModelNotFound))
 def get_current(name: str, response: Response, service: ServiceDep) -> CurrentOut:
     """See which version is in service; the ETag names this state of things."""
     with service.database.read() as connection:
@@ -123,6 +143,7 @@ def get_current(name: str, response: Response, service: ServiceDep) -> CurrentOu
 
 @router.put(
     "/current",
+    dependencies=[needs(Scope.TRAIN)],
     responses=problems(ModelNotFound, VersionNotFound, VersionUnfit, PreconditionFailed, IdempotencyMismatch),
 )
 async def promote(

@@ -1,10 +1,13 @@
 """What requests and answers share: how they are checked, made from records, listed and described."""
 
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
+from fastapi import Query
 from pydantic import BaseModel, ConfigDict
 
 Item = TypeVar("Item")
+Limit = Annotated[int, Query(ge=1, le=1000)]
+Cursor = Annotated[str | None, Query(description="next_cursor of the page before.")]
 
 
 class Answer(BaseModel):

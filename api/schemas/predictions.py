@@ -3,9 +3,21 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
+from fastapi import Header
 from pydantic import BaseModel, Field
 
 from api.schemas.base import Request
+
+DEADLINE_HEADER = "Accrete-Deadline-Seconds"
+Deadline = Annotated[
+    float | None,
+    Header(
+        alias=DEADLINE_HEADER,
+        gt=0,
+        le=86_400,
+        description="How long the answer may take, if less than the service allows.",
+    ),
+]
 
 
 class RankedOut(BaseModel):

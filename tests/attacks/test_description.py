@@ -17,11 +17,11 @@ from schemathesis.checks import (
     status_code_conformance,
 )
 
-from api.http.access import SCOPES
 from storage.domain import Scope
 from storage.requests import keys
 from storage.settings import Settings
 from tests.api.conftest import redis_url, settings_for
+from tests.api.scopes import SCOPES
 from tests.api.worlds import World, running
 
 __all__ = ["redis_url", "settings_for"]  # fixtures

@@ -10,16 +10,16 @@ import httpx
 import pytest
 from fastapi import APIRouter
 
-from api.app import CHANGING, READING
 from api.client.client import Client
 from api.client.connection import Forbidden, RateLimited, Unauthenticated
-from api.http.access import SCOPES, check_routes
+from api.http.guarded_route import Guarded
+from api.http.rights import needs
 from api.keys.rates import Bucket, Rates
 from api.process.embedded import keys_of
-from api.routes import inference
 from storage.domain import AuditEntry, Scope
 from storage.requests import audit, keys
 from storage.settings import Settings, is_this_machine
+from tests.api.scopes import SCOPES
 from tests.api.worlds import World, eventually, picture, problem, running
 
 
@@ -112,15 +112,13 @@ def test_a_key_opens_what_its_scope_is_for_and_nothing_else(guarded: World, rout
         assert f"accrete keys create NAME --scope {SCOPES[route]}" in detail
 
 
-def test_every_route_has_a_scope_or_the_service_does_not_start():
-    routers = [module.router for module in (*READING, *CHANGING, inference)]
-    check_routes(routers)
-    forgotten = APIRouter(prefix="/v1")
-    forgotten.add_api_route("/secrets", lambda: None)
-    with pytest.raises(AssertionError, match="GET /v1/secrets"):
-        check_routes([*routers, forgotten])
-    with pytest.raises(AssertionError, match="GET /v1/strategies"):
-        check_routes(routers[2:])
+def test_a_route_says_once_what_a_key_needs_for_it_or_cannot_be_made():
+    router = APIRouter(prefix="/v1", route_class=Guarded)
+    for said in ([], [needs(Scope.TRAIN), needs(Scope.PREDICT)]):
+        with pytest.raises(TypeError, match="which scope a key needs"):
+            router.add_api_route("/secrets", lambda: None, dependencies=said)
+    router.add_api_route("/secrets", lambda: None, dependencies=[needs(Scope.ADMIN)])
+    assert [route.right.scope for route in router.routes if isinstance(route, Guarded)] == [Scope.ADMIN]
 
 
 def test_probes_and_the_description_need_no_key(guarded: World):

@@ -9,15 +9,15 @@ from contextlib import closing, contextmanager
 import httpx
 import pytest
 
-from api.app import CHANGING, READING
+from api.app import GUARDED
 from api.bodies.json_bodies import MAX_VALUES
-from api.http.access import SCOPES
 from api.http.guarded_route import Guarded
 from api.routes import inference
 from storage.domain import Scope
 from storage.requests import keys
 from storage.settings import Settings
 from tests.api.http.test_access import PATHS, asked, refusal
+from tests.api.scopes import SCOPES
 from tests.api.worlds import World, class_zip, picture, problem, running
 
 PREDICTIONS = "POST /v1/models/{name}/predictions"
@@ -80,7 +80,7 @@ def test_a_body_that_is_no_json_is_not_looked_at_without_a_key(guarded: World):
 
 
 def test_every_route_with_a_scope_stands_behind_the_door():
-    routes = [route for module in (*READING, *CHANGING, inference) for route in module.router.routes]
+    routes = [route for module in (*GUARDED, inference) for route in module.router.routes]
     assert routes
     assert all(isinstance(route, Guarded) for route in routes)
 

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from api.routes.predictions import DEADLINE_HEADER
+from api.schemas.predictions import DEADLINE_HEADER
 from tests.api.http.test_telemetry import value
 from tests.api.worlds import picture, running
 
