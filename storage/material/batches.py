@@ -1,8 +1,9 @@
 """The batches: uploaded labelled images, from the first byte to their decoded, split and counted state."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from storage.database import rows
 from storage.database.tables import batches, images, increments
@@ -51,6 +52,18 @@ def get(connection: Connection, batch_id: str) -> Batch:
     return rows.batch(row)
 
 
+def of_increments(connection: Connection, increment_ids: Collection[str]) -> Mapping[str, Batch]:
+    """By increment the batch that it learns from; increments that are not there are left out."""
+    own = increments.c.id.label("increment_id")
+    found: dict[str, Batch] = {}
+    for part in references.parts(list(increment_ids)):
+        query = select(batches, own).join(increments, increments.c.batch_id == batches.c.id).where(own.in_(part))
+        for row in connection.execute(query).mappings():
+            batch: Any = {name: value for name, value in row.items() if name != own.name}
+            found[row[own]] = rows.batch(batch)
+    return found
+
+
 def get_of_model(connection: Connection, model: Model, batch_id: str) -> Batch:
     """The batch of that id, if it was collected for this model; raises `BatchNotFound`."""
     batch = get(connection, batch_id)
@@ -65,7 +78,7 @@ def add_images(connection: Connection, batch_id: str, added: Sequence[Image]) ->
     if batch.status is not BatchStatus.OPEN:
         raise BatchClosed(f"Batch {batch_id} is {batch.status}: start a new one with POST /v1/models/…/batches.")
     _insert(connection, added)
-    recount(connection, batch_id)
+    recount(connection, [batch_id])
     return get(connection, batch_id)
 
 
@@ -106,7 +119,7 @@ def record_ingestion(
         .values(
             status=BatchStatus.INGESTED,
             archive=None,
-            classes=rows.as_json(_count(connection, batch_id)),
+            classes=rows.as_json(_count(connection, [batch_id])[batch_id]),
             digest=digest,
         )
     )
@@ -114,10 +127,13 @@ def record_ingestion(
     return get(connection, batch_id)
 
 
-def recount(connection: Connection, batch_id: str) -> None:
-    """Bring the counts of classes up to date with the images that are left."""
-    counted = rows.as_json(_count(connection, batch_id))
-    connection.execute(update(batches).where(batches.c.id == batch_id).values(classes=counted))
+def recount(connection: Connection, batch_ids: Collection[str]) -> None:
+    """Bring the counts of classes of some batches up to date with the images that are left."""
+    counts = bindparam("counts", type_=batches.c.classes.type)
+    own = update(batches).where(batches.c.id == bindparam("batch")).values(classes=counts)
+    counted = _count(connection, batch_ids)
+    if values := [{"batch": batch_id, "counts": rows.as_json(found)} for batch_id, found in counted.items()]:
+        connection.execute(own, values)
 
 
 def _lock(connection: Connection, batch_id: str) -> Batch:
@@ -130,10 +146,12 @@ def _insert(connection: Connection, added: Iterable[Image]) -> None:
         connection.execute(insert(images), values)
 
 
-def _count(connection: Connection, batch_id: str) -> list[ClassCount]:
+def _count(connection: Connection, batch_ids: Collection[str]) -> dict[str, list[ClassCount]]:
+    """By batch its images by class; a batch without images has no classes."""
+    found: dict[str, list[ClassCount]] = {batch_id: [] for batch_id in batch_ids}
     test = func.count().filter(images.c.split == Split.TEST)
-    query = select(images.c.label, func.count(), test).where(images.c.batch_id == batch_id).group_by(images.c.label)
-    counts = [
-        ClassCount(label=label, train=total - tested, test=tested) for label, total, tested in connection.execute(query)
-    ]
-    return sorted(counts, key=lambda count: count.label)
+    query = select(images.c.batch_id, images.c.label, func.count(), test).group_by(images.c.batch_id, images.c.label)
+    for part in references.parts(list(batch_ids)):
+        for batch_id, label, total, tested in connection.execute(query.where(images.c.batch_id.in_(part))):
+            found[batch_id].append(ClassCount(label=label, train=total - tested, test=tested))
+    return {batch_id: sorted(counts, key=lambda count: count.label) for batch_id, counts in found.items()}

@@ -28,7 +28,7 @@ def erase_image(connection: Connection, image_id: str) -> None:
     locks.lock_model(connection, images.model_of(connection, image_id))
     image = images.get(connection, image_id)
     images.forget(connection, [image.id])
-    batches.recount(connection, image.batch_id)
+    batches.recount(connection, [image.batch_id])
 
 
 def erase_batch(connection: Connection, batch_id: str) -> None:
@@ -81,8 +81,7 @@ def erase_class(connection: Connection, model: Model, label: str) -> int:
     if not found:
         raise ImageNotFound(f"Model {model.name!r} has no stored image of class {label!r}.")
     images.forget(connection, [image for image, _ in found])
-    for batch_id in sorted({batch for _, batch in found}):
-        batches.recount(connection, batch_id)
+    batches.recount(connection, sorted({batch for _, batch in found}))
     return len(found)
 
 

@@ -1,13 +1,14 @@
 """What people and workers do to a database, in one line each, so that a test can tell a story."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from threading import Barrier
 from typing import Any, TypeVar
 
-from sqlalchemy import func, select
+from sqlalchemy import Engine, event, func, select
 
 from storage.database.engine import Database
 from storage.database.tables import metadata
@@ -58,6 +59,22 @@ def together(*calls: Callable[[], Answer]) -> list[Answer]:
 
     with ThreadPoolExecutor(len(calls)) as pool:
         return list(pool.map(begin, calls))
+
+
+@contextmanager
+def statements() -> Iterator[list[str]]:
+    """What is sent to databases meanwhile, but for the beginnings of transactions."""
+    sent: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if not statement.startswith("BEGIN"):
+            sent.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        yield sent
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,7 @@ def read_job(connection: Connection, claim: Claim) -> Job:
         if line and model.memory is not None
         else ()
     )
+    of_line = batches.of_increments(connection, [ancestor.increment_id for ancestor in line])
     return Job(
         claim=claim,
         increment=increment,
@@ -93,9 +94,7 @@ def read_job(connection: Connection, claim: Claim) -> Job:
         batch=batches.get(connection, increment.batch_id),
         line=line,
         documents=metrics.of_versions(connection, line),
-        old_batches=tuple(
-            batches.get(connection, increments.get(connection, ancestor.increment_id).batch_id) for ancestor in line
-        ),
+        old_batches=tuple(of_line[ancestor.increment_id] for ancestor in line),
         exemplars=kept,
         stored=increments.taught_classes(connection, line),
     )

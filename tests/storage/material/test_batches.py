@@ -8,7 +8,7 @@ from storage.domain import Batch, BatchStatus, ClassCount, Image, KnownClasses, 
 from storage.errors import BatchClosed, BatchNotFound
 from storage.material import batches, images, references
 from storage.material import rejects as bad_files
-from tests.storage.worlds import World, counts, sha256, together
+from tests.storage.worlds import World, counts, sha256, statements, together
 
 
 def picture(batch: Batch, label: str, *, split: Split | None = None, content: str | None = None) -> Image:
@@ -124,6 +124,16 @@ def test_a_batch_belongs_to_its_model(world: World):
     assert world.read(batches.get_of_model, mine, batch.id) == batch
     with pytest.raises(BatchNotFound, match="'other'"):
         world.read(batches.get_of_model, other, batch.id)
+
+
+def test_batches_of_increments_come_in_one_statement(world: World):
+    model = world.create()
+    made = [world.push(model, *labels) for labels in ("ab", "cd", "ef")]
+    with statements() as sent:
+        found = world.read(batches.of_increments, [*(one.id for one in made), new_id()])
+    assert found == {one.id: world.read(batches.get, one.batch_id) for one in made}
+    assert len(sent) == 1
+    assert world.read(batches.of_increments, []) == {}
 
 
 def test_a_batch_that_is_not_there_is_said_by_id(world: World):

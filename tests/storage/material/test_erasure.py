@@ -2,11 +2,11 @@
 
 import pytest
 
-from storage.domain import BatchStatus, IncrementStatus, Model, Split
+from storage.domain import BatchStatus, ClassCount, Image, IncrementStatus, Model, Split, new_id
 from storage.errors import BatchInUse, BatchNotFound, ImageNotFound
 from storage.history import metrics
 from storage.material import batches, erasure, exemplars, images, references
-from tests.storage.worlds import World
+from tests.storage.worlds import World, sha256, statements
 
 
 @pytest.fixture
@@ -94,6 +94,27 @@ def test_a_class_is_erased_from_every_batch_and_others_are_left_alone(world: Wor
     assert {image.digest for image in stored} & world.released() == {i.digest for i in stored if i.label == "a"}
     with pytest.raises(ImageNotFound, match="'a'"):
         world.write(erasure.erase_class, grown, "a")
+
+
+def test_a_class_that_came_with_many_batches_is_erased_in_as_many_statements_as_one_of_a_few(world: World):
+    def erase(model: Model, number: int) -> int:
+        filled = [world.write(batches.create, model_id=model.id).id for _ in range(number)]
+        for batch_id in filled:
+            world.write(batches.add_images, batch_id, [picture(batch_id, "a"), picture(batch_id, "b")])
+        with statements() as sent:
+            assert world.write(erasure.erase_class, model, "a") == number
+        counts = [world.read(batches.get, batch_id).classes for batch_id in filled]
+        assert counts == [(ClassCount("b", train=1, test=0),)] * number
+        return len(sent)
+
+    assert erase(world.create("many"), 7) == erase(world.create("few"), 2)
+
+
+def picture(batch_id: str, label: str) -> Image:
+    """An image nobody else has."""
+    return Image(
+        id=new_id(), batch_id=batch_id, label=label, filename="a.png", digest=sha256(new_id()), size=7, split=None
+    )
 
 
 def test_a_class_in_an_archive_that_nobody_has_read_yet_cannot_be_erased(world: World, grown: Model):

@@ -21,8 +21,9 @@ from storage.material import batches
 from storage.material import images as stored_images
 from storage.settings import Settings
 from storage.work.leases import Claim
+from tests.conftest import copy_sqlite
 from tests.patterns import picture
-from tests.storage.worlds import World
+from tests.storage.worlds import World, statements
 from trainer.evaluation.evaluate import evaluate
 from trainer.learning.data import ImageSet
 from trainer.learning.learned import Learned
@@ -237,6 +238,24 @@ def test_after_a_version_without_a_new_class_each_task_is_measured_on_its_own_im
     assert shown(every.rehearsed, story) == pictures("anise", *range(6)) + pictures("basil", *range(10)) - pictures(
         "basil", 6
     )
+
+
+def test_a_job_is_read_in_as_many_statements_however_long_its_line_is(tmp_path, migrated_sqlite):
+    copy_sqlite(migrated_sqlite, tmp_path / "accrete.db")
+    world = World(Database(f"sqlite:///{tmp_path / 'accrete.db'}"))
+    model, lengths = world.create(), []
+    for labels in ("ab", "cd", "ef", "gh"):
+        pushed = world.push(model, *labels)
+        claim = world.must_claim()
+        with statements() as sent:
+            job = world.read(read_job, claim)
+        lengths.append(len(sent))
+        batches_of_line = [world.look(version.increment_id).batch_id for version in job.line]
+        assert [batch.id for batch in job.old_batches] == batches_of_line
+        world.ingest(pushed.batch_id)
+        assert world.publish(claim, world.outcome(claim)) is not None
+    world.database.close()
+    assert len(set(lengths[1:])) == 1
 
 
 def test_known_classes_alone_need_an_image_of_each_class_when_the_attempt_begins(story):
