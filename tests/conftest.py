@@ -9,24 +9,29 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
 from storage.blobs.opening import open_blobs
 from storage.blobs.store import BlobStore
 from tests.postgresql import PostgreSQL
 
-SERVICES = ("tests/flow/", "tests/faults/")
+# How long an example takes is the machine's affair.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
+
+SERVICES = ("tests/flow/", "tests/faults/")  # the longest first
 
 
 class Shares(LoadScopeScheduling):  # type: ignore[misc]
-    """What the processes of `make test` take: one the tests of whole services, the others the rest, file by file.
+    """What the processes of `make test` take: each folder of tests of whole services goes to one, the rest by file.
 
-    Services wait a lot, which leaves two processors something for two more; two services at once would be late for
-    their clients.
+    Services wait a lot: two folders of them leave two processors something for the files of a third process. A folder
+    stays together for the services that its tests share.
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        return "services" if nodeid.startswith(SERVICES) else nodeid.partition("::")[0]
+        return next((folder for folder in SERVICES if nodeid.startswith(folder)), nodeid.partition("::")[0])
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -38,7 +43,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Shares:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Let what takes longest begin first; who runs tests in one process has the quick ones first."""
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: not item.nodeid.startswith(SERVICES))
+        items.sort(key=lambda item: [not item.nodeid.startswith(folder) for folder in SERVICES])
 
 
 @pytest.fixture(scope="session")

@@ -78,7 +78,7 @@ class PostgreSQL:
         """End the server at once, as a crash would; `start` brings it back with its data."""
         if self._server is not None and self._server.stdin is not None:
             self._server.stdin.close()
-            self._server.wait(timeout=30)
+            self._server.wait(timeout=60)
             self._server = None
 
     def suspend(self) -> None:

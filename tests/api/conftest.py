@@ -1,5 +1,6 @@
 """One service for all tests of the routes; each test works with models of its own."""
 
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -32,9 +33,12 @@ def compilation(
     """A folder, and the library of `SOURCE` on its way there if a test to come asks for it with `made`.
 
     It takes a minute of a processor, so it begins with the first test of the API. Beside other tests nothing may be
-    left of a processor, so it does not yield.
+    left of a processor, so it does not yield. The processes of `make test` share the folder: one compiles, and the
+    others wait for it.
     """
     folder = tmp_path_factory.mktemp("libraries")
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = tmp_path_factory.getbasetemp().parent / "libraries"
     compiler = Compiler(folder, callers=2, yields=False)
     wanted = any("made" in item.fixturenames for item in request.session.items if isinstance(item, pytest.Function))
     with ThreadPoolExecutor(1) as pool:

@@ -110,7 +110,7 @@ def test_a_database_that_is_locked_for_too_long_is_503(settings_for, tmp_path, m
             assert answer.json()["type"] == "/problems/database-unavailable"
             assert int(answer.headers["Retry-After"]) >= 1
             assert world.http.get(f"/v1/models/{name}").status_code == 200
-        assert world.http.post("/v1/models", json={"name": "late"}).status_code == 201
+        assert eventually(lambda: world.http.post("/v1/models", json={"name": "late"}).status_code == 201)
 
 
 def test_readers_of_sqlite_do_not_wait_behind_writers(settings_for, tmp_path):

@@ -206,7 +206,7 @@ def running(settings: Settings) -> Iterator[World]:
     server = Server(app, uvicorn.Config(app, port=0, log_level="warning", access_log=False, http=Protocol, ws="none"))
     thread = threading.Thread(target=server.run, name="api")
     thread.start()
-    database, http = Database(settings.database), httpx.Client(timeout=30)
+    database, http = Database(settings.database), httpx.Client(timeout=60)
     try:
         assert eventually(lambda: server.started or not thread.is_alive())
         assert server.started

@@ -82,7 +82,7 @@ def test_no_request_is_a_fault_of_the_service_or_outside_the_description(attacke
             case = data.draw(described.as_strategy(generation_mode=mode))
         except Unsatisfiable:  # nothing in this operation could be wrong
             assume(False)
-        case.call_and_validate(headers=key, checks=CHECKS, timeout=30)
+        case.call_and_validate(headers=key, checks=CHECKS, timeout=60)
 
     attack()
 
@@ -96,7 +96,7 @@ def test_without_its_key_a_guarded_service_says_so_and_nothing_else(attacked: Wo
     @given(case=described.as_strategy())
     def attack(case: Any) -> None:
         case.headers.pop("Authorization", None)
-        answer = case.call_and_validate(checks=CHECKS, timeout=30)
+        answer = case.call_and_validate(checks=CHECKS, timeout=60)
         assert answer.status_code == 401
 
     attack()

@@ -21,16 +21,16 @@ import psutil
 
 from api.client.client import Client
 from api.client.connection import Conflict, Problem, Unavailable, Unreachable
-from tests.flow.conftest import HASTY, Service
+from tests.flow.conftest import HASTY, STOP_SECONDS, Service
 from tests.patterns import LABELS, QUICK, SIZE, unseen, write_zip
 
-SETTINGS = HASTY | {"ACCRETE_MAX_CRASHES": "100"}  # killed so often, none is to be given up
+SETTINGS = HASTY | {"ACCRETE_LEASE_SECONDS": "3", "ACCRETE_MAX_CRASHES": "100"}  # so often, none is to be given up
 COMPILING = {"ACCRETE_COMPILE_AFTER_SECONDS": "0"}  # so that an API may be killed while it compiles
 # The first finds training processes only, the second what they are forked from, too.
 VICTIMS = ("train ", "trainer.process", "trainer.workers", "python -m api", "redis-server", "spawn_main")
 RECIPE = QUICK | {"epochs": 4}
 STOPPED_SECONDS = 6.0  # longer than a lease
-NOTICE_SECONDS = 5.0  # within which the API is to serve what was promoted; it asks once a second
+NOTICE_SECONDS = 60.0  # within which the API is to serve what was promoted; it asks four times a second
 PATIENCE_SECONDS = 300.0  # for what is queued when the storm is over
 
 
@@ -75,8 +75,11 @@ class Storm:
         }
         self._pictures = unseen(LABELS[0], 4)
 
-    def rage(self, seconds: float) -> None:
-        """Do all of it at once, for so long from the first prediction on, then wait until nothing is under way."""
+    def rage(self, seconds: float, *, enough: Callable[[], bool]) -> None:
+        """Do all of it at once, for so long from the first prediction on, then wait until nothing is under way.
+
+        A slow machine goes on until it is ``enough``.
+        """
         works = (self._teach, self._ask, self._promote, self._weigh)
         with ThreadPoolExecutor(len(works) + 1) as pool:
             futures = {work.__name__: pool.submit(work) for work in works}
@@ -85,6 +88,9 @@ class Storm:
                 time.sleep(0.1)
             futures["_kill"] = pool.submit(self._kill)
             time.sleep(seconds)
+            deadline = time.monotonic() + PATIENCE_SECONDS
+            while not enough() and time.monotonic() < deadline:
+                time.sleep(0.1)
             self._over.set()
         for name, future in futures.items():
             if (error := future.exception()) is not None:  # it ended early, and did not find what it was to find
@@ -95,7 +101,7 @@ class Storm:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
-                with Client(self.service.url, timeout_seconds=30) as client:
+                with Client(self.service.url, timeout_seconds=60) as client:
                     return call(client)
             except (Unreachable, Unavailable):
                 self.tally.counts[f"{what} asked again"] += 1
@@ -139,7 +145,7 @@ class Storm:
             name = self._chance.choice(self.models or ["m0"])
             began = time.monotonic()
             try:
-                with Client(self.service.url, timeout_seconds=30) as client:
+                with Client(self.service.url, timeout_seconds=60) as client:
                     for _ in range(20):
                         began = time.monotonic()
                         client.predict(name, self._pictures)
@@ -157,7 +163,7 @@ class Storm:
         while not self._over.wait(self._chance.uniform(0.5, 2)):
             name = self._chance.choice(self.models or ["m0"])
             try:
-                with Client(self.service.url, timeout_seconds=30) as client:
+                with Client(self.service.url, timeout_seconds=60) as client:
                     versions = [version["version"] for version in client.versions(name)]
                     if versions:
                         client.promote(name, self._chance.choice(versions), idempotency_key=uuid4().hex)
@@ -260,7 +266,7 @@ class Storm:
         everyone = [psutil.Process(self.service.process.pid)]
         everyone += everyone[0].children(recursive=True)
         self.service.process.send_signal(signal.SIGTERM)
-        if self.service.process.wait(60) != 0:
+        if self.service.process.wait(STOP_SECONDS) != 0:
             self.tally.faults.append(f"exit status {self.service.process.returncode}")
         _, alive = psutil.wait_procs(everyone, timeout=60)
         if alive:

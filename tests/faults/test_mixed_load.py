@@ -20,6 +20,7 @@ SECONDS = float(os.environ.get("FAULTS_SECONDS", "30"))
 IS_LONG = SECONDS >= 600
 SEED = int(os.environ.get("FAULTS_SEED", "1"))
 PAUSE_SECONDS = 5.0 if IS_LONG else 2.0  # between killings: in a short run each has to count
+KILLED = SECONDS / PAUSE_SECONDS / 4  # processes, at the least
 
 
 @pytest.fixture
@@ -41,16 +42,21 @@ def test_nothing_is_lost_however_often_processes_are_killed(
     service = Service(tmp_path / "home", SETTINGS | parts | (COMPILING if IS_LONG else {}))
     service.start()
     storm = Storm(service, tmp_path, seed=SEED, pause_seconds=PAUSE_SECONDS)
+    tally = storm.tally
+
+    def enough() -> bool:
+        counts = tally.counts
+        return tally.killed >= KILLED and counts["predictions"] > SECONDS and counts["increments"] >= 2
+
     try:
-        storm.rage(SECONDS)
+        storm.rage(SECONDS, enough=enough)
         storm.settle()
         storm.collect()
     finally:
         storm.end()
-    tally = storm.tally
     with capsys.disabled():
         sys.stdout.write(f"\n{SECONDS:g} s, seed {SEED}\n{tally.told()}")
     assert tally.faults == []
-    assert tally.killed >= SECONDS / PAUSE_SECONDS / 4
+    assert tally.killed >= KILLED
     assert tally.counts["predictions"] > SECONDS
     assert tally.counts["ended as succeeded"] >= 2

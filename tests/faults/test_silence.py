@@ -17,7 +17,7 @@ from tests.flow.test_worker import TRAINING, processes, training, wait_for
 from tests.patterns import QUICK, SIZE, write_zip
 
 pytestmark = pytest.mark.flow
-SILENCE_SECONDS = 20
+SILENCE_SECONDS = 10
 HANGING = """
 import os, sys, time
 

@@ -27,7 +27,7 @@ def redis_url(tmp_path: Path) -> Iterator[str]:
     command = [server_binary(), "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", str(tmp_path)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     url = f"redis://127.0.0.1:{port}/0"
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not answers(url):
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -67,7 +67,7 @@ def test_the_whole_way_on_postgresql_s3_and_a_separate_redis(
             assert client.prediction(str(record["id"]))["version"] == 2
             assert [len(row) for row in client.metrics("m")["tag"]["matrix"]] == [1, 2]
             kept = 2 * 3 + 2 * 2  # a pack and two shards a batch, two files a version
-            deadline = time.monotonic() + 30  # a checkpoint, where one was due, is deleted by the next sweep
+            deadline = time.monotonic() + 60  # a checkpoint, where one was due, is deleted by the next sweep
             while stored(s3, bucket) != kept and time.monotonic() < deadline:
                 time.sleep(0.5)
     finally:

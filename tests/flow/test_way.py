@@ -122,7 +122,7 @@ def test_known_classes_alone_make_a_version_with_the_same_classes(
     second = client.wait(client.start_increment(grower.name, archive, known_classes="rehearse")["id"])
     assert (second["version"], second["promoted"], second["parent"]) == (2, True, 1)
     assert client.version(grower.name, 2)["tasks"] == [["anise", "basil"]]
-    assert eventually(lambda: client.predict(grower.name, unseen("basil", 1))["version"] == 2, seconds=10)
+    assert eventually(lambda: client.predict(grower.name, unseen("basil", 1))["version"] == 2)
     assert hit_rate(client, grower.name, ["anise", "basil"]) >= 0.8
     told = [client.version_metrics(grower.name, number) for number in (1, 2)]
     assert told[0]["test_images"] == told[1]["test_images"]

@@ -49,6 +49,7 @@ def api_process(settings, port: int) -> Iterator[tuple[httpx.Client, int]]:
         "ACCRETE_HOME": str(settings.home),
         "ACCRETE_PORT": str(port),
         "ACCRETE_KEYS": "none",
+        "ACCRETE_DRAIN_SECONDS": "0",
         "ACCRETE_REDIS_URL": str(settings.redis_url),
     }
     process = subprocess.Popen([sys.executable, "-m", "api"], env=environment)
@@ -57,7 +58,7 @@ def api_process(settings, port: int) -> Iterator[tuple[httpx.Client, int]]:
             assert eventually(lambda: answers(http) or process.poll() is not None)
             yield http, process.pid
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.wait()
@@ -66,7 +67,7 @@ def api_process(settings, port: int) -> Iterator[tuple[httpx.Client, int]]:
 def answers(http: httpx.Client) -> bool:
     try:
         return http.get("/readyz").status_code == 200
-    except httpx.ConnectError:
+    except httpx.TransportError:
         return False
 
 

@@ -369,4 +369,4 @@ def test_what_changes_nothing_is_asked_again_where_a_connection_breaks(again):
                 with pytest.raises(Unreachable):
                     client.create_model("second")
                 assert client.model("third")["name"] == "m"
-        serving.result(10)
+        serving.result(60)

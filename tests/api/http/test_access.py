@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from ctypes import c_double
 from pathlib import Path
 
@@ -85,7 +86,7 @@ def no_good(guarded: World) -> dict[str, str]:
     revoked = made(guarded, Scope.ADMIN, name="gone")
     with guarded.database.write() as connection:
         keys.revoke(connection, "gone")
-    time.sleep(3 * guarded.settings.watch_seconds)
+    assert eventually(lambda: guarded.http.get("/v1/models", headers=bearing(revoked)).status_code == 401)
     wrong = keys.PREFIX + "x" * 43
     return {"none": "", "wrong": f"Bearer {wrong}", "basic": "Basic eDp5", "revoked": f"Bearer {revoked}"}
 
@@ -123,7 +124,7 @@ def test_a_route_says_once_what_a_key_needs_for_it_or_cannot_be_made():
 
 def test_probes_and_the_description_need_no_key(guarded: World):
     for path in ("/livez", "/readyz", "/openapi.json", "/v2/health/live", "/v2/health/ready"):
-        assert httpx.get(f"{guarded.http.base_url}{path}").status_code == 200
+        assert httpx.get(f"{guarded.http.base_url}{path}", timeout=60).status_code == 200
 
 
 @pytest.fixture
@@ -194,8 +195,16 @@ def test_a_new_key_works_at_once_and_a_revoked_one_not_for_long(guarded: World):
 
 def test_a_key_with_a_rate_is_told_when_to_come_again(guarded: World):
     headers = bearing(made(guarded, Scope.PREDICT, rate=2))
-    answers = [guarded.http.get("/v1/models", headers=headers) for _ in range(4)]
-    assert [answer.status_code for answer in answers][:2] == [200, 200]
+    answers: list[httpx.Response] = []
+
+    def too_many() -> bool:
+        """Sixteen at once: however slow they are one by one, together they come too often."""
+        answers.extend(pool.map(lambda _: guarded.http.get("/v1/models", headers=headers), range(16)))
+        return any(answer.status_code != 200 for answer in answers)
+
+    with ThreadPoolExecutor(16) as pool:
+        assert eventually(too_many)
+    assert sum(answer.status_code == 200 for answer in answers) >= 2
     limited = next(answer for answer in answers if answer.status_code != 200)
     body = problem(limited, 429, "rate-limited")
     assert "2 times a second" in body["detail"]
@@ -382,7 +391,7 @@ def test_predictions_go_on_while_the_database_is_away(guarded: World, monkeypatc
         raise OperationalError("SELECT 1", {}, Exception("away"))
 
     monkeypatch.setattr(database, "read", away)
-    assert looks.wait(5)
+    assert looks.wait(60)
     assert ring.known(keys.digest_of(secret)) is not None
     monkeypatch.undo()
     ring.stop()

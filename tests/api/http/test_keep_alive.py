@@ -38,7 +38,7 @@ def served(settings_for, tmp_path):
 
 def answers(url):
     try:
-        return httpx.get(f"{url}/livez").status_code == 200
+        return httpx.get(f"{url}/livez", timeout=60).status_code == 200
     except httpx.TransportError:
         return False
 

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import psutil
@@ -33,7 +34,8 @@ def start(settings_for: Callable[..., Settings], tmp_path: Path) -> Iterator[Cal
     with ExitStack() as stack:
 
         def started(*wrapper: str, **values: Any) -> tuple[World, Process]:
-            settings = renewed(settings_for(tmp_path, **values), port=free_port("127.0.0.1"))
+            (home := tmp_path / uuid4().hex).mkdir()
+            settings = renewed(settings_for(home, **values), port=free_port("127.0.0.1"))
             command = [*wrapper, sys.executable, "-m", "api"]
             process = subprocess.Popen(command, env={**os.environ, **environment(settings)})
             stack.callback(process.wait)
@@ -68,9 +70,29 @@ def slow_prediction(world: World, name: str, going_on: threading.Event, rest: th
     return httpx.post(url, content=body(), timeout=TARDY).status_code
 
 
+def draining(world: World, name: str) -> bool:
+    """Look at a service that was asked to end: it is not ready, and answers; False where it answers no more."""
+    try:
+        ready = httpx.get(f"{world.http.base_url}/readyz", timeout=TARDY)
+        alive = httpx.get(f"{world.http.base_url}/livez", timeout=TARDY)
+        answer = httpx.post(f"{world.http.base_url}/v1/models/{name}/predictions", content=picture(1), timeout=TARDY)
+    except httpx.TransportError:
+        return False
+    assert (ready.status_code, alive.status_code) == (503, 200)
+    assert ready.json()["checks"]["service"] == "shutting down"
+    assert (answer.status_code, answer.headers["connection"]) == (200, "close")
+    return True
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_asked_to_end_it_is_not_ready_at_once_answers_for_a_while_and_finishes_what_it_began(start, workers):
-    world, process = start(api_workers=workers, drain_seconds=8)
+    """In a drain of three seconds; where the machine is too slow to ask so much in so short a time, in a longer one."""
+    assert any(drained(start, workers, seconds) for seconds in (3, 20, 120))
+
+
+def drained(start: Callable[..., tuple[World, Process]], workers: int, seconds: int) -> bool:
+    """Whether what has to be asked while a service drains could be asked in time; all that is promised of it."""
+    world, process = start(api_workers=workers, drain_seconds=seconds)
     name = world.model()
     world.version(name, "cat", "dog")
     assert answers(world.settings, "/v1/models") == 200
@@ -81,19 +103,17 @@ def test_asked_to_end_it_is_not_ready_at_once_answers_for_a_while_and_finishes_w
         assert going_on.wait(TARDY)
         process.send_signal(signal.SIGTERM)
         asked_at = time.monotonic()
-        assert eventually(lambda: answers(world.settings, "/readyz") == 503)
-        assert answers(world.settings, "/livez") == 200
-        assert httpx.get(f"{world.http.base_url}/readyz", timeout=TARDY).json()["checks"]["service"] == "shutting down"
-        answer = httpx.post(f"{world.http.base_url}/v1/models/{name}/predictions", content=picture(1), timeout=TARDY)
-        assert (answer.status_code, answer.headers["connection"]) == (200, "close")
+        assert eventually(lambda: answers(world.settings, "/readyz") != 200)
+        was_in_time = draining(world, name)
         assert process.poll() is None
-        assert eventually(lambda: answers(world.settings, "/livez") is None, seconds=TARDY)
-        assert time.monotonic() - asked_at > 7
+        assert eventually(lambda: answers(world.settings, "/livez") is None, seconds=seconds + TARDY)
+        assert time.monotonic() - asked_at > seconds - 1
         assert process.poll() is None  # one request is still in flight
         rest.set()
         assert in_flight.result() == 200
     assert process.wait(TARDY) == 0
     assert not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in processes)
+    return was_in_time
 
 
 @pytest.mark.parametrize(
@@ -133,18 +153,27 @@ def test_a_second_signal_waits_for_no_request(start):
 
 
 def test_event_streams_go_on_while_it_drains_and_end_with_it(start):
-    world, process = start(drain_seconds=3)
+    """In a drain of two seconds, or in a longer one, as above."""
+    assert any(streamed(start, seconds) for seconds in (2, 20, 120))
+
+
+def streamed(start: Callable[..., tuple[World, Process]], seconds: int) -> bool:
+    """Whether what happened early in a drain was told; what happened late in it need not have been."""
+    world, process = start(drain_seconds=seconds)
     asked = world.increment(world.model(), "cat", "dog")
     with world.http.stream("GET", f"/v1/increments/{asked['id']}/events") as stream:
         lines = stream.iter_lines()
         assert next(lines).startswith("event: status")
         process.send_signal(signal.SIGTERM)
-        assert eventually(lambda: answers(world.settings, "/readyz") == 503, seconds=TARDY)
+        asked_at = time.monotonic()
+        assert eventually(lambda: answers(world.settings, "/readyz") != 200)
         claim = world.claim(asked["id"])
         world.step(claim, "stage", stage="training", attempt=1)
-        told = "\n".join(lines)
-    assert '"stage":"training"' in told.replace(" ", "")
+        happened_after = time.monotonic() - asked_at
+        told = '"stage":"training"' in "".join(lines).replace(" ", "")
     assert process.wait(TARDY) == 0
+    assert told or happened_after > seconds / 2
+    return told
 
 
 # Exit codes
@@ -160,10 +189,10 @@ def test_a_start_that_fails_has_an_exit_code_of_its_own(settings_for, tmp_path):
 
 
 def test_one_of_several_processes_that_does_not_end_well_is_told_by_the_exit_code(start):
-    _, process = start(api_workers=2, drain_seconds=1000)
+    world, process = start(api_workers=2, drain_seconds=1000)
     first, second = psutil.Process(process.pid).children()
     process.send_signal(signal.SIGTERM)
-    time.sleep(1)
+    assert eventually(lambda: answers(world.settings, "/readyz") == 503)
     first.kill()
     second.send_signal(signal.SIGTERM)
     second.send_signal(signal.SIGTERM)

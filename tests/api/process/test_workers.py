@@ -33,7 +33,7 @@ def served(settings_for: Callable[..., Settings], tmp_path: Path) -> Iterator[tu
     with ExitStack() as stack:
         stack.callback(process.wait)
         stack.callback(process.terminate)
-        http = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{settings.port}", timeout=30))
+        http = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{settings.port}", timeout=60))
         database = Database(settings.database)
         stack.callback(database.close)
         assert eventually(lambda: len(children(process)) == WORKERS and ready(http))
@@ -56,7 +56,7 @@ def ready(http: httpx.Client) -> bool:
 def ask(world: World, name: str, times: int) -> set[int]:
     """Predict so many times, each over a connection of its own so that any process may take it; versions seen."""
     url = f"http://127.0.0.1:{world.settings.port}/v1/models/{name}/predictions"
-    return {httpx.post(url, content=picture(1), timeout=30).json()["version"] for _ in range(times)}
+    return {httpx.post(url, content=picture(1), timeout=60).json()["version"] for _ in range(times)}
 
 
 def test_all_of_them_answer_notice_promotions_and_are_counted_together(served):
@@ -81,7 +81,7 @@ def test_they_count_a_keys_rate_together(served):
     with world.database.write() as connection:
         key = keys.create(connection, name="hasty", scopes=[Scope.PREDICT], model_id=None, rate=0.01)[1]
     url, headers = f"http://127.0.0.1:{world.settings.port}/v1/strategies", {"Authorization": f"Bearer {key}"}
-    assert [httpx.get(url, headers=headers).status_code for _ in range(20)] == [200] + [429] * 19
+    assert [httpx.get(url, headers=headers, timeout=60).status_code for _ in range(20)] == [200] + [429] * 19
 
 
 def test_one_that_is_killed_is_started_again_and_the_others_answer_meanwhile(served):
@@ -100,7 +100,7 @@ def test_asked_to_end_all_of_them_do(served):
     world, process = served
     everyone = [psutil.Process(process.pid), *children(process)]
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0
+    assert process.wait(60) == 0
     _, alive = psutil.wait_procs(everyone, timeout=60)
     assert not alive
     assert not ready(replace(world).http)

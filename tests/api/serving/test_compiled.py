@@ -129,7 +129,7 @@ def test_it_computes_without_the_interpreter_lock(tmp_path, folder):
     finally:
         sys.setswitchinterval(interval)
     thread.join()
-    assert counted > 20
+    assert counted > 5  # who holds the lock lets it count to two
 
 
 def test_it_leaves_nothing_behind(tmp_path, folder, always_compiled):
@@ -186,7 +186,7 @@ def test_one_process_compiles_and_others_wait_for_it(folder, no_child):
         time.sleep(0.2)
         assert not waiting.done()
         other.stop()
-        assert waiting.result(5) is None
+        assert waiting.result(60) is None
     assert Compiler(folder, callers=1).compile(SOURCE) is not None
 
 
@@ -199,7 +199,7 @@ def test_stopping_ends_a_compilation(tmp_path):
         process = compilers(folder)[0]
         assert eventually(lambda: os.sched_getscheduler(process.pid) == os.SCHED_IDLE)
         compiler.stop()
-        assert waiting.result(5) is None
+        assert waiting.result(60) is None
     assert compilers(folder) == []
     assert [path.name for path in folder.iterdir()] == ["lock"]
 
@@ -211,8 +211,7 @@ def test_who_is_killed_while_compiling_leaves_no_process_and_the_next_one_no_fil
         f"Compiler(Path(sys.argv[1]), callers=1).compile({SOURCE!r})"
     )
     parent = subprocess.Popen([sys.executable, "-c", script, str(folder)])
-    assert eventually(lambda: compilers(folder))
-    time.sleep(1)
+    assert eventually(lambda: compilers(folder) and list(folder.glob("work-*")))
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     assert eventually(lambda: not compilers(folder))
@@ -232,9 +231,7 @@ def test_versions_in_service_go_over_to_it(made: Path, tmp_path: Path, settings_
         shutil.copytree(made, settings.libraries)  # what compiling it takes half a minute for
         assert COMPILED not in caplog.text
         asked = picture(1)
-        assert eventually(
-            lambda: world.http.post(path, content=asked).is_success and COMPILED in caplog.text, seconds=30
-        )
+        assert eventually(lambda: world.http.post(path, content=asked).is_success and COMPILED in caplog.text)
         world.version(name, "emu", "fox")
         assert eventually(lambda: world.http.post(path, content=picture(1)).json()["version"] == 2)
         after = world.http.post(path, params={"version": 1}, content=picture(1)).json()["predictions"][0]

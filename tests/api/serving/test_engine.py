@@ -24,6 +24,7 @@ from api.serving.execution.libraries import Source
 from api.serving.execution.plans import EAGER, FROZEN, SIZES, Make, Plan, Planner, Step
 from api.serving.minibatches import Batcher, Lanes, Ticket
 from storage.errors import DeadlineExceeded, Overloaded
+from tests.api.worlds import eventually
 from trainer.networks import EvaluationTransform, LoadedVersion, build, load_version, write_version
 
 SIZE, CPU = 8, torch.device("cpu")
@@ -250,17 +251,20 @@ def test_alone_a_request_does_not_wait_for_others(measures, batcher):
     slow.stop()
 
 
-def test_images_that_are_being_decoded_are_waited_for_but_not_for_long(lanes, batcher, gate):
+def test_images_that_are_being_decoded_are_waited_for_but_not_for_long(lanes, measures, batcher, gate):
+    patient = Lanes(1, capacity=12, minibatch=8, wait_seconds=200, measures=measures)
+
     async def scene() -> None:
-        lanes.admit(batcher, 1)
-        lanes.admit(batcher, 1)
+        patient.admit(batcher, 1)
+        patient.admit(batcher, 1)
         pair = [ticket(batcher, some_pixels(1, seed=n)) for n in range(2)]
-        lanes.put(pair[0])
+        patient.put(pair[0])
         await asyncio.sleep(0.005)
         assert gate.sizes == []
-        lanes.put(pair[1])
+        patient.put(pair[1])
         await asyncio.gather(*(one.answer for one in pair))
         assert gate.sizes == [2]
+        patient.stop()
         lanes.admit(batcher, 1)  # and never comes
         await asked(lanes, batcher, some_pixels(1))
         assert gate.sizes == [2, 1]
@@ -398,8 +402,7 @@ def test_a_version_that_nobody_holds_any_more_is_let_go(lanes, tmp_path):
     gone = weakref.ref(gate)
     del gate, batcher
     gc.collect()
-    time.sleep(0.05)
-    assert gone() is None
+    assert eventually(lambda: gone() is None)  # the lane lets go of it once it has looked for the next
 
 
 def test_the_time_an_image_takes_is_learned_and_told_to_who_has_to_come_again(measures, batcher, gate):

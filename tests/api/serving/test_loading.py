@@ -43,7 +43,7 @@ def slow(settings_for, tmp_path, monkeypatch) -> SlowBlobs:
 @pytest.fixture
 def own(settings_for, tmp_path, slow) -> Iterator[World]:
     """A service of this test's own, with room for two versions beside those in service."""
-    with running(settings_for(tmp_path, loaded_versions=2)) as world:
+    with running(settings_for(tmp_path, loaded_versions=2, deadline_seconds=600)) as world:
         yield world
         for gate in slow.gates.values():
             gate.set()
@@ -120,7 +120,7 @@ def test_a_body_that_comes_slowly_does_not_stop_the_clock(own):
 
     def body() -> Iterator[bytes]:
         yield picture(1)[:10]
-        stopped.wait(10)
+        stopped.wait(60)
 
     try:
         path, headers = f"/v1/models/{name}/predictions", {"Accrete-Deadline-Seconds": "0.5"}

@@ -57,7 +57,9 @@ letters = st.text(
 
 
 @each_packer
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
+)
 @given(
     st.dictionaries(letters.map(lambda text: f"x/n{unicodedata.normalize('NFC', text)}.png"), st.binary(), min_size=1)
 )
@@ -293,7 +295,9 @@ def test_a_truncated_archive_never_passes(archive, pack):
 
 
 @each_packer
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
+)
 @given(data=st.data())
 def test_a_flipped_bit_never_changes_an_image(archive, pack, data):
     whole = bytearray(pack(PETS))

@@ -189,9 +189,12 @@ def test_a_killed_writer_leaves_only_whole_blobs(tmp_path):
     with subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE) as writer:
         assert writer.stdout is not None
         assert writer.stdout.readline() == b"ready\n"
-        time.sleep(0.5)
+        blobs = DirectoryBlobs(tmp_path)
+        deadline = time.monotonic() + 60
+        while len(list(blobs.digests())) < 10:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
         writer.send_signal(signal.SIGKILL)
-    blobs = DirectoryBlobs(tmp_path)
     stored = list(blobs.digests())
     assert stored
     assert all(sha256(blobs.get(digest)) == digest for digest in stored)

@@ -83,7 +83,7 @@ def test_a_writer_sees_what_was_committed_while_it_waited(world: World):
         started.wait()
         time.sleep(0.1)
         connection.execute(update(models_table).values(last_version=seen + 10))
-    thread.join(10)
+    thread.join(60)
     assert world.model().last_version == 11
 
 

@@ -21,12 +21,12 @@ def running_by_model(world: World) -> dict[str, int]:
 
 def test_a_claim_raises_the_attempt_and_begins_a_lease(world: World):
     made = world.push(world.create(), "a", "b")
-    claim = world.must_claim("worker-1", lease_seconds=20)
+    claim = world.must_claim("worker-1", lease_seconds=200)
     assert claim == Claim(made.id, 1)
     held = world.look(made.id)
     assert (held.status, held.attempt, held.worker, held.crashes) == (RUNNING, 1, "worker-1", 0)
     assert held.lease_expires_at is not None
-    assert timedelta(seconds=10) < held.lease_expires_at - now() <= timedelta(seconds=20)
+    assert timedelta(seconds=100) < held.lease_expires_at - now() <= timedelta(seconds=200)
     assert held.started_at is not None
     assert world.outcomes(made.id) == [(1, "worker-1", None)]
     assert world.statuses(made.id) == ["queued", "running"]

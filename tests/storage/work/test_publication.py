@@ -208,7 +208,7 @@ def test_a_promotion_waits_for_the_publication_under_way(world: World):
         promotion.start()
         time.sleep(0.2)
         assert promotion.is_alive()
-    promotion.join(10)
+    promotion.join(60)
     assert history(world) == (1, 1, 2)
 
 

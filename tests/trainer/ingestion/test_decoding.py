@@ -127,7 +127,7 @@ def test_processes_end_with_the_one_that_wanted_the_images(tmp_path, how):
         assert sum("spawn_main" in " ".join(child.cmdline()) for child in started) == 2
         process.send_signal(how)
         process.wait()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while any(child.is_running() for child in started):
             assert time.monotonic() < deadline, started
             time.sleep(0.02)
