@@ -60,7 +60,7 @@ def class_zip(*labels: str, each: int = 3) -> bytes:
     return zipped(class_folders(*labels, each=each))
 
 
-def eventually(holds: Callable[[], object], *, seconds: float = 60.0) -> bool:
+def eventually(holds: Callable[[], object], *, seconds: float = 240.0) -> bool:
     """Whether something becomes true in time."""
     deadline = time.monotonic() + seconds
     while not holds():

@@ -87,7 +87,7 @@ class Target:
         times = self.process.cpu_times()
         return float(times.user + times.system)
 
-    def raw(self, request: bytes, *, ends: bool = False, seconds: float = 60.0) -> bytes:
+    def raw(self, request: bytes, *, ends: bool = False, seconds: float = 240.0) -> bytes:
         """What comes back for some bytes, until the other end closes; ``ends``: we say that nothing more comes."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=seconds) as client:
             client.sendall(request)
@@ -116,7 +116,7 @@ def target(migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> I
         process = subprocess.Popen([sys.executable, "-m", "api"], env=inherited | settings)
         http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60)
         try:
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 240
             while not _answers(http):
                 assert process.poll() is None
                 assert time.monotonic() < deadline
@@ -127,7 +127,7 @@ def target(migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> I
         finally:
             http.close()
             process.terminate()
-            assert process.wait(60) == 0
+            assert process.wait(240) == 0
 
 
 def _answers(http: httpx.Client) -> bool:

@@ -26,7 +26,7 @@ def hit_rate(client: Client, model: str, labels: list[str], **options: object) -
     return sum(hits) / len(hits)
 
 
-def eventually(holds: Callable[[], bool], *, seconds: float = 60.0) -> bool:
+def eventually(holds: Callable[[], bool], *, seconds: float = 240.0) -> bool:
     """Whether something becomes true in time."""
     deadline = time.monotonic() + seconds
     while not holds():

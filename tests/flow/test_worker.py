@@ -23,7 +23,7 @@ LONG = QUICK | {"epochs": 2000}
 TRAINING = "train "  # what a training process is named, with its increment
 
 
-def wait_for(found: Callable[[], object], *, seconds: float = 60.0) -> object:
+def wait_for(found: Callable[[], object], *, seconds: float = 240.0) -> object:
     """What a look gives as soon as it gives something."""
     deadline = time.monotonic() + seconds
     while not (answer := found()):

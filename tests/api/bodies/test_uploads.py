@@ -54,11 +54,11 @@ def api_process(settings, port: int) -> Iterator[tuple[httpx.Client, int]]:
     }
     process = subprocess.Popen([sys.executable, "-m", "api"], env=environment)
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=240) as http:
             assert eventually(lambda: answers(http) or process.poll() is not None)
             yield http, process.pid
         process.terminate()
-        assert process.wait(60) == 0
+        assert process.wait(240) == 0
     finally:
         process.kill()
         process.wait()

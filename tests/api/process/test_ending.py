@@ -24,7 +24,7 @@ from storage.database.engine import Database
 from storage.settings import Settings
 from tests.api.worlds import World, eventually, picture
 
-TARDY = 60.0  # seconds within which a loaded machine does what takes a moment
+TARDY = 240.0  # seconds within which a loaded machine does what takes a moment
 Process = subprocess.Popen[bytes]
 
 

@@ -86,7 +86,7 @@ class Supervised:
     def end(self, number: signal.Signals) -> int:
         """Signal the supervisor and wait for its end: its exit code."""
         self.process.send_signal(number)
-        return self.process.wait(timeout=60)
+        return self.process.wait(timeout=240)
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def looked(supervisor: Supervisor) -> dict[str, int | None]:
     return supervisor.pids
 
 
-def eventually(condition: Callable[[], Any], *, seconds: float = 60.0) -> bool:
+def eventually(condition: Callable[[], Any], *, seconds: float = 240.0) -> bool:
     """Whether the condition holds before the time is up."""
     deadline = time.monotonic() + seconds
     while not condition():

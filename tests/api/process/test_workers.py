@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 
 import httpx
 import psutil
@@ -25,15 +24,19 @@ from tests.api.worlds import World, eventually, picture
 WORKERS = 3
 
 
-@pytest.fixture
-def served(settings_for: Callable[..., Settings], tmp_path: Path) -> Iterator[tuple[World, "subprocess.Popen[bytes]"]]:
-    """The API by three processes, and the parent of them."""
-    settings = renewed(settings_for(tmp_path), port=free_port("127.0.0.1"), api_workers=WORKERS, drain_seconds=0)
+@pytest.fixture(scope="module")
+def served(
+    settings_for: Callable[..., Settings], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[World, "subprocess.Popen[bytes]"]]:
+    """The API by three processes, and the parent of them; the last of these tests ends it."""
+    settings = renewed(
+        settings_for(tmp_path_factory.mktemp("home")), port=free_port("127.0.0.1"), api_workers=WORKERS, drain_seconds=0
+    )
     process = subprocess.Popen([sys.executable, "-m", "api"], env={**os.environ, **environment(settings)})
     with ExitStack() as stack:
         stack.callback(process.wait)
         stack.callback(process.terminate)
-        http = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{settings.port}", timeout=60))
+        http = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{settings.port}", timeout=240))
         database = Database(settings.database)
         stack.callback(database.close)
         assert eventually(lambda: len(children(process)) == WORKERS and ready(http))
@@ -56,7 +59,7 @@ def ready(http: httpx.Client) -> bool:
 def ask(world: World, name: str, times: int) -> set[int]:
     """Predict so many times, each over a connection of its own so that any process may take it; versions seen."""
     url = f"http://127.0.0.1:{world.settings.port}/v1/models/{name}/predictions"
-    return {httpx.post(url, content=picture(1), timeout=60).json()["version"] for _ in range(times)}
+    return {httpx.post(url, content=picture(1), timeout=240).json()["version"] for _ in range(times)}
 
 
 def test_all_of_them_answer_notice_promotions_and_are_counted_together(served):
@@ -81,7 +84,7 @@ def test_they_count_a_keys_rate_together(served):
     with world.database.write() as connection:
         key = keys.create(connection, name="hasty", scopes=[Scope.PREDICT], model_id=None, rate=0.01)[1]
     url, headers = f"http://127.0.0.1:{world.settings.port}/v1/strategies", {"Authorization": f"Bearer {key}"}
-    assert [httpx.get(url, headers=headers, timeout=60).status_code for _ in range(20)] == [200] + [429] * 19
+    assert [httpx.get(url, headers=headers, timeout=240).status_code for _ in range(20)] == [200] + [429] * 19
 
 
 def test_one_that_is_killed_is_started_again_and_the_others_answer_meanwhile(served):
@@ -100,7 +103,7 @@ def test_asked_to_end_all_of_them_do(served):
     world, process = served
     everyone = [psutil.Process(process.pid), *children(process)]
     process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 0
-    _, alive = psutil.wait_procs(everyone, timeout=60)
+    assert process.wait(240) == 0
+    _, alive = psutil.wait_procs(everyone, timeout=240)
     assert not alive
     assert not ready(replace(world).http)

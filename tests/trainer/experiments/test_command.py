@@ -188,7 +188,7 @@ def test_what_cannot_be_is_answered_with_what_can(tmp_path, data, in_process, ca
     assert not (tmp_path / "out").exists()
 
 
-def eventually(true: Callable[[], bool], *, seconds: float = 60.0) -> None:
+def eventually(true: Callable[[], bool], *, seconds: float = 240.0) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline
