@@ -20,18 +20,34 @@ from tests.postgresql import PostgreSQL
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
-SERVICES = ("tests/flow/", "tests/faults/")  # the longest first
+# Who starts whole services; what takes longest comes first.
+SERVICES = {
+    "each a service of its own": (
+        "tests/faults/",
+        "tests/flow/test_allowance",
+        "tests/flow/test_anywhere",
+        "tests/flow/test_production_parts",
+        "tests/flow/test_resume",
+        "tests/flow/test_several_processes",
+    ),
+    "one service for all": ("tests/flow/",),
+}
+
+
+def share(nodeid: str) -> str:
+    """Name of the tests that are to run in one process, one after the other."""
+    named = (name for name, beginnings in SERVICES.items() if nodeid.startswith(beginnings))
+    return next(named, nodeid.partition("::")[0])
 
 
 class Shares(LoadScopeScheduling):  # type: ignore[misc]
-    """What the processes of `make test` take: each folder of tests of whole services goes to one, the rest by file.
+    """What the processes of `make test` take: two of them the tests of whole services, a third the rest by file.
 
-    Services wait a lot: two folders of them leave two processors something for the files of a third process. A folder
-    stays together for the services that its tests share.
+    Services wait a lot, so two at once leave two processors something for the third process.
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        return next((folder for folder in SERVICES if nodeid.startswith(folder)), nodeid.partition("::")[0])
+        return share(nodeid)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -43,7 +59,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Shares:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Let what takes longest begin first; who runs tests in one process has the quick ones first."""
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: [not item.nodeid.startswith(folder) for folder in SERVICES])
+        places = {name: place for place, name in enumerate(SERVICES)}
+        items.sort(key=lambda item: places.get(share(item.nodeid), len(places)))
 
 
 @pytest.fixture(scope="session")
