@@ -1,7 +1,9 @@
 """The real servers that tests use, each started once, when the first test asks for it."""
 
 import os
+import signal
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -19,6 +21,10 @@ from tests.postgresql import PostgreSQL
 # How long an example takes is the machine's affair.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+
+# A shell has what it starts in the background ignore Ctrl-C, and that is inherited by every service that a test starts.
+if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Who starts whole services; what takes longest comes first.
 SERVICES = {
