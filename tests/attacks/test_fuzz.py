@@ -27,7 +27,7 @@ from trainer.networks.pictures import ImageRejected, decode
 
 INPUTS = int(os.environ.get("FUZZ_INPUTS", "5000"))
 SEED = int(os.environ.get("FUZZ_SEED", "1"))
-SECONDS = 5.0  # of the processor, for one input
+SECONDS = 1.0  # of the processor, for one input
 GROWTH = 256 << 20  # bytes of memory over all inputs
 LIMITS = ArchiveLimits(members=1000, unpacked_bytes=1 << 20, image_bytes=1 << 16, classes=100)
 LENGTH = tensors.HEADER.lower()
