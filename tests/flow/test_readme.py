@@ -16,20 +16,12 @@ pytestmark = [pytest.mark.flow, pytest.mark.timeout(1800)]  # some minutes, but 
 ROOT = Path(__file__).parents[2]
 
 
-MAKING = ".venv/bin/python -m api.demo.images digits"  # line of the walk-through that makes its images
-THINNING = "find digits -name '0[4-9]*.png' -delete -o -name '1*.png' -delete"
-
-
-def walk_through(url: str, folder: Path, *, thinned: bool = False, **environment: str) -> str:
-    """Run every line of it, perhaps with a fifth of the images; what it prints."""
+def walk_through(url: str, folder: Path, **environment: str) -> str:
+    """Run every line of it; what it prints."""
     blocks = re.findall(r"^```bash\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines() if line]
     assert len(lines) >= 20
-    script = "\n".join(lines)
-    assert script.count(MAKING) == 1
-    if thinned:
-        script = script.replace(MAKING, f"{MAKING}\n{THINNING}")
-    script = script.replace("localhost:8000", url).replace(".venv/bin/", f"{Path(sys.executable).parent}/")
+    script = "\n".join(lines).replace("localhost:8000", url).replace(".venv/bin/", f"{Path(sys.executable).parent}/")
     done = subprocess.run(
         ["bash", "-euxo", "pipefail", "-c", script],
         cwd=folder,
@@ -50,10 +42,7 @@ def test_every_line_of_the_walk_through_runs(service: Service, tmp_path: Path) -
 
 
 def test_every_line_of_the_walk_through_runs_with_a_key_to_train(tmp_path: Path) -> None:
-    """Curl reads the key from a file of its own, the command line from the environment; no line is another one.
-
-    How well it learns is for the other walk: here few images do.
-    """
+    """Curl reads the key from a file of its own, the command line from the environment; no line is another one."""
     (tmp_path / "admin.key").write_text("0123456789abcdef" * 4)
     settings = {"ACCRETE_HOME": str(tmp_path / "home"), "ACCRETE_ADMIN_KEY_FILE": str(tmp_path / "admin.key")}
     service = Service(tmp_path / "home", settings)
@@ -71,7 +60,7 @@ def test_every_line_of_the_walk_through_runs_with_a_key_to_train(tmp_path: Path)
         made = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, check=True)
         key = json.loads(made.stdout)["key"]
         (tmp_path / ".curlrc").write_text(f'header = "Authorization: Bearer {key}"\n')
-        walk_through(service.url, tmp_path, thinned=True, CURL_HOME=str(tmp_path), ACCRETE_API_KEY=key)
+        walk_through(service.url, tmp_path, CURL_HOME=str(tmp_path), ACCRETE_API_KEY=key)
     finally:
         assert service.stop() == 0
 
