@@ -24,10 +24,10 @@ from fastapi import FastAPI
 from api.http.protocol import Protocol
 from api.keys.first_key import OPEN, Unguarded, check
 from api.process.workers import Workers
-from storage import dispositions, safetext
+from storage import inherited_signals, safetext
+from storage.environment import log_environment_warnings
 from storage.logs import configure
 from storage.settings import Settings, SettingsInvalid, read_settings
-from storage.surroundings import tell_oddities
 
 if TYPE_CHECKING:
     from api.service import Service
@@ -52,10 +52,10 @@ class Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Listen to signals, but for those that whoever started the process has it ignore."""
-        ignored = dispositions.ignored()
+        ignored = inherited_signals.ignored()
         with super().capture_signals():
             if threading.current_thread() is threading.main_thread():
-                dispositions.ignore(ignored)
+                inherited_signals.ignore(ignored)
             yield
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -99,7 +99,7 @@ def main() -> None:
         sys.exit(f"error: {safetext.message(str(error))}")
     configure(settings)
     if arguments.worker is None:
-        tell_oddities(settings)
+        log_environment_warnings(settings)
         try:
             check(settings)
         except Unguarded as error:

@@ -31,7 +31,7 @@ from api.routes import (
     metrics,
     models,
     predictions,
-    problempages,
+    problem_pages,
     strategies,
     versions,
 )
@@ -130,5 +130,5 @@ def create_app(settings: Settings, *, worker: int = 0) -> FastAPI:
     app.include_router(inference.router, responses=protocol_refusals)
     app.include_router(inference.probes)
     app.include_router(health.router)
-    app.include_router(problempages.router)
+    app.include_router(problem_pages.router)
     return app

@@ -20,7 +20,7 @@ Choice = TypeVar("Choice", bound=StrEnum)
 
 
 @dataclass(frozen=True)
-class Wish:
+class IncrementOptions:
     """What a request for an increment asks beside its images; None takes the model's default."""
 
     strategy: str | None = None
@@ -61,7 +61,7 @@ def parse_json(body: bytes) -> IncrementIn:
     return asked
 
 
-def wish(body: Mapping[str, Any], query: Mapping[str, Any], *, idempotency_key: str | None) -> Wish:
+def read(body: Mapping[str, Any], query: Mapping[str, Any], *, idempotency_key: str | None) -> IncrementOptions:
     """What form fields or JSON ask for, and the query above them; raises `Invalid` that names the field."""
     fields = {**body, **{name: value for name, value in query.items() if value is not None}}
     unknown = sorted(set(fields) - {"strategy", "recipe", "promote", "known_classes"})
@@ -77,7 +77,7 @@ def wish(body: Mapping[str, Any], query: Mapping[str, Any], *, idempotency_key: 
             raise RecipeInvalid(f"recipe is no JSON: {error}") from error
     if recipe is not None and not isinstance(recipe, dict):
         raise RecipeInvalid(f'recipe is a JSON object such as {{"epochs": 10}}, got {recipe!r}')
-    return Wish(
+    return IncrementOptions(
         strategy=fields.get("strategy"),
         recipe=recipe,
         promote=_one_of(Promotion, "promote", fields.get("promote") or Promotion.AUTO),

@@ -3,7 +3,7 @@
 from sqlalchemy import Connection
 
 from api.admission.fitness import rehearses
-from api.admission.options import Wish
+from api.admission.options import IncrementOptions
 from api.bodies.uploads import Upload
 from api.service import Service
 from storage.archives import reading
@@ -18,24 +18,24 @@ from storage.work import increments
 from storage.work.admission import check_classes
 
 
-def from_archive(service: Service, name: str, upload: Upload, wish: Wish) -> tuple[Increment, bool]:
+def from_archive(service: Service, name: str, upload: Upload, wanted: IncrementOptions) -> tuple[Increment, bool]:
     """Queue an increment from an uploaded archive; whether it is new comes beside it.
 
     Everything that can be refused is refused before the archive is stored, and decided once more, for good, in the
     transaction that queues it.
     """
-    asked = wish.of(archive=upload.sha256)
+    asked = wanted.of(archive=upload.sha256)
     with service.database.read() as connection:
         model = models.get(connection, name)
-        if (earlier := _earlier(connection, model, wish, asked)) is not None:
+        if (earlier := _earlier(connection, model, wanted, asked)) is not None:
             return earlier, False
-        strategy, _ = wish.recipe_for(connection, model)
+        strategy, _ = wanted.recipe_for(connection, model)
         index = index_of(service, upload)
         known = increments.coming_classes(connection, model)
         check_classes(
             batch=index.classes,
             known=known,
-            policy=wish.known_classes,
+            policy=wanted.known_classes,
             has_memory=rehearses(model, strategy, known=known),
             stored=increments.stored_classes(connection, model),
             duplicate_of=increments.earlier_increment(connection, model, upload.sha256),
@@ -43,21 +43,21 @@ def from_archive(service: Service, name: str, upload: Upload, wish: Wish) -> tup
     store(service, upload)
     with service.database.write() as connection:
         model = models.lock(connection, name)
-        if (earlier := _earlier(connection, model, wish, asked)) is not None:
+        if (earlier := _earlier(connection, model, wanted, asked)) is not None:
             return earlier, False
         batch = add_batch(service, connection, model, upload, index)
-        return _request(connection, model, batch.id, wish, asked), True
+        return _request(connection, model, batch.id, wanted, asked), True
 
 
-def from_batch(service: Service, name: str, batch_id: str, wish: Wish) -> tuple[Increment, bool]:
+def from_batch(service: Service, name: str, batch_id: str, wanted: IncrementOptions) -> tuple[Increment, bool]:
     """Queue an increment from a batch that was collected before; whether it is new comes beside it."""
-    asked = wish.of(batch=batch_id)
+    asked = wanted.of(batch=batch_id)
     with service.database.write() as connection:
         model = models.lock(connection, name)
-        if (earlier := _earlier(connection, model, wish, asked)) is not None:
+        if (earlier := _earlier(connection, model, wanted, asked)) is not None:
             return earlier, False
         batch = batches.get_of_model(connection, model, batch_id)
-        return _request(connection, model, batch.id, wish, asked), True
+        return _request(connection, model, batch.id, wanted, asked), True
 
 
 def index_of(service: Service, upload: Upload) -> ArchiveIndex:
@@ -89,12 +89,12 @@ def add_batch(service: Service, connection: Connection, model: Model, upload: Up
     )
 
 
-def _earlier(connection: Connection, model: Model, wish: Wish, asked: Asked) -> Increment | None:
-    return increments.answered_before(connection, model=model, idempotency_key=wish.idempotency_key, asked=asked)
+def _earlier(connection: Connection, model: Model, wanted: IncrementOptions, asked: Asked) -> Increment | None:
+    return increments.answered_before(connection, model=model, idempotency_key=wanted.idempotency_key, asked=asked)
 
 
-def _request(connection: Connection, model: Model, batch_id: str, wish: Wish, asked: Asked) -> Increment:
-    strategy, recipe = wish.recipe_for(connection, model)
+def _request(connection: Connection, model: Model, batch_id: str, wanted: IncrementOptions, asked: Asked) -> Increment:
+    strategy, recipe = wanted.recipe_for(connection, model)
     return increments.request(
         connection,
         model=model,
@@ -102,8 +102,8 @@ def _request(connection: Connection, model: Model, batch_id: str, wish: Wish, as
         strategy=strategy,
         recipe=recipe,
         rehearses=rehearses(model, strategy, known=increments.coming_classes(connection, model)),
-        promote=wish.promote,
-        known_classes=wish.known_classes,
-        idempotency_key=wish.idempotency_key,
+        promote=wanted.promote,
+        known_classes=wanted.known_classes,
+        idempotency_key=wanted.idempotency_key,
         asked=asked,
     )

@@ -58,8 +58,8 @@ def up(
     from api.process.homelock import HomeInUse
     from api.process.privateredis import RedisMissing
     from api.process.supervisor import StartFailed
+    from storage.environment import environment_warnings
     from storage.settings import SettingsInvalid, read_settings
-    from storage.surroundings import oddities
 
     def announce(url: str) -> None:
         document = {"event": "ready", "url": url}
@@ -68,7 +68,7 @@ def up(
     chosen = {name: value for name, value in {"host": host, "port": port, "home": home}.items() if value is not None}
     try:
         settings = read_settings(**chosen)
-        warn(oddities(settings))
+        warn(environment_warnings(settings))
         serve(settings, verbose=verbose, on_ready=announce)
     except (HomeInUse, RedisMissing, StartFailed, SettingsInvalid, OSError) as error:
         raise failure(str(error)) from error

@@ -23,14 +23,14 @@ def opened(*, existing: bool = True) -> "Iterator[tuple[Settings, Database, Blob
 
     from storage.blobs.opening import open_blobs
     from storage.database.engine import Database
+    from storage.environment import environment_warnings
     from storage.errors import AccreteError, NotFound
     from storage.migrations import revision, upgrade
     from storage.settings import read_settings
-    from storage.surroundings import oddities
 
     try:
         settings = read_settings()
-        warn(oddities(settings))
+        warn(environment_warnings(settings))
         if existing and revision(settings.database) is None:
             raise NotFound(_no_service(settings))
         settings.home.mkdir(parents=True, exist_ok=True)

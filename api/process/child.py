@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from api.process.environment import inherited
 from api.process.processlog import ProcessLog
 from api.process.reaper import MARK, kill_marked, send_signal
-from storage import dispositions
+from storage import inherited_signals
 
 
 def _nothing() -> None:
@@ -171,7 +171,7 @@ class Child:
         """
         if self._process is None:
             return True
-        is_heard = signal.SIGINT not in dispositions.ignored()  # by the process, which inherited that
+        is_heard = signal.SIGINT not in inherited_signals.ignored()  # by the process, which inherited that
         soon = interrupted and self.part.interruptible and is_heard
         self._process.send_signal(signal.SIGINT if soon else signal.SIGTERM)
         deadline = time.monotonic() + (self.part.grace_seconds or grace_seconds)

@@ -16,7 +16,7 @@ from typing import Any
 from api.process.child import Child, Keeper, Part
 from api.process.homelock import HomeLock
 from api.process.processlog import Console, ProcessLog
-from storage import dispositions
+from storage import inherited_signals
 
 _LOOK_SECONDS = 0.1  # how often the children are looked at
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -51,7 +51,7 @@ class Supervisor:
 
     def __enter__(self) -> "Supervisor":
         """Listen to signals from here on."""
-        for number in set(_SIGNALS).difference(dispositions.ignored()):
+        for number in set(_SIGNALS).difference(inherited_signals.ignored()):
             self._previous_handlers[number] = signal.signal(number, self._on_signal)
         return self
 

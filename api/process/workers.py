@@ -17,7 +17,7 @@ from prometheus_client.multiprocess import mark_process_dead
 from api.measures import SHARED_FOLDER
 from api.process.child import Backoff
 from api.process.sockets import listening
-from storage import dispositions
+from storage import inherited_signals
 from storage.settings import Settings
 
 POLL_SECONDS = 0.1
@@ -48,7 +48,7 @@ class Workers:
 
     def run(self) -> int:
         """Keep them running until SIGTERM or SIGINT, which they get too; 0 if all of them then ended well."""
-        for number in {signal.SIGTERM, signal.SIGINT}.difference(dispositions.ignored()):
+        for number in {signal.SIGTERM, signal.SIGINT}.difference(inherited_signals.ignored()):
             signal.signal(number, self._end)
         places = [_Place(self._start(index), time.monotonic()) for index in range(self._count)]
         try:

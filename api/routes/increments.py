@@ -7,7 +7,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from api.admission import options, queueing
 from api.admission.fitness import check_of_model, rehearses
-from api.admission.options import Wish
+from api.admission.options import IncrementOptions
 from api.bodies.images import ARCHIVES
 from api.bodies.media_types import media_type
 from api.bodies.uploads import received
@@ -105,15 +105,15 @@ async def request_increment(
     asked = {"strategy": strategy, "recipe": recipe, "promote": promote, "known_classes": known_classes}
     if media_type(request.headers) == "application/json":
         body = options.parse_json(await request.body())
-        wish = options.wish(body.model_dump(exclude={"batch_id"}), asked, idempotency_key=idempotency_key)
-        await run_in_threadpool(_check_wish, service, name, wish)
-        increment, is_new = await run_in_threadpool(queueing.from_batch, service, name, body.batch_id, wish)
+        wanted = options.read(body.model_dump(exclude={"batch_id"}), asked, idempotency_key=idempotency_key)
+        await run_in_threadpool(_check_options, service, name, wanted)
+        increment, is_new = await run_in_threadpool(queueing.from_batch, service, name, body.batch_id, wanted)
     else:
-        wish = options.wish({}, asked, idempotency_key=idempotency_key)
-        await run_in_threadpool(_check_wish, service, name, wish)  # before a gigabyte is taken in for nothing
+        wanted = options.read({}, asked, idempotency_key=idempotency_key)
+        await run_in_threadpool(_check_options, service, name, wanted)  # before a gigabyte is taken in for nothing
         async with received(request, service.settings) as upload:
-            wish = options.wish(upload.fields, asked, idempotency_key=idempotency_key)
-            increment, is_new = await run_in_threadpool(queueing.from_archive, service, name, upload, wish)
+            wanted = options.read(upload.fields, asked, idempotency_key=idempotency_key)
+            increment, is_new = await run_in_threadpool(queueing.from_archive, service, name, upload, wanted)
     if is_new:
         await run_in_threadpool(service.wake_worker, increment.id)
     response.headers["Location"] = located(request, f"/v1/increments/{increment.id}")
@@ -173,9 +173,9 @@ def _look(service: Service, increment_id: str) -> IncrementOut:
         return records.increment(reports.get(connection, increment_id))
 
 
-def _check_wish(service: Service, name: str, wish: Wish) -> None:
+def _check_options(service: Service, name: str, wanted: IncrementOptions) -> None:
     """What needs no images, and outside the transaction that queues: it may build a network to see whether it fits."""
     with service.database.read() as connection:
         model = models.get(connection, name)
-        if not increments.has_key(connection, model, wish.idempotency_key):  # what was answered needs to fit no more
-            wish.recipe_for(connection, model)
+        if not increments.has_key(connection, model, wanted.idempotency_key):  # what was answered needs to fit no more
+            wanted.recipe_for(connection, model)

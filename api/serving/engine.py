@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from api.measures import Measures
+from api.serving.compilation import BackgroundCompiler
 from api.serving.decoding import Decoders
 from api.serving.execution.libraries import Compiler
 from api.serving.execution.plans import Planner
-from api.serving.improving import Improver
 from api.serving.loading import Loader, Served
-from api.serving.minibatches import Lanes, Ticket, late
+from api.serving.minibatches import BatchingThreads, PendingRequest, late
 from api.serving.registry import Registry
 from storage.blobs.store import BlobStore
 from storage.database.engine import Database
@@ -64,9 +64,11 @@ class Engine:
             capacity=settings.loaded_versions,
             watch_seconds=settings.watch_seconds,
         )
-        self._improver = Improver(self.registry, self._planner, compiler, after_seconds=settings.compile_after_seconds)
+        self._improver = BackgroundCompiler(
+            self.registry, self._planner, compiler, after_seconds=settings.compile_after_seconds
+        )
         self._decoders = Decoders(max_pixels=settings.max_image_pixels, measures=measures)
-        self._lanes = Lanes(
+        self._batching = BatchingThreads(
             len(devices),
             capacity=settings.max_waiting_images,
             minibatch=settings.minibatch_images,
@@ -84,7 +86,7 @@ class Engine:
         self._improver.stop()
         self.registry.stop()
         self._decoders.stop()
-        self._lanes.stop()
+        self._batching.stop()
         self._planner.stop()
 
     async def predict(
@@ -99,18 +101,18 @@ class Engine:
         self._check_count(len(files))
         served = await self._served(name, version, deadline)
         model = served.model
-        ticket = self._admit(served, len(files), deadline)
+        request = self._admit(served, len(files), deadline)
 
         def decoded(outcome: Tensor | Exception) -> None:
             if isinstance(outcome, Exception):
-                self._lanes.withdraw(ticket)
-                ticket.resolve(outcome)
+                self._batching.withdraw(request)
+                request.resolve(outcome)
             else:
-                ticket.pixels = outcome
-                self._lanes.put(ticket)
+                request.pixels = outcome
+                self._batching.put(request)
 
         self._decoders.decode(files, Form(model.channels, model.image_size), deadline, decoded)
-        return await self._answered(served, ticket)
+        return await self._answered(served, request)
 
     async def compute(self, name: str, pixels: Tensor, *, deadline: float, version: int | None = None) -> Answer:
         """The same for pixels float32 [images, channels, size, size] in 0 … 1, before normalisation."""
@@ -119,10 +121,10 @@ class Engine:
         expected = (served.model.channels, served.model.image_size, served.model.image_size)
         if tuple(pixels.shape[1:]) != expected:
             raise Invalid(f"Images of this model have the shape {list(expected)}, not {list(pixels.shape[1:])}.")
-        ticket = self._admit(served, len(pixels), deadline)
-        ticket.pixels = pixels
-        self._lanes.put(ticket)
-        return await self._answered(served, ticket)
+        request = self._admit(served, len(pixels), deadline)
+        request.pixels = pixels
+        self._batching.put(request)
+        return await self._answered(served, request)
 
     def deadline(self, arrived_at: float, seconds: float | None) -> float:
         """Until when a request that arrived then may take, by time.monotonic(); ``seconds`` is its own wish."""
@@ -140,17 +142,17 @@ class Engine:
         if not 1 <= images <= most:
             raise Invalid(f"{images} images in one request: send 1 to {most} at a time.")
 
-    def _admit(self, served: Served, images: int, deadline: float) -> Ticket:
+    def _admit(self, served: Served, images: int, deadline: float) -> PendingRequest:
         loop = asyncio.get_running_loop()
-        self._lanes.admit(served.batcher, images)
-        return Ticket(served.batcher, images, deadline, loop.create_future(), loop)
+        self._batching.admit(served.batcher, images)
+        return PendingRequest(served.batcher, images, deadline, loop.create_future(), loop)
 
-    async def _answered(self, served: Served, ticket: Ticket) -> Answer:
+    async def _answered(self, served: Served, request: PendingRequest) -> Answer:
         try:
-            async with within(ticket.deadline):
-                probabilities = await ticket.answer
+            async with within(request.deadline):
+                probabilities = await request.answer
         finally:
-            self._lanes.leave(ticket)
+            self._batching.leave(request)
         return Answer(served.model.id, served.number, served.labels, probabilities)
 
 

@@ -14,7 +14,7 @@ from storage.archives import file_kinds, names
 from storage.archives.layouts import EXPECTED, Layout
 from storage.archives.members import Files, Members
 from storage.archives.names import Entry, unsafe
-from storage.archives.notices import Remarks
+from storage.archives.notices import Notices
 from storage.domain import ClassCount, Ignored, Reject, Split
 from storage.errors import ArchiveUnsafe, BatchInvalid
 from storage.labels import label_fault
@@ -74,7 +74,7 @@ class _Found:
     """The files by their kinds, as they come."""
 
     def __init__(self, limits: ArchiveLimits) -> None:
-        self.images, self.rejects, self.remarks = Files(), list[Reject](), Remarks()
+        self.images, self.rejects, self.notices = Files(), list[Reject](), Notices()
         self.is_stored = True
         self._limits = limits
         self._count = self._unpacked = self._name_bytes = 0
@@ -86,16 +86,16 @@ class _Found:
         parts = names.parts_of(entry.name)
         if reason := file_kinds.ignored_because(parts):
             if not entry.is_folder:
-                self.remarks.ignore(reason, entry.name)
+                self.notices.ignore(reason, entry.name)
             return
         if entry.fault is not None:
             raise entry.fault
         names.check(entry.name)
         name = "/".join(parts)
         if entry.is_guessed:
-            self.remarks.guess(name)
+            self.notices.guess(name)
         if entry.is_folder:
-            self.remarks.folder(name)
+            self.notices.folder(name)
             return
         if not parts:
             raise unsafe(entry.name, "has no name")
@@ -104,14 +104,14 @@ class _Found:
     def _file(self, entry: Entry, name: str, filename: str) -> None:
         ending = file_kinds.extension(filename)
         if file_kinds.is_beside_the_point(filename, ending):
-            self.remarks.ignore(file_kinds.NO_PICTURE, name)
+            self.notices.ignore(file_kinds.NO_PICTURE, name)
         elif reason := file_kinds.unread_because(ending):
             self.rejects.append(Reject(name, reason))
         else:
             self.images.add(name.encode(), entry.size, entry.position)
             self.is_stored &= entry.is_stored
             return
-        self.remarks.folder(name.rpartition("/")[0])
+        self.notices.folder(name.rpartition("/")[0])
 
     def _measure(self, entry: Entry, name_bytes: int) -> None:
         limits = self._limits
@@ -128,14 +128,14 @@ class _Found:
 
 def _placed(found: _Found, limits: ArchiveLimits) -> Listing:
     """Put each image into its class."""
-    layout, remarks, rejects = Layout(found.images.names), found.remarks, found.rejects
+    layout, notices, rejects = Layout(found.images.names), found.notices, found.rejects
     chosen, count = Files(), {split: Counter[str]() for split in (None, *Split)}
     for raw, size, position in found.images:
         name = raw.decode()
         place = layout.place(name)
         if place is None:
             if layout.is_unlabelled(name):
-                remarks.ignore("without a class: it lies directly in the folder of the evaluation side", name)
+                notices.ignore("without a class: it lies directly in the folder of the evaluation side", name)
             else:
                 rejects.append(Reject(name, f"not where an image is expected: {layout.pattern}"))
             continue
@@ -144,23 +144,23 @@ def _placed(found: _Found, limits: ArchiveLimits) -> Listing:
         if size > limits.image_bytes:
             raise unsafe(name, f"is an image of {size:,} bytes, {limits.image_bytes:,} at most are allowed")
         chosen.add(raw, size, position)
-        remarks.place(place, name)
+        notices.place(place, name)
         count[place.split][place.label] += 1
         if len(count[place.split]) > limits.classes:
             raise BatchInvalid(f"the archive has more than {limits.classes:,} classes: send fewer at a time")
     if not chosen:
-        _refuse_all(rejects, remarks)
+        _refuse_all(rejects, notices)
     train, test = count[None] + count[Split.TRAIN], count[Split.TEST]
     layout.refuse_generic(sorted(train.keys() | test.keys()))
     classes = _classes(train, test)
-    remarks.close(layout, classes)
+    notices.close(layout, classes)
     members = Members(chosen, layout, has_test=bool(test))
-    return Listing(members, classes, tuple(rejects), remarks.ignored, remarks.notes, found.is_stored)
+    return Listing(members, classes, tuple(rejects), notices.ignored, notices.notes, found.is_stored)
 
 
-def _refuse_all(rejects: Sequence[Reject], remarks: Remarks) -> None:
-    others = [reject.file for reject in rejects] + [name for group in remarks.ignored for name in group.files]
-    count = len(rejects) + sum(group.count for group in remarks.ignored)
+def _refuse_all(rejects: Sequence[Reject], notices: Notices) -> None:
+    others = [reject.file for reject in rejects] + [name for group in notices.ignored for name in group.files]
+    count = len(rejects) + sum(group.count for group in notices.ignored)
     raise BatchInvalid(
         f"the archive holds no image in a class folder: {EXPECTED}, with images as JPEG, PNG, WEBP, BMP or GIF; it has "
         f"{count:,} other files",

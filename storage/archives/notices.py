@@ -13,7 +13,7 @@ EXAMPLES = 5  # names that are told of each kind
 _MOST = 10_000  # folders that are kept in mind
 
 
-class Remarks:
+class Notices:
     """Gathered while the names are read; a few examples of each kind are kept, and all are counted."""
 
     def __init__(self) -> None:

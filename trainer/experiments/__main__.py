@@ -13,7 +13,7 @@ from trainer.experiments import plan, results
 from trainer.experiments.arguments import Arguments, parse
 from trainer.experiments.data import datasets, tasks
 from trainer.experiments.data.tasks import Task
-from trainer.experiments.narration import Narrator, say
+from trainer.experiments.progress_log import ProgressLog, say
 from trainer.experiments.report.files import Report, setting_in_words
 from trainer.experiments.runs import devices
 from trainer.experiments.runs.children import perform_all
@@ -55,7 +55,7 @@ def _experiment(asked: Arguments) -> int:
             results.read(asked.out / results.RESULTS),
             tasks=len(sequence),
         )
-        narrator = Narrator(runs=len(orders), tasks=len(sequence))
+        narrator = ProgressLog(runs=len(orders), tasks=len(sequence))
 
         def tell(order: Order, message: Mapping[str, Any]) -> None:
             narrator.tell(order, message)

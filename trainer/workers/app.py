@@ -5,14 +5,14 @@ Two threads: one increment at a time takes one of them for as long as it runs, t
 
 from celery.signals import celeryd_after_setup, setup_logging, worker_ready, worker_shutting_down
 
-from storage import dispositions
+from storage import inherited_signals
 from storage.broker import celery_app
+from storage.environment import log_environment_warnings
 from storage.logs import configure
 from storage.settings import Settings
-from storage.surroundings import tell_oddities
 from trainer.workers.worker import Worker
 
-ignored = dispositions.ignored()  # as inherited
+ignored = inherited_signals.ignored()  # as inherited
 settings = Settings()
 app = celery_app(settings)
 app.conf.imports = ("trainer.workers.tasks",)
@@ -22,7 +22,7 @@ worker = Worker(settings, app)
 @setup_logging.connect
 def _log(**_: object) -> None:
     configure(settings)  # instead of Celery's own
-    tell_oddities(settings)
+    log_environment_warnings(settings)
 
 
 @celeryd_after_setup.connect
@@ -32,7 +32,7 @@ def _remember_name(sender: str, **_: object) -> None:
 
 @worker_ready.connect
 def _begin(**_: object) -> None:
-    dispositions.ignore(ignored)  # Celery has installed handlers of its own meanwhile
+    inherited_signals.ignore(ignored)  # Celery has installed handlers of its own meanwhile
     worker.start()
 
 

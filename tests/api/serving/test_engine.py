@@ -22,7 +22,7 @@ from api.serving.execution import plans
 from api.serving.execution.frozen import blueprint, frozen
 from api.serving.execution.libraries import Source
 from api.serving.execution.plans import EAGER, FROZEN, SIZES, Make, Plan, Planner, Step
-from api.serving.minibatches import Batcher, Lanes, Ticket
+from api.serving.minibatches import Batcher, BatchingThreads, PendingRequest
 from storage.errors import DeadlineExceeded, Overloaded
 from tests.api.worlds import eventually
 from trainer.networks import EvaluationTransform, LoadedVersion, build, load_version, write_version
@@ -151,7 +151,7 @@ def test_devices_are_named_by_the_setting_and_shared_out():
     assert [own_devices(four[:2], worker, of=3) for worker in range(3)] == [four[:1], four[1:2], four[:1]]
 
 
-# Lanes
+# BatchingThreads
 
 
 class Gate(Plan):
@@ -193,24 +193,24 @@ def measures() -> Measures:
 
 
 @pytest.fixture
-def lanes(measures) -> Iterator[Lanes]:
+def lanes(measures) -> Iterator[BatchingThreads]:
     """One lane, a queue of 12 images, minibatches of 8."""
-    started = Lanes(1, capacity=12, minibatch=8, wait_seconds=0.05, measures=measures)
+    started = BatchingThreads(1, capacity=12, minibatch=8, wait_seconds=0.05, measures=measures)
     yield started
     started.stop()
 
 
-def ticket(batcher: Batcher, pixels: Tensor, *, seconds: float = 30) -> Ticket:
+def request(batcher: Batcher, pixels: Tensor, *, seconds: float = 30) -> PendingRequest:
     """A request whose images are decoded."""
     loop = asyncio.get_running_loop()
-    made = Ticket(batcher, len(pixels), time.monotonic() + seconds, loop.create_future(), loop)
+    made = PendingRequest(batcher, len(pixels), time.monotonic() + seconds, loop.create_future(), loop)
     return replace(made, pixels=pixels)
 
 
-async def asked(lanes: Lanes, batcher: Batcher, pixels: Tensor, *, seconds: float = 30) -> Tensor:
+async def asked(lanes: BatchingThreads, batcher: Batcher, pixels: Tensor, *, seconds: float = 30) -> Tensor:
     """Ask for some images, as the engine does."""
     lanes.admit(batcher, len(pixels))
-    made = ticket(batcher, pixels, seconds=seconds)
+    made = request(batcher, pixels, seconds=seconds)
     lanes.put(made)
     try:
         return await made.answer
@@ -240,11 +240,11 @@ def test_what_waits_is_computed_together_and_each_gets_its_own(lanes, batcher, g
         assert gate.sizes == [1, 6, 4]  # whole requests, in their order, as many as fit
 
     asyncio.run(scene())
-    assert (batcher.held, batcher.coming) == (0, 0)
+    assert (batcher.admitted, batcher.decoding) == (0, 0)
 
 
 def test_alone_a_request_does_not_wait_for_others(measures, batcher):
-    slow = Lanes(1, capacity=12, minibatch=8, wait_seconds=200, measures=measures)
+    slow = BatchingThreads(1, capacity=12, minibatch=8, wait_seconds=200, measures=measures)
     began = time.monotonic()
     asyncio.run(asked(slow, batcher, some_pixels(1)))
     assert time.monotonic() - began < 100
@@ -252,12 +252,12 @@ def test_alone_a_request_does_not_wait_for_others(measures, batcher):
 
 
 def test_images_that_are_being_decoded_are_waited_for_but_not_for_long(lanes, measures, batcher, gate):
-    patient = Lanes(1, capacity=12, minibatch=8, wait_seconds=200, measures=measures)
+    patient = BatchingThreads(1, capacity=12, minibatch=8, wait_seconds=200, measures=measures)
 
     async def scene() -> None:
         patient.admit(batcher, 1)
         patient.admit(batcher, 1)
-        pair = [ticket(batcher, some_pixels(1, seed=n)) for n in range(2)]
+        pair = [request(batcher, some_pixels(1, seed=n)) for n in range(2)]
         patient.put(pair[0])
         await asyncio.sleep(0.005)
         assert gate.sizes == []
@@ -344,7 +344,7 @@ def test_a_cancelled_request_does_not_disturb_its_mates(lanes, batcher, gate):
         assert gate.sizes == [1, 3]
 
     asyncio.run(scene())
-    assert batcher.held == 0
+    assert batcher.admitted == 0
 
 
 def test_a_request_that_fails_does_not_disturb_its_mates(lanes, batcher, gate):
@@ -375,7 +375,7 @@ def test_a_request_that_fails_does_not_disturb_its_mates(lanes, batcher, gate):
 
 def test_the_version_that_waits_longest_is_computed_first_on_every_lane(tmp_path, measures):
     gates = [Gate(loaded(tmp_path)) for _ in range(2)]
-    lanes = Lanes(2, capacity=12, minibatch=8, wait_seconds=0, measures=measures)
+    lanes = BatchingThreads(2, capacity=12, minibatch=8, wait_seconds=0, measures=measures)
     batchers = [Batcher(f"version {n}", (gate, gate)) for n, gate in enumerate(gates)]
 
     async def scene() -> None:
@@ -406,7 +406,7 @@ def test_a_version_that_nobody_holds_any_more_is_let_go(lanes, tmp_path):
 
 
 def test_the_time_an_image_takes_is_learned_and_told_to_who_has_to_come_again(measures, batcher, gate):
-    lanes = Lanes(1, capacity=1000, minibatch=8, wait_seconds=0, measures=measures)
+    lanes = BatchingThreads(1, capacity=1000, minibatch=8, wait_seconds=0, measures=measures)
     probabilities = gate.probabilities
 
     def slowly(pixels: Tensor) -> Tensor:

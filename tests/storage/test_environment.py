@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from api.process.reaper import MARK
+from storage.environment import SUPERVISED, environment_warnings, network_file_system
 from storage.settings import Settings, SettingsInvalid, read_settings
-from storage.surroundings import SUPERVISED, network_file_system, oddities
 
 LINKS = {  # of a Service named accrete, and of one named accrete-redis, as a pod gets them
     "ACCRETE_PORT": "tcp://10.96.0.12:8000",
@@ -31,7 +31,7 @@ def told(
     environment: dict[str, str], *, mounts: Path = Path(os.devnull), settings: Settings | None = None
 ) -> list[str]:
     """What is odd about an environment."""
-    return list(oddities(settings or Settings(), environment=environment, mounts=mounts))
+    return list(environment_warnings(settings or Settings(), environment=environment, mounts=mounts))
 
 
 def set_all(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:

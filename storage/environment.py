@@ -21,7 +21,7 @@ _NETWORKS = re.compile(r"(nfs\d?|cifs|smb\w*|afs|ceph|glusterfs|lustre|beegfs|gp
 log = logging.getLogger(__name__)
 
 
-def oddities(
+def environment_warnings(
     settings: Settings, *, environment: Mapping[str, str] = os.environ, mounts: Path = MOUNTS
 ) -> Iterator[str]:
     """What the person who starts the service should hear."""
@@ -43,11 +43,11 @@ def oddities(
         )
 
 
-def tell_oddities(settings: Settings) -> None:
+def log_environment_warnings(settings: Settings) -> None:
     """Log them, unless the supervisor of this process has told them before it started it."""
     if SUPERVISED not in os.environ:
-        for oddity in oddities(settings):
-            log.warning("%s", oddity)
+        for warning in environment_warnings(settings):
+            log.warning("%s", warning)
 
 
 def network_file_system(path: Path, mounts: Path = MOUNTS) -> str | None:

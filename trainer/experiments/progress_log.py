@@ -15,7 +15,7 @@ def say(text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)  # noqa: T201
 
 
-class Narrator:
+class ProgressLog:
     """Puts what runs say into words: every task and end, and of the epochs some."""
 
     def __init__(self, *, runs: int, tasks: int) -> None:

@@ -14,7 +14,7 @@ LOOK_SECONDS = 1.0
 log = logging.getLogger(__name__)
 
 
-class Improver:
+class BackgroundCompiler:
     """A thread of low priority that compiles what has been computed for long enough.
 
     Compiling costs some 30 s of a processor and saves a tenth to a quarter of an inference: it is begun where as much
