@@ -73,7 +73,7 @@ def begun(name: str) -> TrainingState:
     )
     images = noise(20, architecture=architecture, first_class=0, classes=10)
     minibatches = Minibatches(
-        images, transform=made.transform, recipe=recipe, seeds=Seeds(0, 1), rehearses=False, device=CPU
+        images, transform=made.transform, recipe=recipe, seeds=Seeds(0, 1), sampling="uniform", device=CPU
     )
     return TrainingState(made.network, optimiser, schedule, minibatches, choose(CPU, "auto"))
 

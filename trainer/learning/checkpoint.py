@@ -18,8 +18,8 @@ _STATE = "state"  # key of the JSON among the file's metadata
 class Checkpoint:
     """Tensors by name, and everything else as JSON.
 
-    The state has at least ``epoch``, the number of epochs that are complete, and ``execution``, how they were
-    computed (`trainer.learning.compute`).
+    The state has at least ``epoch``, the number of epochs that are complete, those of earlier phases included,
+    ``phase``, the index of the one they end in, and ``execution``, how they were computed (`trainer.learning.compute`).
     """
 
     tensors: Mapping[str, "Tensor"]
@@ -29,6 +29,11 @@ class Checkpoint:
     def epoch(self) -> int:
         """Epochs that are complete, from 1."""
         return int(self.state["epoch"])
+
+    @property
+    def phase(self) -> int:
+        """The phase under way, from 0; those of earlier releases name none, as there was but one."""
+        return int(self.state.get("phase", 0))
 
 
 class Checkpoints(Protocol):

@@ -49,7 +49,7 @@ class Fixed:
             rows.restore()
 
 
-def fixed_parts(network: IncrementalNetwork, strategy: Strategy, *, shown: Sequence[int], old_tasks: int) -> Fixed:
+def fixed_parts(network: IncrementalNetwork, *, strategy: Strategy, shown: Sequence[int], old_tasks: int) -> Fixed:
     """What a strategy fixes, and the head rows of old classes of which no image is shown (LOSSES, Notation).
 
     ``shown`` counts images of every class; the first ``old_tasks`` heads are the parent's.

@@ -9,18 +9,16 @@ from pathlib import Path
 
 import torch
 
-from losses import objective
 from losses.strategies import Strategy
 from storage.errors import RecipeInvalid
 from trainer.learning.alignment import align_weights
 from trainer.learning.checkpoint import Checkpoints
 from trainer.learning.compute import ComputeConfig, choose
 from trainer.learning.data import ImageSet, channel_statistics
-from trainer.learning.distillation import DistillationStep
-from trainer.learning.fixed import fixed_parts
 from trainer.learning.learned import Learned
+from trainer.learning.phases import phases_of
 from trainer.learning.seeds import Seeds
-from trainer.learning.training import train
+from trainer.learning.training import Training, train
 from trainer.networks import EvaluationTransform, IncrementalNetwork, build, folded, load_initial_weights
 from trainer.recipes import Recipe, check_fit, known
 from trainer.reporting import Report
@@ -66,63 +64,57 @@ def learn(
     `RecipeInvalid` for initial weights that are missing or do not fit, and `LossNotFinite`.
     """
     chosen = known(strategy)
+    _check(chosen, recipe, architecture, parent)
+    seeds = Seeds(recipe.seed, t)
+    torch.manual_seed(seeds.of("weights"))  # heads and, at first, the backbone draw their initial weights from here
+    network = _begun(architecture, chosen, parent, recipe, weights_folder)
+    old_tasks = len(network.heads)
+    if new_classes:
+        network.add_task(new_classes)
+    transform = parent.transform if parent is not None else _transform_of(images, architecture, report)
+    saved = checkpoints.load() if checkpoints is not None else None
+    execution = ComputeConfig.from_json(saved.state["execution"]) if saved else choose(device, recipe.precision)
+    torch.set_num_threads(execution.threads)
+    phases = phases_of(
+        chosen,
+        recipe,
+        images=images + exemplars if exemplars else images,
+        classes=sum(network.task_sizes),
+        old_tasks=old_tasks,
+    )
+    training = Training(
+        student=network.to(device, memory_format=torch.channels_last),  # type: ignore[call-overload]
+        teacher=_teacher(parent, device) if any(phase.objective.distils for phase in phases) else None,
+        old_tasks=old_tasks,
+        transform=transform,
+        seeds=seeds,
+        execution=execution,
+        report=report,
+    )
+    train(training, phases, saved=saved, checkpoints=checkpoints)
+    if recipe.align_weights and new_classes:
+        align_weights(network)
+    return Learned(network.eval(), transform, execution)
+
+
+def _check(strategy: Strategy, recipe: Recipe, architecture: Architecture, parent: Learned | None) -> None:
+    """Whether the strategy can work on the network; may build one, and so draws random numbers."""
     check_fit(
-        chosen.name,
+        strategy.name,
         recipe,
         network=architecture.network,
         channels=architecture.channels,
         image_size=architecture.image_size,
         head_kind=parent.network.head_kind if parent else None,
     )
-    seeds = Seeds(recipe.seed, t)
-    torch.manual_seed(seeds.of("weights"))  # heads and, at first, the backbone draw their initial weights from here
-    if parent is None or chosen.every_image:
-        network = _fresh(architecture, chosen, parent, recipe, weights_folder)
-    else:
-        network = copy.deepcopy(parent.network)
-    if parent is None:
-        with report.opaque():
-            mean, std = channel_statistics(images)
-        transform = EvaluationTransform(architecture.image_size, architecture.channels, mean=mean, std=std)
-    else:
-        transform = parent.transform
-    old_tasks = len(network.heads)
-    if new_classes:
-        network.add_task(new_classes)
-    shown = images + exemplars if exemplars else images
-    counts = shown.targets.bincount(minlength=sum(network.task_sizes)).tolist()
-    saved = checkpoints.load() if checkpoints is not None else None
-    execution = ComputeConfig.from_json(saved.state["execution"]) if saved else choose(device, recipe.precision)
-    torch.set_num_threads(execution.threads)
-    goal = objective(strategy, **recipe.objective(strategy))
-    distillation = DistillationStep(
-        student=network.to(device, memory_format=torch.channels_last),  # type: ignore[call-overload]
-        teacher=_teacher(parent, device) if goal.distils else None,
-        objective=goal,
-        shown=tuple(counts),
-        old_tasks=old_tasks,
-    )
-    train(
-        distillation,
-        images=shown,
-        transform=transform,
-        fixed=fixed_parts(network, chosen, shown=counts, old_tasks=old_tasks),
-        recipe=recipe,
-        seeds=seeds,
-        execution=execution,
-        report=report,
-        saved=saved,
-        checkpoints=checkpoints,
-    )
-    if recipe.align_weights and new_classes:
-        align_weights(network)
-    return Learned(network.eval(), transform, execution)
 
 
-def _fresh(
+def _begun(
     architecture: Architecture, strategy: Strategy, parent: Learned | None, recipe: Recipe, weights_folder: Path
 ) -> IncrementalNetwork:
-    """A network that has learned nothing yet, with heads for the tasks the parent knows."""
+    """What learning starts from: the parent's network, or a fresh one with heads for the tasks the parent knows."""
+    if parent is not None and not strategy.every_image:
+        return copy.deepcopy(parent.network)
     network = build(
         architecture.network,
         channels=architecture.channels,
@@ -133,6 +125,13 @@ def _fresh(
     if recipe.initial_weights is not None:
         _start_from(network, weights_folder / recipe.initial_weights)
     return network
+
+
+def _transform_of(images: ImageSet, architecture: Architecture, report: Report) -> EvaluationTransform:
+    """Normalisation by the first images, which every later version keeps."""
+    with report.opaque():
+        mean, std = channel_statistics(images)
+    return EvaluationTransform(architecture.image_size, architecture.channels, mean=mean, std=std)
 
 
 def _start_from(network: IncrementalNetwork, file: Path) -> None:

@@ -2,19 +2,37 @@
 
 import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from trainer.learning.augmentation import Augmentation
 from trainer.learning.data import ImageSet
-from trainer.learning.sampling import epoch_order, settled
+from trainer.learning.sampling import Settled, epoch_order
 from trainer.learning.seeds import Seeds
 from trainer.networks import EvaluationTransform
 from trainer.recipes import Recipe
 
 RESIDENT_SHARE = 0.5  # of a GPU's free memory that pixels may take; the rest is for the networks
 _COPIED = 4096  # images on their way to a GPU at a time
+
+
+class Extent(NamedTuple):
+    """How long a phase is at most."""
+
+    epochs: int
+    steps: int  # of each
+
+
+def extent(images: int, recipe: Recipe) -> Extent:
+    """That of so many images with a recipe.
+
+    Minibatches are parts of nearly one size, of two images at least: one alone leaves batch normalisation nothing to
+    average.
+    """
+    steps = max(1, min(math.ceil(images / recipe.minibatch), images // 2))
+    return Extent(epochs=max(recipe.epochs, math.ceil(recipe.least_steps / steps)), steps=steps)
 
 
 class Minibatches:
@@ -27,27 +45,26 @@ class Minibatches:
         transform: EvaluationTransform,
         recipe: Recipe,
         seeds: Seeds,
-        rehearses: bool,
+        sampling: Settled,
         device: torch.device,
+        phase: int = 0,
     ) -> None:
         """Move the pixels to the device if they fit; on a CPU they stay where they are, in memory or in a file."""
         self._images = images
-        self._sampling = settled(recipe.sampling, rehearses=rehearses)
+        self._sampling = sampling
         self._device = device
         self._pool, self._rows = _resident(images, device)
         self._targets = images.targets.to(device)
         self._transform = transform
-        self._shuffling = torch.Generator().manual_seed(seeds.of("order"))
-        self._changing = torch.Generator(device).manual_seed(seeds.of("augmentation"))
+        self._shuffling = torch.Generator().manual_seed(seeds.of("order", phase=phase))
+        self._changing = torch.Generator(device).manual_seed(seeds.of("augmentation", phase=phase))
         self._augment = Augmentation(
             recipe.augmentation,
             image_size=transform.image_size,
             channels=transform.channels,
             generator=self._changing,
         )
-        # Parts of nearly one size, of two images at least: one alone leaves batch normalisation nothing to average.
-        self.steps = max(1, min(math.ceil(len(images) / recipe.minibatch), len(images) // 2))
-        self.epochs = max(recipe.epochs, math.ceil(recipe.least_steps / self.steps))
+        self.epochs, self.steps = extent(len(images), recipe)
 
     def epoch(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Normalised images [batch, channels, size, size] and targets int64 [batch], every image once (uniform)."""

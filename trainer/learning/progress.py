@@ -2,29 +2,33 @@
 
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from trainer.learning.minibatches import Extent
 from trainer.reporting import LossNotFinite, Report
 
 
 class Progress:
     """Keeps the count of steps, loss and speed; within an epoch it never waits for a GPU to know the loss."""
 
-    def __init__(self, report: Report, *, epochs: int, steps: int, begun: int = 0) -> None:
-        """Of ``epochs`` with ``steps`` each, ``begun`` were done by an earlier attempt."""
+    def __init__(self, report: Report, extents: Sequence[Extent]) -> None:
+        """Of all phases, also of those that an earlier attempt has done."""
         self._report = report
-        self._epochs = epochs
-        self._steps = steps
-        self._begun = begun
+        self._each = [steps for epochs, steps in extents for _ in range(epochs)]  # steps of every epoch
+        self._epochs = len(self._each)
+        self._done = 0  # steps of complete epochs, by this attempt
         self._began = time.monotonic()
         self._images = 0
 
     def begin(self, epoch: int) -> None:
-        """An epoch begins, counted from 1."""
+        """An epoch begins, counted from 1 over all phases."""
         self._epoch = epoch
+        self._steps = self._each[epoch - 1]
+        self._left = sum(self._each[epoch - 1 :])
         self._epoch_began = time.monotonic()
         self._epoch_images = 0
         self._loss_sum: Tensor | float = 0.0
@@ -51,6 +55,7 @@ class Progress:
             images_per_second=round(self._epoch_images / max(seconds, 1e-9), 1),
             seconds=round(seconds, 3),
         )
+        self._done += self._steps
 
     def _glanced(self) -> float | None:
         """The mean loss of the epoch as it was a moment ago; None while it is on its way."""
@@ -69,8 +74,7 @@ class Progress:
         return round(loss, 6)
 
     def _state(self, loss: float) -> dict[str, Any]:
-        done = (self._epoch - 1 - self._begun) * self._steps + self._step  # by this attempt
-        whole = (self._epochs - self._begun) * self._steps
+        done = self._done + self._step
         elapsed = time.monotonic() - self._began
         return {
             "epoch": self._epoch,
@@ -79,7 +83,7 @@ class Progress:
             "steps": self._steps,
             "loss": loss,
             "images_per_second": round(self._images / max(elapsed, 1e-9), 1),
-            "eta_seconds": round(elapsed / done * (whole - done), 1),
+            "eta_seconds": round(elapsed / done * (self._left - self._step), 1),
         }
 
 

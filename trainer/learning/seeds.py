@@ -19,7 +19,7 @@ class Seeds:
     seed: int
     t: int  # versions before it in the line of ancestors
 
-    def of(self, use: Use) -> int:
-        """The seed of a generator for this use, in 0 … 2⁵⁶ − 1."""
-        named = f"{self.seed} {self.t} {use}".encode()
+    def of(self, use: Use, *, phase: int = 0) -> int:
+        """The seed of a generator for this use in a phase, counted from 0; in 0 … 2⁵⁶ − 1."""
+        named = f"{self.seed} {self.t} {use}{f' {phase}' if phase else ''}".encode()
         return int.from_bytes(hashlib.sha256(named).digest()[:_SEED_BYTES])

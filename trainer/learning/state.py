@@ -22,12 +22,13 @@ class TrainingState:
     minibatches: Minibatches
     execution: ComputeConfig
 
-    def checkpoint(self, *, epoch: int) -> Checkpoint:
-        """The state after an epoch, counted from 1; the last one where training ends early. Copies nothing."""
+    def checkpoint(self, *, epoch: int, phase: int = 0) -> Checkpoint:
+        """The state after an epoch, counted from 1 over all phases; a phase's last if it ends early. Copies nothing."""
         schedule, schedule_tensors = self.schedule.state()
         optimiser = self.optimiser.state_dict()
         state = {
             "epoch": epoch,
+            "phase": phase,
             "execution": self.execution.to_json(),
             "schedule": schedule,
             "optimiser": optimiser["param_groups"],
@@ -41,15 +42,13 @@ class TrainingState:
             tensors |= _named(f"optimiser.{place}", {k: v for k, v in buffers.items() if isinstance(v, Tensor)})
         return Checkpoint(tensors, state)
 
-    def resume(self, saved: Checkpoint) -> int:
-        """Take everything up again; the number of epochs that are complete."""
-        self.student.load_state_dict(_under("student", saved.tensors))
+    def resume(self, saved: Checkpoint) -> None:
+        """Take everything up again but the weights, which have to be there before what is fixed is looked at."""
         self._restore_optimiser(saved)
         self.schedule.restore(saved.state["schedule"], _under("schedule", saved.tensors))
         generators = _under("random", saved.tensors)
         self.minibatches.restore(generators)
         _restore_torch_generators(generators)
-        return saved.epoch
 
     def _restore_optimiser(self, saved: Checkpoint) -> None:
         parameters = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
@@ -59,6 +58,11 @@ class TrainingState:
                 # In the memory format of the parameter: a fused step runs through both in the order of their memory.
                 state[place] = {name: torch.empty_like(parameter).copy_(value) for name, value in buffers.items()}
         self.optimiser.load_state_dict({"state": state, "param_groups": saved.state["optimiser"]})
+
+
+def weights_of(saved: Checkpoint) -> dict[str, Tensor]:
+    """The student's weights and statistics, by its own names."""
+    return _under("student", saved.tensors)
 
 
 def _torch_generators() -> dict[str, Tensor]:

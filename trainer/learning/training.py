@@ -1,7 +1,8 @@
-"""The training loop: minibatch SGD on images that lie in memory, towards an objective of `losses`."""
+"""The training loop: minibatch SGD on images that lie in memory, phase by phase, towards objectives of `losses`."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +12,13 @@ from trainer.learning.checkpoint import Checkpoint, Checkpoints
 from trainer.learning.compute import ComputeConfig
 from trainer.learning.data import ImageSet
 from trainer.learning.distillation import DistillationStep
-from trainer.learning.fixed import Fixed
-from trainer.learning.minibatches import Minibatches
+from trainer.learning.minibatches import Minibatches, extent
+from trainer.learning.phases import Phase
 from trainer.learning.progress import Progress
+from trainer.learning.sampling import settled
 from trainer.learning.schedules import VALIDATED, Schedule, schedule_for
 from trainer.learning.seeds import Seeds
-from trainer.learning.state import TrainingState
+from trainer.learning.state import TrainingState, weights_of
 from trainer.learning.validation import split_by_hash
 from trainer.networks import EvaluationTransform, IncrementalNetwork
 from trainer.recipes import Recipe
@@ -25,62 +27,115 @@ from trainer.reporting import Report
 VALIDATION_MINIBATCH = 256
 
 
+@dataclass(frozen=True)
+class Training:
+    """What all phases of an increment work with."""
+
+    student: IncrementalNetwork  # changed in place
+    teacher: IncrementalNetwork | None  # as in `DistillationStep`
+    old_tasks: int
+    transform: EvaluationTransform
+    seeds: Seeds
+    execution: ComputeConfig
+    report: Report
+
+
 def train(
-    distillation: DistillationStep,
+    training: Training,
+    phases: Sequence[Phase],
     *,
-    images: ImageSet,
-    transform: EvaluationTransform,
-    fixed: Fixed,
-    recipe: Recipe,
-    seeds: Seeds,
-    execution: ComputeConfig,
-    report: Report,
     saved: Checkpoint | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> None:
-    """Fit the distillation's student to ``images`` in place; what of it is ``fixed`` stays as it is to the last bit.
+    """Take the student through the phases in place; what a phase fixes stays as it is to the last bit.
 
-    Everything random comes from ``seeds``, so on one machine, CPU and execution the weights repeat to the last
-    bit; also when it goes on from ``saved``, one of the ``checkpoints`` that it made in the same execution. Raises
-    `LossNotFinite`.
+    Everything random comes from the seeds, so on one machine, CPU and execution the weights repeat to the last bit;
+    also when it goes on from ``saved``, one of the ``checkpoints`` that it made in the same execution on the same
+    phases. Raises `LossNotFinite`.
     """
-    student = distillation.student
-    device = next(student.parameters()).device
-    held = None
-    if recipe.schedule in VALIDATED:
-        images, held = split_by_hash(images, share=recipe.validation_share)
-    validation = _Validation(distillation, held, transform, report) if held else None
-    minibatches = Minibatches(
-        images, transform=transform, recipe=recipe, seeds=seeds, rehearses=distillation.rehearses, device=device
-    )
-    trained = _parameters(student, fixed.modules)
-    optimiser = optimisers.sgd(recipe, trained, device)
-    schedule = _schedule(recipe, optimiser, student, minibatches)
-    training_state = TrainingState(student, optimiser, schedule, minibatches, execution)
-    begun = training_state.resume(saved) if saved is not None else 0
-    progress = Progress(report, epochs=minibatches.epochs, steps=minibatches.steps, begun=begun)
-    for epoch in range(begun + 1, minibatches.epochs + 1):
-        _training_mode(student, fixed.modules)
+    divided = [_divided(phase) for phase in phases]
+    extents = [extent(len(images), phase.recipe) for phase, (images, _) in zip(phases, divided, strict=True)]
+    before = list(accumulate((epochs for epochs, _ in extents), initial=0))  # epochs before each phase
+    progress = Progress(training.report, extents)
+    begun = saved.phase if saved is not None else 0
+    if saved is not None:
+        training.student.load_state_dict(weights_of(saved))
+    for place in range(begun, len(phases)):
+        course = _Course(training, phases[place], place, *divided[place])
+        first, last = before[place] + 1, before[place + 1]
+        if saved is not None and place == begun:
+            course.state.resume(saved)
+            first = saved.epoch + 1
+        for epoch in range(first, last + 1):
+            ended = course.epoch(epoch, progress)
+            if checkpoints is not None:
+                checkpoints.save(course.state.checkpoint(epoch=last if ended else epoch, phase=place))
+            if ended:
+                break
+        course.finish()
+
+
+def _divided(phase: Phase) -> tuple[ImageSet, ImageSet | None]:
+    """What a phase trains on, and what it holds back to judge by, if it does."""
+    if phase.recipe.schedule not in VALIDATED:
+        return phase.images, None
+    return split_by_hash(phase.images, share=phase.recipe.validation_share)
+
+
+class _Course:
+    """A phase under way."""
+
+    def __init__(self, training: Training, phase: Phase, place: int, images: ImageSet, held: ImageSet | None) -> None:
+        """Begin with the student as the phases before have left it."""
+        student = self._student = training.student
+        device = next(student.parameters()).device
+        self._step = DistillationStep(
+            student=student,
+            teacher=training.teacher if phase.objective.distils else None,
+            objective=phase.objective,
+            shown=phase.shown(sum(student.task_sizes)),
+            old_tasks=training.old_tasks,
+        )
+        self._validation = _Validation(self._step, held, training.transform, training.report) if held else None
+        self._minibatches = Minibatches(
+            images,
+            transform=training.transform,
+            recipe=phase.recipe,
+            sampling=settled(phase.sampling, rehearses=self._step.rehearses),
+            seeds=training.seeds,
+            phase=place,
+            device=device,
+        )
+        self._fixed = phase.fixed(student)
+        self._trained = _parameters(student, self._fixed.modules)
+        self._longest_gradient = phase.recipe.gradient_clip
+        self._optimiser = optimisers.sgd(phase.recipe, self._trained, device)
+        self._schedule = _schedule(phase.recipe, self._optimiser, student, self._minibatches)
+        self._execution = training.execution
+        self.state = TrainingState(student, self._optimiser, self._schedule, self._minibatches, training.execution)
+
+    def epoch(self, epoch: int, progress: Progress) -> bool:
+        """Go through all images once; whether the phase ends with it."""
+        _training_mode(self._student, self._fixed.modules)
         progress.begin(epoch)
-        for step, (inputs, targets) in enumerate(minibatches.epoch(), start=1):
-            with execution.autocast():
-                loss = distillation.loss(inputs, targets).total
-            optimiser.zero_grad(set_to_none=True)
+        for step, (inputs, targets) in enumerate(self._minibatches.epoch(), start=1):
+            with self._execution.autocast():
+                loss = self._step.loss(inputs, targets).total
+            self._optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
-            fixed.before_step()
-            if recipe.gradient_clip is not None:
-                nn.utils.clip_grad_norm_(trained, recipe.gradient_clip)
-            optimiser.step()
-            fixed.after_step()
-            schedule.step()
+            self._fixed.before_step()
+            if self._longest_gradient is not None:
+                nn.utils.clip_grad_norm_(self._trained, self._longest_gradient)
+            self._optimiser.step()
+            self._fixed.after_step()
+            self._schedule.step()
             progress.advance(step, loss.detach(), len(targets))
         progress.end()
-        ended = schedule.epoch(validation.loss() if validation else None)
-        if checkpoints is not None:
-            checkpoints.save(training_state.checkpoint(epoch=minibatches.epochs if ended else epoch))
-        if ended:
-            break
-    schedule.finish()
+        return self._schedule.epoch(self._validation.loss() if self._validation else None)
+
+    def finish(self) -> None:
+        """Leave the weights that the schedule chooses."""
+        self._schedule.finish()
 
 
 def _parameters(student: IncrementalNetwork, fixed: Collection[nn.Module]) -> list[nn.Parameter]:

@@ -17,10 +17,10 @@ from losses import objective
 from trainer.learning.checkpoint import Checkpoint, Checkpoints
 from trainer.learning.compute import choose
 from trainer.learning.data import ImageSet, channel_statistics
-from trainer.learning.distillation import DistillationStep
 from trainer.learning.fixed import Fixed
+from trainer.learning.phases import Phase
 from trainer.learning.seeds import Seeds
-from trainer.learning.training import train
+from trainer.learning.training import Training, train
 from trainer.learning.validation import split_by_hash
 from trainer.networks import EvaluationTransform, IncrementalNetwork, build
 from trainer.process.lines import LineReport
@@ -97,23 +97,24 @@ def trained(
     **recipe: Any,
 ) -> IncrementalNetwork:
     student = student or network(size=images.pixels.shape[-1])
-    train(
-        DistillationStep(
-            student=student,
-            teacher=None,
-            objective=objective("finetune"),
-            shown=(1,) * sum(student.task_sizes),
-            old_tasks=len(student.task_sizes) - 1,
-        ),
-        images=images,
+    chosen = resolve("finetune", PLAIN, recipe)
+    training = Training(
+        student=student,
+        teacher=None,
+        old_tasks=len(student.task_sizes) - 1,
         transform=transform_of(images),
-        fixed=Fixed(tuple(fixed)),
-        recipe=resolve("finetune", PLAIN, recipe),
         seeds=Seeds(recipe.get("seed", 0), t),
         execution=choose(torch.device("cpu"), precision),
         report=report or SilentReport(),
-        checkpoints=checkpoints,
     )
+    phase = Phase(
+        fixed=lambda _: Fixed(tuple(fixed)),
+        images=images,
+        sampling=chosen.sampling,
+        objective=objective("finetune"),
+        recipe=chosen,
+    )
+    train(training, [phase], checkpoints=checkpoints)
     return student
 
 
