@@ -1,7 +1,6 @@
 """No commit names bytes that a power cut could still take: everything is synced to disk before a row refers to it."""
 
 import io
-import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +21,7 @@ from trainer.process import stages
 from trainer.process.context import AttemptContext
 from trainer.process.job import read_job
 from trainer.process.lines import LineReport
-from trainer.process.protocol import FILE
+from trainer.process.protocol import CHECKPOINT
 from trainer.workers import attempt
 from trainer.workers.checkpoint_upload import CheckpointUpload
 from trainer.workers.recording import AttemptRecorder
@@ -105,9 +104,9 @@ def attempt_in_this_process(world: World, blobs: Watched, increment_id: str) -> 
         job = read_job(connection, claim)
     outcome = stages.run(job, AttemptContext(world.database, blobs, world.settings, folder, LineReport(io.StringIO())))
     torch.set_num_threads(threads)
-    (folder / "outcome.json").write_text(json.dumps(outcome | {"seconds": {}}))
+    outcome.write(folder)
     with CheckpointUpload(claim, folder, database=world.database, blobs=blobs) as kept:
-        assert (folder / FILE).exists()
+        assert (folder / CHECKPOINT).exists()
         kept.take_over()
     with AttemptRecorder(claim, database=world.database, settings=world.settings) as logbook:
         stopping = threading.Event()

@@ -18,6 +18,7 @@ import sys
 from contextlib import suppress
 from importlib import import_module
 
+from trainer.process import protocol
 from trainer.process.protocol import NUMBER
 from trainer.process.resources import yield_processor
 
@@ -29,9 +30,9 @@ log = logging.getLogger(__name__)
 def main(arguments: list[str]) -> int:
     """What `trainer.process` was asked for; its exit status."""
     match arguments:
-        case ["serve", control, niceness, loaded]:
-            return serve(control=int(control), niceness=int(niceness), loaded=loaded == "loaded")
-        case ["train", channel]:
+        case [protocol.SERVE, control, niceness, loaded]:
+            return serve(control=int(control), niceness=int(niceness), loaded=loaded == protocol.LOADED)
+        case [protocol.TRAIN, channel]:
             return _train(int(channel))
     raise ValueError(f"nothing that the worker asks for: {arguments}")
 
@@ -89,7 +90,7 @@ def _become_training(channel: int, errors: int, server: int, *, loaded: bool) ->
             os.dup2(errors, stream.fileno())
         if not loaded:
             os.set_inheritable(channel, True)
-            os.execv(sys.executable, [sys.executable, "-m", "trainer.process", "train", str(channel)])
+            os.execv(sys.executable, [sys.executable, "-m", "trainer.process", protocol.TRAIN, str(channel)])
         status = _train(channel)
     except Exception:
         log.exception("the training process cannot go on")  # on its error output, for the worker to read

@@ -1,19 +1,29 @@
-"""What a training process tells its worker: one JSON object a line, stages, epochs, progress and checkpoints.
+"""What a training process tells its worker, a line each: the messages of `trainer.process.protocol`.
 
 A worker that hears nothing for long ends it (``ACCRETE_SILENCE_SECONDS``), so what takes long says that it goes on.
 """
 
-import json
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
+from trainer.process.protocol import (
+    NOTE,
+    CheckpointLeft,
+    EpochDone,
+    Message,
+    Note,
+    ProgressMade,
+    StageBegun,
+    StageName,
+    StillAlive,
+)
+
 PROGRESS_SECONDS = 0.2  # between two progress lines; the worker writes them to the database about as often
 ALIVE_SECONDS = 1.0  # between two signs of life
 OPAQUE_SECONDS = 6 * 3600.0  # that a step may compute without anything to say; then it hangs
-NOTE = 10_000  # characters of a note
 
 
 class LineReport:
@@ -22,17 +32,17 @@ class LineReport:
     def __init__(self, stream: TextIO) -> None:
         """Write to ``stream``, a line at a time."""
         self._stream = stream
-        self._stage = "starting"
+        self._stage: StageName = "starting"
         self._next = self._next_sign = 0.0
         self._writing = threading.Lock()
         self.seconds: dict[str, float] = {}
 
     @contextmanager
-    def stage(self, name: str, **more: Any) -> Iterator[None]:
-        """Work on one stage: announced at its beginning, with what else there is to say, timed at its end."""
+    def stage(self, name: StageName, *, resumed_from_epoch: int | None = None) -> Iterator[None]:
+        """Work on one stage: announced at its beginning, timed at its end."""
         self._stage = name
-        self._write({"kind": "stage", "stage": name, **more})
-        self._write({"kind": "progress", "progress": {"stage": name}})
+        self._write(StageBegun(name, resumed_from_epoch=resumed_from_epoch))
+        self._write(ProgressMade(name))
         self._next = 0.0
         began = time.monotonic()
         yield
@@ -46,13 +56,13 @@ class LineReport:
         """Write a progress line if one is due."""
         if self.due():
             self._next = time.monotonic() + PROGRESS_SECONDS
-            self._write({"kind": "progress", "progress": {"stage": self._stage, **state}})
+            self._write(ProgressMade(self._stage, **state))
 
     def alive(self) -> None:
         """Write a sign of life if one is due."""
         if time.monotonic() >= self._next_sign:
             self._next_sign = time.monotonic() + ALIVE_SECONDS
-            self._write({"kind": "alive"})
+            self._write(StillAlive())
 
     @contextmanager
     def opaque(self) -> Iterator[None]:
@@ -75,18 +85,18 @@ class LineReport:
 
     def epoch(self, **done: Any) -> None:
         """Write an epoch line."""
-        self._write({"kind": "epoch", **done})
+        self._write(EpochDone(**done))
 
     def checkpoint(self, *, epoch: int) -> None:
         """Say that the checkpoint of an epoch lies in the folder, for the worker to take."""
-        self._write({"kind": "checkpoint", "epoch": epoch})
+        self._write(CheckpointLeft(epoch))
 
     def note(self, text: str) -> None:
         """Say something for the worker's log."""
-        self._write({"kind": "note", "text": text[:NOTE]})
+        self._write(Note(text[:NOTE]))
 
-    def _write(self, message: dict[str, Any]) -> None:
-        line = json.dumps(message) + "\n"
+    def _write(self, message: Message) -> None:
+        line = message.encode()
         with self._writing:
             self._stream.write(line)
             self._stream.flush()

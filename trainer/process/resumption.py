@@ -24,7 +24,7 @@ from trainer.learning.increment import PROCEDURE
 from trainer.process.context import AttemptContext
 from trainer.process.job import Job
 from trainer.process.material import Material
-from trainer.process.protocol import FILE
+from trainer.process.protocol import CHECKPOINT
 
 TRAINING = "training"  # key of the digests in a checkpoint's state
 COST_SHARE = 0.05  # of the time of training that writing checkpoints may take, however often they are wanted
@@ -118,7 +118,7 @@ class Resumption:
         # With the attempt in it no two attempts write the same bytes: each deletes what is its own.
         state = {**made.state, TRAINING: dict(self._training), "attempt": self._attempt}
         try:
-            checkpoint.write(self._context.folder / FILE, Checkpoint(made.tensors, state))
+            checkpoint.write(self._context.folder / CHECKPOINT, Checkpoint(made.tensors, state))
         except (OSError, SafetensorError) as error:  # a full disk must not cost what there is
             self._context.report.note(f"the checkpoint of epoch {made.epoch} could not be written: {error}")
         else:

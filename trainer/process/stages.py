@@ -1,6 +1,5 @@
 """The stages of an increment, in order: ingesting, loading, training, evaluating, selecting, writing."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version as release_of
 from typing import Any
@@ -27,14 +26,15 @@ from trainer.process.context import AttemptContext
 from trainer.process.job import Job
 from trainer.process.material import Material, gather
 from trainer.process.pixels import PackingOvertaken
+from trainer.process.protocol import VERSION, Made
 from trainer.process.resources import bound_memory
 from trainer.process.resumption import Resumption, find, training_of
 from trainer.process.verification import check_written
 from trainer.recipes import Recipe
 
 
-def run(job: Job, context: AttemptContext) -> dict[str, Any]:
-    """All stages; what the worker needs to publish, as JSON. ``version/`` in the folder holds the files."""
+def run(job: Job, context: AttemptContext) -> Made:
+    """All stages; what the worker needs to publish, beside the version's files in the folder."""
     report = context.report
     recipe = Recipe.model_validate(job.increment.recipe)
     device = _device(context.settings.device)
@@ -48,7 +48,7 @@ def run(job: Job, context: AttemptContext) -> dict[str, Any]:
     with report.stage("loading"):
         material = gather(job, recipe, context, device=device)
     checkpoints = Resumption(job, context, earlier, training_of(job, material))
-    with report.stage("training", **({"resumed_from_epoch": checkpoints.epoch} if checkpoints.epoch else {})):
+    with report.stage("training", resumed_from_epoch=checkpoints.epoch or None):
         learned = learn(
             parent=material.parent,
             architecture=Architecture(job.model.network, job.model.image_size, job.model.channels),
@@ -68,17 +68,19 @@ def run(job: Job, context: AttemptContext) -> dict[str, Any]:
     with report.stage("selecting"):
         selected = _select_exemplars(job, material, learned, recipe, context)
     with report.stage("writing"):
-        outcome = {
-            "number": next_number(job.model),
-            "parent": job.parent.number if job.parent else None,
-            "tasks": material.tasks,
-            "data_digest": job.batch.digest,
-            "code_version": f"accrete {release_of('accrete')}, torch {torch.__version__}",
-            "metrics": document,
-        }
-        assert learned.execution is not None  # it was computed here
-        _write(job, learned, outcome | {"execution": learned.execution.to_json()}, context)
-    return outcome | {"exemplars": selected}
+        assert job.batch.digest is not None  # it is ingested
+        made = Made(
+            number=next_number(job.model),
+            parent=job.parent.number if job.parent else None,
+            tasks=material.tasks,
+            data_digest=job.batch.digest,
+            code_version=f"accrete {release_of('accrete')}, torch {torch.__version__}",
+            metrics=document,
+            exemplars=selected,
+            seconds={},
+        )
+        _write(job, learned, made, context)
+    return replace(made, seconds=report.seconds)
 
 
 def _ingest(job: Job, context: AttemptContext) -> Job:
@@ -140,13 +142,19 @@ def _evaluate(job: Job, material: Material, learned: Learned, context: AttemptCo
     return evaluate(learned, material.measured, ancestors=job.documents, labels=labels, report=context.report)
 
 
-def _write(job: Job, learned: Learned, outcome: Mapping[str, Any], context: AttemptContext) -> None:
-    folder = context.folder / "version"
+def _write(job: Job, learned: Learned, made: Made, context: AttemptContext) -> None:
+    assert learned.execution is not None  # it was computed here
+    folder = context.folder / VERSION
     folder.mkdir()
     manifest = {
         "model": job.model.name,
-        "version": outcome["number"],
-        **{key: outcome[key] for key in ("parent", "tasks", "data_digest", "code_version", "execution", "metrics")},
+        "version": made.number,
+        "parent": made.parent,
+        "tasks": made.tasks,
+        "data_digest": made.data_digest,
+        "code_version": made.code_version,
+        "execution": learned.execution.to_json(),
+        "metrics": made.metrics,
         "increment": job.increment.id,
         "strategy": job.increment.strategy,
         "recipe": dict(job.increment.recipe),

@@ -1,6 +1,5 @@
 """One attempt at an increment, seen from the worker: a child process that trains, and what is made of its end."""
 
-import json
 import logging
 import shutil
 import signal
@@ -24,7 +23,19 @@ from storage.settings import Settings
 from storage.work import leases
 from storage.work.leases import Claim, ClaimLost
 from storage.work.publication import Outcome, Published, publish
-from trainer.process.protocol import REFUSED
+from trainer.process.protocol import (
+    REFUSED,
+    SUCCEEDED,
+    VERSION,
+    CheckpointLeft,
+    EpochDone,
+    Failure,
+    Made,
+    Note,
+    ProgressMade,
+    StageBegun,
+    StageName,
+)
 from trainer.workers.checkpoint_upload import CheckpointUpload
 from trainer.workers.child import Child, Unintelligible
 from trainer.workers.forkserver import ForkServer
@@ -141,15 +152,16 @@ def _watch(child: Child, kept: CheckpointUpload, attempt: Attempt) -> tuple[int,
     After a crash the last checkpoint arrives first: the next attempt is to go on from it. Raises `Silent` for a child
     that hangs. Silence is counted while this worker runs: one that was suspended has heard nothing either.
     """
-    stage, silent, ticked = "starting", 0.0, time.monotonic()
-    attempt.recorder.add({"kind": "stage", "stage": stage})
+    stage: StageName = "starting"
+    silent, ticked = 0.0, time.monotonic()
+    attempt.recorder.add(StageBegun(stage))
     while True:
         status = child.poll()
         for _ in range(child.messages.qsize()):
             stage, silent = _heard(child, kept, attempt) or stage, 0.0
         attempt.recorder.check()
         limit = attempt.settings.silence_seconds
-        if status is not None and (status in {0, REFUSED} or not kept.is_busy or silent > limit):
+        if status is not None and (status in {SUCCEEDED, REFUSED} or not kept.is_busy or silent > limit):
             return status, child.last_words()
         if attempt.stopping.is_set():
             raise Stopping
@@ -160,34 +172,30 @@ def _watch(child: Child, kept: CheckpointUpload, attempt: Attempt) -> tuple[int,
         silent, ticked = silent + min(now - ticked, 10 * TICK_SECONDS), now
 
 
-def _heard(child: Child, kept: CheckpointUpload, attempt: Attempt) -> str | None:
+def _heard(child: Child, kept: CheckpointUpload, attempt: Attempt) -> StageName | None:
     """Act on the next message of a child; the stage that it names, if it does."""
     claim = attempt.claim
     match message := child.messages.get():
-        case {"kind": "alive"}:
-            pass
-        case {"kind": "progress", "progress": progress}:
-            attempt.recorder.advance(progress)
-        case {"kind": "checkpoint"}:
+        case ProgressMade():
+            attempt.recorder.advance(message)
+        case CheckpointLeft():
             kept.take_over()
-        case {"kind": "note", "text": text}:
-            log.warning("increment %s: attempt %d: %s", claim.increment_id, claim.attempt, text)
-        case {"kind": "stage", "stage": str(stage)}:
+        case Note():
+            log.warning("increment %s: attempt %d: %s", claim.increment_id, claim.attempt, message.text)
+        case StageBegun():
             attempt.recorder.add(message)
-            return stage
-        case {"kind": "epoch"}:
+            return message.stage
+        case EpochDone():
             attempt.recorder.add(message)
-        case _:
-            raise Unintelligible(f"the training process said what it never says: {str(message)[:100]}")
     return None
 
 
 def _conclude(attempt: Attempt, status: int, last_words: str) -> None:
     claim = attempt.claim
-    if status == 0:
+    if status == SUCCEEDED:
         _publish(attempt)
     elif status == REFUSED:
-        reason = json.loads((attempt.folder / "failure.json").read_text())["reason"]
+        reason = Failure.read(attempt.folder).reason
         attempt.close(lambda connection: leases.refuse(connection, claim, reason=reason))
     else:
         how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
@@ -198,12 +206,21 @@ def _conclude(attempt: Attempt, status: int, last_words: str) -> None:
 
 def _publish(attempt: Attempt) -> None:
     claim, blobs, began = attempt.claim, attempt.blobs, time.monotonic()
-    attempt.recorder.add({"kind": "stage", "stage": "publishing"})
-    outcome = json.loads((attempt.folder / "outcome.json").read_text())
-    files = _meanwhile(lambda: _store(attempt.folder / "version", blobs), attempt)
-    seconds = outcome.pop("seconds") | {"publishing": round(time.monotonic() - began, 3)}
-    made = Outcome(**outcome, files=files, seconds=seconds)
-    published = attempt.close(lambda connection: _publish_kept(connection, claim, made, blobs))
+    attempt.recorder.add(StageBegun("publishing"))
+    made = Made.read(attempt.folder)
+    files = _meanwhile(lambda: _store(attempt.folder / VERSION, blobs), attempt)
+    outcome = Outcome(
+        number=made.number,
+        parent=made.parent,
+        tasks=made.tasks,
+        files=files,
+        data_digest=made.data_digest,
+        code_version=made.code_version,
+        seconds={**made.seconds, "publishing": round(time.monotonic() - began, 3)},
+        metrics=made.metrics,
+        exemplars=made.exemplars,
+    )
+    published = attempt.close(lambda connection: _publish_kept(connection, claim, outcome, blobs))
     if published is None:  # tell a cancellation from a lost claim
         lease = attempt.settings.lease_seconds
         raise Cancelled if attempt.close(lambda c: leases.renew(c, claim, lease_seconds=lease)) else ClaimLost

@@ -18,7 +18,7 @@ from storage.material import references
 from storage.work import checkpoints
 from storage.work.leases import Claim
 from trainer.learning.checkpoint import read_state
-from trainer.process.protocol import FILE
+from trainer.process.protocol import CHECKPOINT
 from trainer.process.retries import persist
 from trainer.workers.recording import DatabaseAway
 
@@ -97,7 +97,7 @@ class CheckpointUpload:
         """Store and record the newest; a training process that writes another meanwhile does no harm."""
         taken = self._folder / TAKEN
         with suppress(FileNotFoundError):  # the announcement before has taken this one too
-            (self._folder / FILE).replace(taken)
+            (self._folder / CHECKPOINT).replace(taken)
         if not taken.exists():
             return
         epoch, size = int(read_state(taken)["epoch"]), taken.stat().st_size

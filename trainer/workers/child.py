@@ -1,20 +1,18 @@
 """The training process as its worker holds it: started, listened to, ended."""
 
-import json
 import logging
 import queue
 import signal
 import socket
 import threading
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from storage.settings import Settings
 from storage.work.leases import Claim
+from trainer.process.protocol import Message, Order, decode
 from trainer.workers.forkserver import ForkServer
 
 STOP_SECONDS = 2.0  # between asking a child to end and ending it
@@ -37,22 +35,22 @@ class Child:
 
     def __init__(self, server: ForkServer, claim: Claim, settings: Settings, folder: Path) -> None:
         """Start it."""
-        order = {
-            "increment": claim.increment_id,
-            "attempt": claim.attempt,
-            "folder": str(folder),
-            "settings": settings.model_dump(mode="json"),
-            "spawned_at": time.time(),
-        }
+        order = Order(
+            increment=claim.increment_id,
+            attempt=claim.attempt,
+            folder=str(folder),
+            settings=settings.model_dump(mode="json"),
+            spawned_at=time.time(),
+        )
         self._errors = folder / "stderr.log"
         self._channel, theirs = socket.socketpair()
         with theirs, self._errors.open("wb") as errors:
             self._forked = server.fork(theirs, errors.fileno())
-        self._channel.sendall(json.dumps(order).encode() + b"\n")  # less than a socket holds, read or not
+        self._channel.sendall(order.encode())  # less than a socket holds, read or not
         self._status: int | None = None
         self._fault: str | None = None
         self._closed = threading.Event()
-        self.messages: queue.Queue[Mapping[str, Any]] = queue.Queue(WAITING)
+        self.messages: queue.Queue[Message] = queue.Queue(WAITING)
         self._reader = threading.Thread(target=self._read, name="child-reader", daemon=True)
         self._reader.start()
 
@@ -70,11 +68,11 @@ class Child:
         line = b""
         with self._channel.makefile("rb") as lines, suppress(ConnectionResetError):  # order not read
             while (line := lines.readline(LONGEST_LINE)).endswith(b"\n"):
-                self._put(_message(line))
+                self._put(decode(line))
         if len(line) >= LONGEST_LINE:
             raise Unintelligible(f"a line of more than {LONGEST_LINE} bytes")
 
-    def _put(self, message: Mapping[str, Any]) -> None:
+    def _put(self, message: Message) -> None:
         while not self._closed.is_set():
             with suppress(queue.Full):
                 self.messages.put(message, timeout=0.1)
@@ -111,11 +109,3 @@ class Child:
     def last_words(self) -> str:
         """The end of its error output."""
         return self._errors.read_text(errors="replace")[-LAST_WORDS:].strip()
-
-
-def _message(line: bytes) -> Mapping[str, Any]:
-    """What a line says; raises ValueError for one that no training process of ours writes."""
-    message = json.loads(line)
-    if not isinstance(message, dict) or not isinstance(message.get("kind"), str):
-        raise ValueError(f"{line[:100]!r} is no message")
-    return message

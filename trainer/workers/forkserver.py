@@ -9,7 +9,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-from trainer.process.protocol import FORK, LET_GO, NUMBER
+from trainer.process.protocol import FORK, FRESH, LET_GO, LOADED, NUMBER, SERVE
 
 _GPUS = tuple(map(Path, ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")))  # CUDA, ROCm, either under WSL
 SPINS = "10000"  # looks of a thread of GNU OpenMP at what it waits for, some 0.1 ms
@@ -60,8 +60,8 @@ class ForkServer:
         with theirs:
             self._process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "trainer.process", "serve", str(theirs.fileno()), str(self._niceness)),
-                    "loaded" if self.loaded else "fresh",
+                    *(sys.executable, "-m", "trainer.process", SERVE, str(theirs.fileno()), str(self._niceness)),
+                    LOADED if self.loaded else FRESH,
                 ],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,

@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 from types import TracebackType
@@ -17,6 +17,7 @@ from storage.database.engine import Database, is_away
 from storage.settings import Settings
 from storage.work import events, leases
 from storage.work.leases import Claim, ClaimLost
+from trainer.process.protocol import EpochDone, ProgressMade, StageBegun
 from trainer.process.retries import PAUSE_SECONDS
 
 TICK_SECONDS = 0.1
@@ -54,8 +55,8 @@ class AttemptRecorder:
     def __init__(self, claim: Claim, *, database: Database, settings: Settings) -> None:
         """Prepare; the thread begins with the context."""
         self._claim, self._database, self._settings = claim, database, settings
-        self._steps: deque[Mapping[str, Any]] = deque()
-        self._progress: Mapping[str, Any] | None = None
+        self._steps: deque[StageBegun | EpochDone] = deque()
+        self._progress: ProgressMade | None = None
         self._last: _Last[Any] | None = None
         self._verdict: Exception | None = None
         self._is_away = False
@@ -73,12 +74,12 @@ class AttemptRecorder:
         """End; nobody waits for a statement that a database keeps for itself."""
         self._closed.set()
 
-    def add(self, step: Mapping[str, Any]) -> None:
+    def add(self, step: StageBegun | EpochDone) -> None:
         """Have a step written, after those before it; returns at once."""
-        if len(self._steps) < LONGEST or step["kind"] != "epoch":
+        if len(self._steps) < LONGEST or not isinstance(step, EpochDone):
             self._steps.append(step)
 
-    def advance(self, progress: Mapping[str, Any]) -> None:
+    def advance(self, progress: ProgressMade) -> None:
         """Have it known how far the attempt is, unless something newer comes before that is written."""
         self._progress = progress
 
@@ -145,10 +146,13 @@ class AttemptRecorder:
             if not leases.holds(connection, self._claim):
                 raise ClaimLost
             for step in steps:
-                data = {key: value for key, value in step.items() if key != "kind"} | {"attempt": self._claim.attempt}
-                events.add(connection, self._claim.increment_id, kind=step["kind"], data=data)
+                data = step.data() | {"attempt": self._claim.attempt}
+                events.add(connection, self._claim.increment_id, kind=step.kind, data=data)
             cancel = leases.renew(
-                connection, self._claim, lease_seconds=self._settings.lease_seconds, progress=progress
+                connection,
+                self._claim,
+                lease_seconds=self._settings.lease_seconds,
+                progress=progress.data() if progress is not None else None,
             )
         for _ in steps:
             self._steps.popleft()

@@ -23,7 +23,7 @@ from trainer.process.context import AttemptContext
 from trainer.process.job import Job, read_job
 from trainer.process.lines import LineReport
 from trainer.process.material import Material
-from trainer.process.protocol import FILE
+from trainer.process.protocol import CHECKPOINT
 from trainer.process.resumption import Resumption, find, training_of
 
 CPU = torch.device("cpu")
@@ -90,7 +90,7 @@ def first(database_url: str, tmp_path: Path) -> Iterator[Attempt]:
 
 def second(first: Attempt) -> Attempt:
     """The attempt after it, when the worker has stored what the first one left."""
-    file = first.context.folder / FILE
+    file = first.context.folder / CHECKPOINT
     epoch, size = read(file).epoch, file.stat().st_size
     stored = StoredCheckpoint(first.blobs.put_file(file), size, epoch)
     claim = dataclasses.replace(first.job.claim, attempt=2)
@@ -125,7 +125,7 @@ def test_no_two_attempts_leave_the_same_bytes(first: Attempt):
     again = second(first)
     again.goes_on("1").save(made(1))
     assert again.job.increment.checkpoint is not None
-    assert first.blobs.put_file(again.context.folder / FILE) != again.job.increment.checkpoint.sha256
+    assert first.blobs.put_file(again.context.folder / CHECKPOINT) != again.job.increment.checkpoint.sha256
 
 
 def _retrained(job: Job) -> Job:
@@ -206,7 +206,7 @@ def test_checkpoints_keep_their_distance_in_time(first: Attempt):
     going_on.load()
     going_on.save(made(1))
     assert first.told() == []
-    assert not (first.context.folder / FILE).exists()
+    assert not (first.context.folder / CHECKPOINT).exists()
 
 
 def test_writing_checkpoints_takes_a_twentieth_of_the_time_at_most(first: Attempt, monkeypatch: pytest.MonkeyPatch):
@@ -231,16 +231,16 @@ def test_writing_checkpoints_takes_a_twentieth_of_the_time_at_most(first: Attemp
 def test_one_that_cannot_be_written_ends_nothing(first: Attempt):
     going_on = first.goes_on("1")
     going_on.save(made(1))
-    first.context.folder.joinpath(f".{FILE}.unfinished").mkdir()  # as good as a full disk
+    first.context.folder.joinpath(f".{CHECKPOINT}.unfinished").mkdir()  # as good as a full disk
     going_on.save(made(2))
     (note,) = first.notes()
     assert "epoch 2 could not be written" in note
-    assert (first.told(), read(first.context.folder / FILE).epoch) == ([1], 1)
+    assert (first.told(), read(first.context.folder / CHECKPOINT).epoch) == ([1], 1)
 
 
 def test_the_row_is_where_the_next_attempt_looks(first: Attempt):
     first.goes_on("1").save(made(7))
-    file = first.context.folder / FILE
+    file = first.context.folder / CHECKPOINT
     stored = StoredCheckpoint(first.blobs.put_file(file), 1, 7)
     with first.context.database.write() as connection:
         assert checkpoints.record(connection, first.job.claim, stored)

@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from storage.errors import Invalid
+from trainer.learning.compute import ComputeConfig
 from trainer.learning.learned import Learned
 from trainer.networks import EvaluationTransform, build, write_version
 from trainer.process import stages
+from trainer.process.protocol import Made
 from trainer.process.verification import check_written
 
 
@@ -64,9 +66,18 @@ def test_the_writing_stage_ends_no_attempt_well_whose_files_are_cut_short(
     job = SimpleNamespace(model=SimpleNamespace(name="m"), increment=increment)
     transform = EvaluationTransform(8, 3, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
     network = build("resnet32", channels=3, image_size=8, task_sizes=[2])
-    unimportant = dict.fromkeys(("parent", "data_digest", "code_version", "execution", "metrics"))
-    outcome = {"number": 1, "tasks": [["cat", "dog"]], **unimportant}
+    made = Made(
+        number=1,
+        parent=None,
+        tasks=[["cat", "dog"]],
+        data_digest="0" * 64,
+        code_version="accrete",
+        metrics={},
+        exemplars={},
+        seconds={},
+    )
+    learned = Learned(network, transform, ComputeConfig(device="cpu", precision="float32", threads=1))
     context = SimpleNamespace(folder=tmp_path, report=SimpleNamespace(opaque=nullcontext))
     monkeypatch.setattr(stages, "write_version", cut_short)
     with pytest.raises(ValueError, match="damaged"):
-        stages._write(cast(Any, job), Learned(network, transform), outcome, cast(Any, context))
+        stages._write(cast(Any, job), learned, made, cast(Any, context))

@@ -21,14 +21,14 @@ from storage.work import leases
 from storage.work.leases import Claim
 from tests.storage.worlds import World
 from trainer.learning.checkpoint import Checkpoint, read, write
-from trainer.process.protocol import FILE
+from trainer.process.protocol import CHECKPOINT
 from trainer.workers import checkpoint_upload
 from trainer.workers.checkpoint_upload import CheckpointUpload, discard_obsolete
 
 
 def leave(folder: Path, epoch: int) -> None:
     """What a training process does after an epoch."""
-    write(folder / FILE, Checkpoint({"weight": torch.full((3,), float(epoch))}, {"epoch": epoch}))
+    write(folder / CHECKPOINT, Checkpoint({"weight": torch.full((3,), float(epoch))}, {"epoch": epoch}))
 
 
 def settled(kept: CheckpointUpload) -> None:

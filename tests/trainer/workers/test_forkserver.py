@@ -1,6 +1,5 @@
 """The process that training processes are forked from: real ones, ended in every way they can end."""
 
-import json
 import os
 import signal
 import socket
@@ -19,6 +18,7 @@ import pytest
 from storage.settings import Settings
 from storage.work.leases import Claim
 from tests.flow.test_worker import wait_for
+from trainer.process.protocol import REFUSED, Failure, Order, StageBegun
 from trainer.workers import forkserver
 from trainer.workers.child import Child, Unintelligible
 from trainer.workers.forkserver import Forked, ForkServer, may_use_gpu
@@ -73,9 +73,9 @@ def test_one_server_forks_one_attempt_after_another(server: ForkServer, tmp_path
     for number in range(3):
         with attempt(server, tmp_path / str(number), migrated_sqlite) as child:
             wait_for(lambda: child.poll() is not None)
-            assert child.poll() == 3, child.last_words()
+            assert child.poll() == REFUSED, child.last_words()
             assert child.messages.empty()
-        assert "no increment" in json.loads((tmp_path / str(number) / "failure.json").read_text())["reason"]
+        assert "no increment" in Failure.read(tmp_path / str(number)).reason
         servers.append([one.pid for one in children()])
         wait_for(lambda: psutil.Process(servers[-1][0]).children() == [])  # reaped
     assert servers[0] == servers[1] == servers[2]
@@ -135,6 +135,10 @@ UNREADABLE = {
     "no UTF-8": b'{"kind": "note", "text": "\xff\xfe"}\n',
     "no object": b"5\n",
     "no kind": b'{"text": "hello"}\n',
+    "an unknown kind": b'{"kind": "song"}\n',
+    "a field too many": b'{"kind": "note", "text": "hello", "tune": "la"}\n',
+    "a field of another type": b'{"kind": "epoch", "epoch": "first"}\n',
+    "a field too few": b'{"kind": "checkpoint"}\n',
     "too deep": b"[" * 60_000 + b"\n",
     "a line without an end": b"x" * (8 << 20),
     "an enormous message": b'{"kind": "note", "text": "' + b"x" * (8 << 20) + b'"}\n',
@@ -147,7 +151,7 @@ def test_what_cannot_be_understood_ends_the_attempt_and_the_process(said: bytes,
     with Child(Babbling(good + said), Claim("0" * 32, 1), Settings(home=tmp_path), tmp_path) as child:  # type: ignore[arg-type]
         with pytest.raises(Unintelligible, match="cannot be understood"):
             wait_for(lambda: child.poll() is not None)
-        assert child.messages.get_nowait() == {"kind": "stage", "stage": "ingesting"}
+        assert child.messages.get_nowait() == StageBegun("ingesting")
     impostor: Any = child._forked
     assert impostor.process.returncode == -signal.SIGTERM
 
@@ -166,8 +170,9 @@ def test_it_has_a_group_a_name_and_a_niceness_of_its_own(server: ForkServer, tmp
     assert os.getsid(process.pid) == process.ppid()
     assert process.nice() == psutil.Process().nice() + NICENESS
     assert os.sched_getscheduler(process.pid) == os.SCHED_BATCH
-    order = {"increment": "f" * 32, "attempt": 1, "folder": str(tmp_path), "spawned_at": 0.0}
-    channel.sendall(json.dumps(order | {"settings": {"home": str(tmp_path / "home")}}).encode()[:-1])
+    settings = {"home": str(tmp_path / "home")}
+    order = Order(increment="f" * 32, attempt=1, folder=str(tmp_path), settings=settings, spawned_at=0.0)
+    channel.sendall(order.encode()[:-2])
     time.sleep(0.1)
     assert process.name().startswith("python")
     channel.sendall(b"}\n")
