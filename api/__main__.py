@@ -23,7 +23,7 @@ from fastapi import FastAPI
 
 from api.http.protocol import Protocol
 from api.keys.first_key import OPEN, Unguarded, check
-from api.process.workers import Workers
+from api.process.workers import Workers, end_with
 from storage import inherited_signals, safetext
 from storage.environment import log_environment_warnings
 from storage.logs import configure
@@ -98,6 +98,8 @@ def main() -> None:
     except SettingsInvalid as error:
         sys.exit(f"error: {safetext.message(str(error))}")
     configure(settings)
+    if arguments.lifeline is not None:
+        end_with(arguments.lifeline)
     if arguments.worker is None:
         log_environment_warnings(settings)
         try:
@@ -137,6 +139,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m api", description="Serve; settings are ACCRETE_… variables.")
     parser.add_argument("--worker", type=int, help="position among the processes that share a port")
     parser.add_argument("--descriptor", type=int, help="the listening socket they share, as it was inherited")
+    parser.add_argument("--lifeline", type=int, help="a pipe that ends with the process that started this one")
     return parser.parse_args()
 
 

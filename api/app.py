@@ -114,7 +114,7 @@ def create_app(settings: Settings, *, worker: int = 0) -> FastAPI:
     if settings.origins:
         cors.install(app, settings.origins)
     app.add_middleware(Addresses)
-    app.add_middleware(Observer)
+    app.add_middleware(Observer, failed=problems.unexpected)
     if settings.root_path:
         app.add_middleware(RootPath, path=settings.root_path)
     problems.install(app)

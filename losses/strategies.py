@@ -34,6 +34,7 @@ class Strategy:
     old_heads_fixed: bool = False  # also with rehearsal; without it they are fixed for all that distil or fine-tune
     backbone_fixed: bool = False  # from the second task on
     every_image: bool = False  # learns a new network from the training images of all tasks
+    without_exemplars: str = ""  # of one made for rehearsal: what becomes of its terms where no old image is shown
 
     def __post_init__(self) -> None:
         """Refuse a name that the tables do not have."""
@@ -96,6 +97,7 @@ class _Family:
     defaults: Mapping[str, float]
     head: HeadKind
     rebalanced: bool = False  # LUCIR: adaptive weight, all classes, old head rows as they are
+    without_exemplars: str = ""
 
     def strategy(self, form: str) -> Strategy:
         suffix, cure = _FORMS[form]
@@ -110,6 +112,7 @@ class _Family:
             adaptive=self.rebalanced,
             over_all_classes=self.rebalanced,
             old_heads_fixed=self.rebalanced,
+            without_exemplars=self.without_exemplars,
         )
 
 
@@ -201,6 +204,8 @@ _FAMILIES = (
         defaults={"distillation_weight": 5.0, "temperature": 1.0, "margin_weight": 1.0},  # λ_base: §4.1; 1: Eq. 9
         head="cosine",
         rebalanced=True,
+        without_exemplars="its margin ranking has nothing to act on and its cross-entropy turns the features away from "
+        "classes of which it sees nothing",
     ),
 )
 _BASELINES = (

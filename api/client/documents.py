@@ -24,12 +24,13 @@ class Model(TypedDict):
     head: int | None
     current: int | None
     previous: int | None
+    notices: list[str]
     classes: list[str]
     created_at: str
 
 
 class AuditEntry(TypedDict):
-    """A change that somebody asked for; `status` is null if the service ended before it had answered."""
+    """A change that somebody asked for; `status` is that of the answer, null where it was not noted."""
 
     number: int
     created_at: str
@@ -50,6 +51,7 @@ class Strategy(TypedDict):
     source: str
     formula: str
     head: Literal["linear", "cosine"] | None
+    needs_exemplars: bool
     recipe_schema: dict[str, Any]
 
 
@@ -142,6 +144,7 @@ class Increment(TypedDict):
     promoted: bool | None
     note: str | None
     progress: Progress | None
+    notices: list[str]
     rejects: list[Reject]
     reject_count: int
     error: str | None

@@ -49,6 +49,7 @@ def opened(*, existing: bool = True) -> "Iterator[tuple[Settings, Database, Blob
 
 def absence() -> str | None:
     """Where a service was looked for in vain, for a command that is answered by nothing, too; None where one is."""
+    from storage.environment import environment_warnings
     from storage.migrations import revision
     from storage.settings import SettingsInvalid, read_settings
 
@@ -56,8 +57,10 @@ def absence() -> str | None:
         settings = read_settings()
     except SettingsInvalid as error:
         raise failure(str(error)) from error
-    is_missing = settings.database_url is None and revision(settings.database) is None
-    return _no_service(settings) if is_missing else None
+    if settings.database_url is not None or revision(settings.database) is not None:
+        return None
+    warn(environment_warnings(settings))  # where there is one, `opened` does
+    return _no_service(settings)
 
 
 def _no_service(settings: "Settings") -> str:

@@ -1,24 +1,18 @@
 """Who may do what: the key a request brings, whether it is good for its route, and the record of every change."""
 
-import logging
 import math
-from collections.abc import AsyncIterator, Mapping
-from http import HTTPStatus
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPAuthorizationCredentials
 from sqlalchemy import Connection
-from sqlalchemy.exc import SQLAlchemyError
-from starlette.exceptions import HTTPException
 
-from api.http.problem_kinds import status_of
+from api.http import auditing
 from api.http.rights import Right, bearer
 from api.service import Service, ServiceDep
-from storage import safetext
 from storage.domain import Key, Scope
 from storage.errors import (
     AccreteError,
@@ -32,11 +26,9 @@ from storage.errors import (
 )
 from storage.history import models
 from storage.material import batches, images
-from storage.requests import audit, keys, predictions
+from storage.requests import keys, predictions
 from storage.settings import is_this_machine
 from storage.work import increments
-
-log = logging.getLogger(__name__)
 
 _PROXIED = ("forwarded", "x-forwarded-for", "via")
 
@@ -60,24 +52,9 @@ async def allowed(request: Request, service: Service, right: Right) -> Key | Non
     return key
 
 
-async def on_record(request: Request, service: ServiceDep) -> AsyncIterator[None]:
-    """Keep record of what a request changes, and of how that ended."""
-    number = await run_in_threadpool(_begin, service, request)
-    status = int(HTTPStatus.INTERNAL_SERVER_ERROR)
-    try:
-        yield
-        status = int(request.scope["route"].status_code or HTTPStatus.OK)
-    except AccreteError as error:
-        status = int(status_of(type(error)))
-        raise
-    except RequestValidationError:
-        status = int(HTTPStatus.UNPROCESSABLE_ENTITY)
-        raise
-    except HTTPException as error:
-        status = error.status_code
-        raise
-    finally:
-        await run_in_threadpool(_end, service, number, status)
+async def on_record(request: Request, service: ServiceDep) -> None:
+    """Keep record of what a request is about to change; `api.http.telemetry` adds how that ended."""
+    await run_in_threadpool(auditing.begin, service, request)
 
 
 async def _key(request: Request, service: Service, sent: HTTPAuthorizationCredentials | None) -> Key | None:
@@ -167,22 +144,3 @@ def _owner(service: Service, connection: Connection, parameters: Mapping[str, An
             pending = service.recorder.pending(name)
             return (pending or predictions.get(connection, name)).model_id, missing
     return None
-
-
-def _begin(service: Service, request: Request) -> int:
-    key: Key | None = request.state.key
-    route = f"{request.method} {request.scope['route'].path}"
-    client = request.client.host if request.client is not None else "unknown"
-    with service.database.write() as connection:
-        return audit.begin(
-            connection, key=key, client=client, action=route, path=safetext.discreet(request.scope["path"])
-        )
-
-
-def _end(service: Service, number: int, status: int) -> None:
-    """Note how a request ended, which is answered by now: what cannot be noted stays without an end."""
-    try:
-        with service.database.write() as connection:
-            audit.end(connection, number, status=status)
-    except SQLAlchemyError as error:
-        log.warning("record %d of the audit stays without an end: %s", number, error)

@@ -20,12 +20,10 @@ from starlette.routing import compile_path
 
 from api.http.problem_kinds import kebab, status_of
 from api.http.root_path import located, route_path
-from api.http.telemetry import HEADER
 from api.schemas.inference import ErrorOut
 from storage import errors
 from storage.database.engine import is_away
 from storage.errors import AccreteError
-from storage.logs import request_id
 
 RETRY_SECONDS = 5  # after which a database that is away may be back
 _DISK_FULL = "53100"  # of PostgreSQL
@@ -87,14 +85,13 @@ class Problem(BaseModel):
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error of ``app`` with a problem document."""
+    """Answer the errors of ``app`` with problem documents; the observer answers what nobody foresaw (`unexpected`)."""
     app.add_exception_handler(AccreteError, _domain)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(DataError, _unfit)
     app.add_exception_handler(SQLAlchemyError, _database)
-    app.add_exception_handler(Exception, _unexpected)
 
 
 def _problem(
@@ -199,7 +196,7 @@ async def _database(request: Request, error: Exception) -> JSONResponse:
     """The database is away, or locked for longer than anybody waits; what else it says is a fault of ours."""
     assert isinstance(error, SQLAlchemyError)
     if _is_full(error) or not is_away(error):
-        return await _unexpected(request, error)
+        return await unexpected(request, error)
     log.warning("%s %s: the database does not answer: %s", request.method, request.url.path, error)
     detail = (
         "The database does not answer at the moment, or is busy: try again in some seconds. An Idempotency-Key keeps "
@@ -209,16 +206,15 @@ async def _database(request: Request, error: Exception) -> JSONResponse:
     return _problem(request, HTTPStatus.SERVICE_UNAVAILABLE, "database-unavailable", detail, headers=headers)
 
 
-async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+async def unexpected(request: Request, error: Exception) -> JSONResponse:
+    """The answer that an error gets which nobody foresaw, and a disk that is full."""
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    headers = {HEADER: request_id.get() or ""}  # nobody else adds it: this error went past the observer
     if _is_full(error):
         detail = "The service has no disk space left, so nothing was stored: free some, then send the request again."
-        return _problem(request, HTTPStatus.INSUFFICIENT_STORAGE, "storage-full", detail, headers=headers)
+        return _problem(request, HTTPStatus.INSUFFICIENT_STORAGE, "storage-full", detail)
     return _problem(
         request,
         HTTPStatus.INTERNAL_SERVER_ERROR,
         "internal",
         "The service failed to answer; the log says why. Try again later.",
-        headers=headers,
     )

@@ -1,13 +1,17 @@
-"""Every request gets an id, a line in the log and a place in the metrics."""
+"""Every request gets an id, an answer, a line in the log, a place in the metrics, and its end on record."""
 
 import logging
 import re
 import time
+from collections.abc import Awaitable, Callable
 from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.http import auditing
 from storage.logs import request_id
 
 HEADER = "X-Request-ID"
@@ -16,6 +20,7 @@ NO_ROUTE = "none"  # of requests that no route takes: their paths are anybody's 
 _ACCEPTED = re.compile(r"[A-Za-z0-9._~+/=:@-]{1,128}")
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _FIRST_ERROR = 400
+_UNANSWERED = 500
 
 log = logging.getLogger("api.requests")
 
@@ -23,9 +28,9 @@ log = logging.getLogger("api.requests")
 class Observer:
     """ASGI middleware around everything else; counts in the `Measures` of the application's service."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        """Observe what ``app`` answers."""
-        self._app = app
+    def __init__(self, app: ASGIApp, *, failed: Callable[[Request, Exception], Awaitable[Response]]) -> None:
+        """Observe what ``app`` answers; what it fails to answer, ``failed`` does, so that this is seen too."""
+        self._app, self._failed = app, failed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request under its own id, one that came with it or a new one."""
@@ -36,13 +41,14 @@ class Observer:
         scope.setdefault("state", {})[ARRIVED_AT] = time.monotonic()
         own = brought if _ACCEPTED.fullmatch(brought) else uuid4().hex
         request_id.set(own)  # for the task of this request alone; what logs an unexpected error does so after us
-        status, noted, began = 500, False, time.perf_counter()
+        status: int | None = None  # None until an answer begins
+        noted, began = False, time.perf_counter()
 
         def note() -> None:
             nonlocal noted
             if not noted:
                 noted = True
-                self._note(scope, status, time.perf_counter() - began)
+                self._note(scope, status or _UNANSWERED, time.perf_counter() - began)
 
         async def answered(message: Message) -> None:
             nonlocal status
@@ -58,8 +64,13 @@ class Observer:
 
         try:
             await self._app(scope, receive, answered)
+        except Exception as error:
+            if status is None:
+                await (await self._failed(Request(scope), error))(scope, receive, answered)
+            raise  # for whoever keeps the connection
         finally:
             note()  # what failed, or was left by its client, before it was whole
+            await auditing.end(scope, status)
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", NO_ROUTE)

@@ -102,6 +102,11 @@ WORDS: Mapping[str, Word] = {
     "parent": Word("Version it started from; null for the first.", 2),
     "promoted": Word("Whether the version went into service; null before there is one.", True),
     "note": Word("Why it was not promoted, where it was not.", "current is no longer the parent"),
+    "notices": Word(
+        "What to expect that is seldom wanted, and the way out.",
+        ["'lucir' is made for rehearsal, and this increment shows no image of 'rose': …"],
+    ),
+    "needs_exemplars": Word("Whether it is made for rehearsal.", False),
     "progress": Word("Where it stands while it runs; null otherwise.", {"stage": "training", "epoch": 3, "epochs": 10}),
     "error": Word("Why it failed; null where it did not.", "the loss is not finite"),
     "ErrorOut.error": Word("What is wrong, and what to do.", "There is no model 'nobody'."),

@@ -1,4 +1,8 @@
-"""Several processes of the API on one port: the first listens for all, starts them, and starts again what dies."""
+"""Several processes of the API on one port: the first listens for all, starts them, and starts again what dies.
+
+Each of them holds the reading end of a pipe whose other end only the first has: when that one ends, for whatever
+reason, the pipe does too, and they end by themselves. Otherwise they would go on listening, with nobody to ask them.
+"""
 
 import logging
 import os
@@ -7,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -43,6 +48,7 @@ class Workers:
         """Start them at `run`."""
         self._count = settings.api_workers
         self._listener = listening(settings.host, settings.port, backlog=BACKLOG)
+        self._lifeline, self._held = os.pipe()  # neither is inherited unless it is passed
         self._shared = tempfile.mkdtemp(prefix="accrete-api-")
         self._asked: list[int] = []  # the signals that end it, as they came
 
@@ -77,11 +83,12 @@ class Workers:
         self._asked.append(number)
 
     def _start(self, index: int) -> subprocess.Popen[bytes]:
-        descriptor = self._listener.fileno()
+        descriptor, lifeline = self._listener.fileno(), self._lifeline
+        ours = ["--worker", str(index), "--descriptor", str(descriptor), "--lifeline", str(lifeline)]
         return subprocess.Popen(
-            [sys.executable, "-m", "api", "--worker", str(index), "--descriptor", str(descriptor)],
+            [sys.executable, "-m", "api", *ours],
             env={**os.environ, SHARED_FOLDER: self._shared},
-            pass_fds=(descriptor,),
+            pass_fds=(descriptor, lifeline),
         )
 
     def _tend(self, index: int, place: _Place) -> None:
@@ -96,3 +103,15 @@ class Workers:
             log.error("process %d of the API ended with %d; it starts again in %.1f s", index, code, pause)
         elif now >= place.restart_at:
             place.process, place.started_at, place.restart_at = self._start(index), now, None
+
+
+def end_with(lifeline: int) -> None:
+    """Have this process end, as at SIGTERM, once nobody holds the other end of the pipe any more."""
+    os.set_inheritable(lifeline, False)
+
+    def wait() -> None:
+        os.read(lifeline, 1)  # nothing is ever sent
+        log.error("the process that started this one is gone: it ends")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="lifeline", daemon=True).start()

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
 
 from api.bodies import tensors
 from api.bodies.images import INLINE_BYTES
@@ -18,6 +19,7 @@ from api.routes.predictions import recorded
 from api.schemas.inference import (
     INPUT,
     OUTPUT,
+    ErrorOut,
     IndexEntryOut,
     IndexIn,
     InferOut,
@@ -31,9 +33,10 @@ from api.schemas.inference import (
 from api.schemas.predictions import Deadline
 from api.service import Service, ServiceDep
 from api.serving.engine import Answer, within
+from api.serving.loading import Served
 from storage.database.tables import HIGHEST_INTEGER
 from storage.domain import Model, Scope
-from storage.errors import Invalid, NoVersionYet
+from storage.errors import Invalid, NoVersionYet, VersionUnloadable
 from storage.history import models, versions
 
 router = APIRouter(prefix="/v2", tags=["open inference protocol"], route_class=Guarded)
@@ -90,29 +93,38 @@ def repository_index(service: ServiceDep, body: IndexIn | None = None) -> list[I
 
 
 @router.get("/models/{name}", dependencies=[needs(Scope.PREDICT)], responses=FAILURES)
-def model_metadata(name: str, service: ServiceDep) -> MetadataOut:
-    """Describe a model by its version in service."""
-    return _metadata(service, name, None)
+async def model_metadata(name: str, request: Request, service: ServiceDep) -> MetadataOut:
+    """Describe a model by the version that answers: the one in service, or what stands in for it."""
+    try:
+        served = await _served(service, request, name, None)
+    except VersionUnloadable:
+        served = None
+    return await run_in_threadpool(_metadata, service, name, None, served)
 
 
 @router.get("/models/{name}/versions/{number}", dependencies=[needs(Scope.PREDICT)], responses=FAILURES)
 def version_metadata(name: str, number: Number, service: ServiceDep) -> MetadataOut:
     """Describe a version."""
-    return _metadata(service, name, number)
+    return _metadata(service, name, number, None)
 
 
-@router.get("/models/{name}/ready", dependencies=[needs(Scope.PREDICT)], responses=FAILURES)
-def model_ready(name: str, service: ServiceDep) -> ModelReadyOut:
-    """Tell whether a model has a version in service."""
-    _metadata(service, name, None)
-    return ModelReadyOut(name=name, ready=True)
+@router.get(
+    "/models/{name}/ready", dependencies=[needs(Scope.PREDICT)], response_model=ModelReadyOut, responses=FAILURES
+)
+async def model_ready(name: str, request: Request, service: ServiceDep) -> ModelReadyOut | Response:
+    """Tell whether a model has a version that answers; one that is not loaded yet is loaded for that. If not: 404."""
+    return await _ready(service, request, name, None)
 
 
-@router.get("/models/{name}/versions/{number}/ready", dependencies=[needs(Scope.PREDICT)], responses=FAILURES)
-def version_ready(name: str, number: Number, service: ServiceDep) -> ModelReadyOut:
-    """Tell whether a version can be asked."""
-    _metadata(service, name, number)
-    return ModelReadyOut(name=name, ready=True)
+@router.get(
+    "/models/{name}/versions/{number}/ready",
+    dependencies=[needs(Scope.PREDICT)],
+    response_model=ModelReadyOut,
+    responses=FAILURES,
+)
+async def version_ready(name: str, number: Number, request: Request, service: ServiceDep) -> ModelReadyOut | Response:
+    """Tell whether a version can be asked; one that is not loaded yet is loaded for that. If not: 404."""
+    return await _ready(service, request, name, number)
 
 
 @router.post(
@@ -181,12 +193,29 @@ def _written(
     return content, length, encoding
 
 
-def _metadata(service: Service, name: str, number: int | None) -> MetadataOut:
+async def _served(service: Service, request: Request, name: str, number: int | None) -> Served:
+    """What answers for a model, or is its given version; raises `VersionUnloadable` where nothing of it loads."""
+    return await service.engine.served(name, number, service.engine.deadline(request.state.arrived_at, None))
+
+
+async def _ready(service: Service, request: Request, name: str, number: int | None) -> ModelReadyOut | Response:
+    """The protocol's yes, or its no: a status of 4xx, here with the reason beside it."""
+    try:
+        await _served(service, request, name, number)
+    except VersionUnloadable as error:
+        unready = ModelReadyOut(name=name, ready=False).model_dump() | ErrorOut(error=error.detail).model_dump()
+        return JSONResponse(unready, status_code=404)
+    return ModelReadyOut(name=name, ready=True)
+
+
+def _metadata(service: Service, name: str, number: int | None, served: Served | None) -> MetadataOut:
     with service.database.read() as connection:
         model: Model = models.get(connection, name)
-        if number is None and model.current is None:
+        if number is None:
+            number = served.number if served is not None and served.model.id == model.id else model.current
+        if number is None:
             raise NoVersionYet(f"Model {name!r} has no version yet.")
-        version = versions.get(connection, model, model.current if number is None else number)  # type: ignore[arg-type]
+        version = versions.get(connection, model, number)
         numbers = versions.numbers(connection, model)
     labels = [label for task in version.tasks for label in task]
     size = model.image_size

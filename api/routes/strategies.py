@@ -24,6 +24,7 @@ def list_strategies() -> PageOut[StrategyOut]:
             source=strategy.source,
             formula=strategy.formula,
             head=strategy.head,
+            needs_exemplars=bool(strategy.without_exemplars),
             recipe_schema=recipes.schema(strategy.name),
         )
         for strategy in strategies.STRATEGIES

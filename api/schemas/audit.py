@@ -6,7 +6,7 @@ from api.schemas.base import Answer
 
 
 class AuditEntryOut(Answer):
-    """A change that somebody asked for; ``status`` is null if the service ended before it had answered."""
+    """A change that somebody asked for; ``status`` is that of the answer, null where it was not noted."""
 
     number: int
     created_at: datetime

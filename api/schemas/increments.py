@@ -61,6 +61,7 @@ class IncrementOut(Answer):
     promoted: bool | None
     note: str | None
     progress: ProgressOut | None
+    notices: list[str] = Field(description="What to expect of it that is seldom wanted, and the way out.")
     rejects: list[RejectOut]
     reject_count: int
     error: str | None

@@ -66,5 +66,6 @@ class ModelOut(Answer):
     head: int | None
     current: int | None
     previous: int | None
+    notices: list[str] = Field(description="What to expect of these defaults that is seldom wanted, and the way out.")
     classes: list[str] = Field(description="Labels the head knows, in the order of its logits.")
     created_at: datetime

@@ -16,4 +16,8 @@ class StrategyOut(Answer):
     source: str
     formula: str = Field(description="What is minimised from the second increment on, as docs/strategies.md writes it.")
     head: Literal["linear", "cosine"] | None = Field(description="Kind of heads it needs; null: either.")
+    needs_exemplars: bool = Field(
+        description="Whether it is made for rehearsal: without images of the old classes, from a model's memory or "
+        "sent with known_classes=rehearse, part of it has nothing to act on, and they are forgotten."
+    )
     recipe_schema: dict[str, Any]

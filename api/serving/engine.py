@@ -99,7 +99,7 @@ class Engine:
         `NoVersionYet`, `VersionNotFound` and `VersionUnloadable`.
         """
         self._check_count(len(files))
-        served = await self._served(name, version, deadline)
+        served = await self.served(name, version, deadline)
         model = served.model
         request = self._admit(served, len(files), deadline)
 
@@ -117,7 +117,7 @@ class Engine:
     async def compute(self, name: str, pixels: Tensor, *, deadline: float, version: int | None = None) -> Answer:
         """The same for pixels float32 [images, channels, size, size] in 0 … 1, before normalisation."""
         self._check_count(len(pixels))
-        served = await self._served(name, version, deadline)
+        served = await self.served(name, version, deadline)
         expected = (served.model.channels, served.model.image_size, served.model.image_size)
         if tuple(pixels.shape[1:]) != expected:
             raise Invalid(f"Images of this model have the shape {list(expected)}, not {list(pixels.shape[1:])}.")
@@ -131,7 +131,8 @@ class Engine:
         most = self._settings.deadline_seconds
         return arrived_at + (most if seconds is None else min(seconds, most))
 
-    async def _served(self, name: str, version: int | None, deadline: float) -> Served:
+    async def served(self, name: str, version: int | None, deadline: float) -> Served:
+        """What answers for a model or is its given version, loaded where it has to be; raises as `predict` does."""
         if (served := self.registry.ready(name, version)) is not None:
             return served
         async with within(deadline):

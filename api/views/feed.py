@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from api.views import records
 from storage.database.engine import Database
-from storage.domain import Event, Increment, IncrementReport
+from storage.domain import Event, Increment
 from storage.work import events, increments, reports
 
 POLL_SECONDS = 0.25  # how soon a stream sees what the worker wrote
@@ -113,13 +113,12 @@ class Feed:
         with self._database.read() as connection:  # one view: a final status comes with its event
             steps = events.after_each(connection, wanted)
             changed = [name for name, new in steps.items() if any(step.kind == "status" for step in new)]
-            shown = {report.increment.id: report for report in reports.of_ids(connection, changed)}
+            shown = {
+                report.increment.id: records.increment(connection, report).model_dump(mode="json")
+                for report in reports.of_ids(connection, changed)
+            }
             found = increments.of_ids(connection, wanted.keys())
-        return {one.id: News(one, steps.get(one.id, ()), _shown(shown.get(one.id))) for one in found}
-
-
-def _shown(report: IncrementReport | None) -> Mapping[str, Any] | None:
-    return records.increment(report).model_dump(mode="json") if report is not None else None
+        return {one.id: News(one, steps.get(one.id, ()), shown.get(one.id)) for one in found}
 
 
 def _wanted(readers: Sequence[_Reader]) -> dict[str, int]:

@@ -10,6 +10,7 @@ from api.schemas.increments import AttemptOut, IncrementOut, ProgressOut
 from api.schemas.models import ModelOut
 from api.schemas.predictions import PredictionRecordOut, RankedOut
 from api.schemas.versions import CurrentOut, FileOut, Summary, VersionOut
+from api.views import notices
 from storage.domain import Batch, IncrementReport, Model, Prediction, Reject, Version
 from storage.history import metrics, models, versions
 from storage.material import rejects
@@ -35,7 +36,8 @@ def _model(record: Model, classes: Sequence[str]) -> ModelOut:
         if memory is not None
         else None
     )
-    return ModelOut.model_validate(_fields(record) | {"memory": shown, "classes": list(classes)})
+    told = {"memory": shown, "notices": notices.of_model(record), "classes": list(classes)}
+    return ModelOut.model_validate(_fields(record) | told)
 
 
 def batch(connection: Connection, record: Batch) -> BatchOut:
@@ -56,14 +58,15 @@ def batch(connection: Connection, record: Batch) -> BatchOut:
     )
 
 
-def increment(report: IncrementReport) -> IncrementOut:
-    """An increment with its attempts, and what its batch lost on the way."""
+def increment(connection: Connection, report: IncrementReport) -> IncrementOut:
+    """An increment with its attempts, what its batch lost on the way, and what to expect of it."""
     record = report.increment
     return IncrementOut.model_validate(
         _fields(record)
         | {
             "model": report.model,
             "progress": ProgressOut(**record.progress) if record.progress is not None else None,
+            "notices": notices.of_increment(connection, record),
             "rejects": _rejects(report.rejects),
             "reject_count": report.reject_count,
             "attempts": [AttemptOut.model_validate(attempt) for attempt in report.attempts],

@@ -1,9 +1,25 @@
 """`python -m storage.migrations`: bring the configured database to the present tables."""
 
-from storage.migrations import upgrade
-from storage.settings import Settings
+import sys
 
-if __name__ == "__main__":
-    settings = Settings()
+from storage import safetext
+from storage.environment import log_environment_warnings
+from storage.logs import configure
+from storage.migrations import upgrade
+from storage.settings import SettingsInvalid, read_settings
+
+
+def main() -> None:
+    """Migrate, and say what is odd about the settings before."""
+    try:
+        settings = read_settings()
+    except SettingsInvalid as error:
+        sys.exit(f"error: {safetext.message(str(error))}")
+    configure(settings)
+    log_environment_warnings(settings)
     settings.home.mkdir(parents=True, exist_ok=True)
     upgrade(settings.database)
+
+
+if __name__ == "__main__":
+    main()

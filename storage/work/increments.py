@@ -199,6 +199,13 @@ def coming_classes(connection: Connection, model: Model) -> frozenset[str]:
     return _queued_classes(connection, model) | set(known)
 
 
+def classes_before(connection: Connection, model: Model, increment: Increment) -> frozenset[str]:
+    """The classes that an unfinished increment finds when it begins: those of all that arrived before it."""
+    start = increment.parent if increment.parent is not None else model.head
+    known = versions.get(connection, model, start).classes if start is not None else ()
+    return _queued_classes(connection, model, before=increment.arrival) | set(known)
+
+
 def stored_classes(connection: Connection, model: Model) -> frozenset[str]:
     """Those of them of which training images are stored by then, as far as can be told: exemplars, or all there are."""
     line = versions.lineage(connection, model, model.head)
@@ -211,13 +218,15 @@ def taught_classes(connection: Connection, line: Sequence[Version]) -> frozenset
     return images.labels_of(connection, connection.scalars(came_from).all(), split=Split.TRAIN)
 
 
-def _queued_classes(connection: Connection, model: Model) -> frozenset[str]:
+def _queued_classes(connection: Connection, model: Model, *, before: int | None = None) -> frozenset[str]:
     pending = (
         select(batches_table.c.classes)
         .join(increments, increments.c.batch_id == batches_table.c.id)
         .where(increments.c.model_id == model.id)
         .where(increments.c.status.in_(UNFINISHED))
     )
+    if before is not None:
+        pending = pending.where(increments.c.arrival < before)
     return frozenset(count["label"] for classes in connection.scalars(pending) for count in classes)
 
 

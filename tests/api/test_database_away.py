@@ -13,9 +13,11 @@ from storage.database import engine
 from tests.api.worlds import World, eventually, picture, running
 from tests.postgresql import PostgreSQL
 
+SERVED = {"/v2/models/{name}/ready", "/v2/models/{name}/versions/{number}/ready"}  # by what is loaded
 UNTOUCHED = {"/livez", "/readyz", "/metrics", "/v1/strategies", "/v2", "/v2/health/live", "/v2/health/ready"} | {
     "/problems",
     "/problems/{kind}",
+    *SERVED,
 }
 BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("post", "/v1/models"): {"json": {"name": "another"}},

@@ -116,7 +116,7 @@ def test_other_disks_are_not(kind: str, tmp_path: Path) -> None:
     assert network_file_system(Path("/elsewhere"), tmp_path / "no such file") is None
 
 
-@pytest.mark.parametrize("process", ["api", "trainer.workers"])
+@pytest.mark.parametrize("process", ["api", "trainer.workers", "storage.migrations"])
 def test_a_process_of_its_own_says_what_is_odd(process: str, tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ACCRETE_")}
     environment |= {
@@ -125,7 +125,7 @@ def test_a_process_of_its_own_says_what_is_odd(process: str, tmp_path: Path) -> 
         "ACCRETE_REDIS_URL": "redis://127.0.0.1:1",
     }
     environment |= {"ACCRETE_HOST": "203.0.113.1", "ACCRETE_DATABASE_URL": f"sqlite:///{tmp_path}/x.db"}
-    command = [sys.executable, "-m", process, *(["--hostname", "w@h"] if process != "api" else [])]
+    command = [sys.executable, "-m", process, *(["--hostname", "w@h"] if process == "trainer.workers" else [])]
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as started:
         assert started.stderr is not None
         lines = iter(started.stderr.readline, "")
@@ -133,3 +133,13 @@ def test_a_process_of_its_own_says_what_is_odd(process: str, tmp_path: Path) -> 
         started.kill()
     assert found is not None
     assert "WARNING" in found
+
+
+def test_tables_are_not_made_by_settings_that_are_wrong(tmp_path: Path) -> None:
+    environment = os.environ | {"ACCRETE_HOME": str(tmp_path / "home"), "ACCRETE_PORT": "http"}
+    command = [sys.executable, "-m", "storage.migrations"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ACCRETE_PORT: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "home").exists()

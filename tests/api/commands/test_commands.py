@@ -90,6 +90,21 @@ def test_an_increment_is_listed_cancelled_and_tried_again(run: Run, as_json, mod
     assert as_json("cancel", pushed)["status"] == "cancelled"
 
 
+def test_what_is_to_be_expected_of_a_strategy_made_for_rehearsal_is_told(run: Run, model: str, images: Path) -> None:
+    name = f"{model}-unrehearsed"
+    made = run("models", "create", name, "--strategy", "lucir", "--no-memory", "--json")
+    assert "warning: 'lucir' is made for rehearsal" in made.stderr
+    assert len(json.loads(made.stdout)["notices"]) == 1
+    assert "rehearsal" not in run("push", name, images, "--no-wait").stderr
+    for label in ("anise", "basil"):
+        (images / label).rename(images / f"{label} of the sea")
+    pushed = run("push", name, images, "--no-wait", "--json")
+    assert "warning: 'lucir' is made for rehearsal, and this increment shows no image of 'anise'" in pushed.stderr
+    increment = json.loads(pushed.stdout)["id"]
+    run("cancel", increment)
+    assert "warning: 'lucir' is made for rehearsal" in run("retry", increment).stderr
+
+
 def test_a_batch_is_collected_looked_at_and_erased(run: Run, as_json, model: str, images: Path, tmp_path: Path) -> None:
     batch = as_json("batches", "create", model)["id"]
     as_json("images", "add", batch, "anise", *sorted((images / "anise").iterdir()))

@@ -80,3 +80,22 @@ def test_with_a_service_all_of_them_work(tmp_path: Path):
     assert f"{home} has no models" in written.stderr
     restored = accrete(tmp_path, "restore", "nightly.tar", ACCRETE_HOME=str(tmp_path / "other"))
     assert (restored.returncode, str(tmp_path / "other") in restored.stdout) == (0, True)
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, ["up"], ["restore", "nightly.tar"]], ids=lambda command: command[0])
+@pytest.mark.parametrize("there", [False, True], ids=["no service", "a service"])
+def test_a_misspelt_setting_is_named_once_by_every_command_that_reads_them(
+    command: list[str], there: bool, tmp_path: Path
+):
+    (tmp_path / "nightly.tar").write_bytes(b"")
+    settings = {"ACCRETE_HOEM": "x"}
+    if there:
+        (tmp_path / "data").mkdir()
+        upgrade(f"sqlite:///{tmp_path}/data/accrete.db")
+    if command == ["backup", "nightly.tar"]:
+        command = ["backup", "other.tar"]
+    if command == ["up"]:  # which ends before it has begun
+        settings["ACCRETE_REDIS_URL"] = "redis://127.0.0.1:1"
+    done = accrete(tmp_path, *command, **settings)
+    warnings = [line for line in done.stderr.splitlines() if "ACCRETE_HOEM" in line]
+    assert warnings == ["warning: ACCRETE_HOEM is no setting and is ignored: did you mean ACCRETE_HOME?"]

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import psutil
@@ -46,6 +47,16 @@ def served(
 def children(process: "subprocess.Popen[bytes]") -> list[psutil.Process]:
     """The processes that answer."""
     return psutil.Process(process.pid).children()
+
+
+def orphaned(process: "subprocess.Popen[bytes]", everyone: list[psutil.Process]) -> list[psutil.Process]:
+    """Kill their parent; who of them is left a minute later, and is ended now."""
+    process.kill()
+    process.wait()
+    _, left = psutil.wait_procs(everyone, timeout=60)
+    for one in left:
+        one.kill()
+    return left
 
 
 def ready(http: httpx.Client) -> bool:
@@ -107,3 +118,16 @@ def test_asked_to_end_all_of_them_do(served):
     _, alive = psutil.wait_procs(everyone, timeout=240)
     assert not alive
     assert not ready(replace(world).http)
+
+
+@pytest.mark.parametrize("state", ["ready", "starting"])
+def test_a_parent_that_is_killed_takes_all_of_them_with_it(
+    settings_for: Callable[..., Settings], tmp_path: Path, state: str
+):
+    settings = renewed(settings_for(tmp_path), port=free_port("127.0.0.1"), api_workers=WORKERS)
+    process = subprocess.Popen([sys.executable, "-m", "api"], env={**os.environ, **environment(settings)})
+    with httpx.Client(base_url=f"http://127.0.0.1:{settings.port}", timeout=240) as http:
+        started = eventually(lambda: len(children(process)) == WORKERS and (state == "starting" or ready(http)))
+        assert orphaned(process, children(process)) == []
+        assert started
+        assert not ready(http)

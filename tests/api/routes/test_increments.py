@@ -56,6 +56,7 @@ def test_a_fresh_increment_shows_everything_it_will_do(http, world):
         "promoted": None,
         "note": None,
         "progress": None,
+        "notices": [],
         "rejects": [],
         "reject_count": 0,
         "error": None,

@@ -28,6 +28,7 @@ def test_a_model_needs_nothing_but_a_name(http):
         "head": None,
         "current": None,
         "previous": None,
+        "notices": [],
         "classes": [],
     }
     assert http.get("/v1/models/only-a-name").json() | {"created_at": None} == created | {"created_at": None}

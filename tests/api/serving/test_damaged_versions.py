@@ -43,6 +43,22 @@ def fault(world, name):
     return found
 
 
+def protocol_ready(world, name, number=None):
+    """What the Open Inference Protocol says of a model or a version: the status, and the word in the body."""
+    path = f"/v2/models/{name}" + ("" if number is None else f"/versions/{number}")
+    answer = world.http.get(f"{path}/ready")
+    assert answer.json()["name"] == name
+    assert ("cannot be loaded" in answer.json().get("error", "")) == (answer.status_code != 200)
+    return answer.status_code, answer.json()["ready"]
+
+
+def described(world, name, number=None):
+    """How many classes it says the answers have."""
+    document = world.http.get(f"/v2/models/{name}" + ("" if number is None else f"/versions/{number}")).json()
+    assert document["outputs"][0]["shape"] == [-1, len(document["parameters"]["labels"])]
+    return len(document["parameters"]["labels"])
+
+
 def ready(world):
     """Whether all that is loaded at a start has been, as a function."""
     return lambda: world.http.get("/readyz").status_code == 200
@@ -154,6 +170,10 @@ def test_after_a_start_the_last_version_that_loads_answers_until_the_current_one
             assert eventually(ready(world))
             assert f"version {answering} answers in its place" in fault(world, name)
             assert "Version 3" in fault(world, name)
+            assert described(world, name) == 2 * answering
+            assert described(world, name, 3) == 6
+            assert protocol_ready(world, name) == (200, True)
+            assert protocol_ready(world, name, 3) == (404, False)
             answer = predict(world, name, record="durable").json()
             assert answer["version"] == answering
             assert len(answer["predictions"][0]) == 2 * answering
@@ -167,7 +187,30 @@ def test_after_a_start_the_last_version_that_loads_answers_until_the_current_one
                 repairs[3]()
                 assert eventually(lambda: predict(world, name).json()["version"] == 3)
                 assert fault(world, name) is None
+                assert described(world, name) == 6
+                assert protocol_ready(world, name, 3) == (200, True)
                 assert value(world.http, "accrete_models_not_current") == 0
+
+
+def test_the_protocol_tells_what_will_answer_before_anything_was_asked(settings_for, tmp_path):
+    """Not loaded at the start, for that is what two others are."""
+    settings = settings_for(tmp_path, loaded_versions=2)
+    with running(settings) as world:
+        old, broken = world.model(), world.model()
+        for name in (old, broken):
+            world.version(name, "cat", "dog")
+        world.version(old, "emu", "fox")
+        damage(world, old, 2)
+        damage(world, broken, 1)
+        for _ in range(2):
+            world.version(world.model(), "cat", "dog")
+    with running(settings) as world:
+        assert eventually(ready(world))
+        assert fault(world, old) is None
+        assert described(world, old) == 2
+        assert protocol_ready(world, broken) == (404, False)
+        assert "version 1 answers in its place" in fault(world, old)
+        assert predict(world, old).json()["version"] == 1
 
 
 def test_a_model_none_of_whose_versions_loads_says_why_and_others_answer(settings_for, tmp_path):
@@ -183,12 +226,15 @@ def test_a_model_none_of_whose_versions_loads_says_why_and_others_answer(setting
         assert fault(world, whole) is None
         assert predict(world, whole).status_code == 200
         assert value(world.http, "accrete_models_not_current") == 1
-        infer = world.http.get(f"/v2/models/{broken}")
-        assert infer.status_code == 200
+        assert world.http.get(f"/v2/models/{broken}").status_code == 200
+        assert protocol_ready(world, broken) == protocol_ready(world, broken, 1) == (404, False)
+        assert protocol_ready(world, whole) == protocol_ready(world, whole, 1) == (200, True)
         world.version(broken, "emu", "fox")  # taught from it, and published by a worker
         assert eventually(lambda: predict(world, broken).status_code == 200)
         assert predict(world, broken).json()["version"] == 2
         assert fault(world, broken) is None
+        assert protocol_ready(world, broken) == protocol_ready(world, broken, 2) == (200, True)
+        assert protocol_ready(world, broken, 1) == (404, False)
 
 
 def test_a_version_that_is_asked_for_by_number_does_not_stand_in_for_another(world, name):
