@@ -6,8 +6,15 @@ multiprocessing does with every new interpreter), and would wait for torch.
 """
 
 if __name__ == "__main__":
+    import socket
     import sys
 
     from trainer.process import forks
 
-    sys.exit(forks.main(sys.argv[1:]))
+    def train(channel: socket.socket) -> int:
+        """Run the attempt that is ordered through a socket; imported late where a fresh interpreter does so."""
+        from trainer.process import run
+
+        return run.main(channel)
+
+    sys.exit(forks.main(sys.argv[1:], train))

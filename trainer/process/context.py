@@ -3,9 +3,10 @@
 import logging
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection
 
@@ -13,11 +14,29 @@ from storage.blobs.store import BlobStore
 from storage.database.engine import Database
 from storage.maintenance.disposal import dispose
 from storage.settings import Settings
-from trainer.process.lines import LineReport
+from trainer.process.protocol import StageName
 from trainer.process.retries import look, persist
+from trainer.reporting import Report
 
 log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
+
+
+class StageReport(Report, Protocol):
+    """A report of an attempt: stages, checkpoints and notes besides what learning tells."""
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """How long each stage took that has ended."""
+
+    def stage(self, name: StageName, *, resumed_from_epoch: int | None = None) -> AbstractContextManager[None]:
+        """Work on one stage."""
+
+    def checkpoint(self, *, epoch: int) -> None:
+        """Say that the checkpoint of an epoch lies in the folder."""
+
+    def note(self, text: str) -> None:
+        """Say something for the worker's log."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +47,7 @@ class AttemptContext:
     blobs: BlobStore
     settings: Settings
     folder: Path  # scratch of this attempt
-    report: LineReport
+    report: StageReport
 
     @property
     def threads(self) -> int:

@@ -15,6 +15,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
 
@@ -24,20 +25,22 @@ from trainer.process.resources import yield_processor
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
+Train = Callable[[socket.socket], int]  # an attempt, ordered through a socket; its exit status
+
 log = logging.getLogger(__name__)
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str], train: Train) -> int:
     """What `trainer.process` was asked for; its exit status."""
     match arguments:
         case [protocol.SERVE, control, niceness, loaded]:
-            return serve(control=int(control), niceness=int(niceness), loaded=loaded == protocol.LOADED)
+            return serve(control=int(control), niceness=int(niceness), loaded=loaded == protocol.LOADED, train=train)
         case [protocol.TRAIN, channel]:
-            return _train(int(channel))
+            return _trained(int(channel), train)
     raise ValueError(f"nothing that the worker asks for: {arguments}")
 
 
-def serve(*, control: int, niceness: int, loaded: bool) -> int:
+def serve(*, control: int, niceness: int, loaded: bool, train: Train) -> int:
     """Fork training processes until the worker at the other end of a socket is gone; its exit status.
 
     ``loaded``: they have torch from the beginning; else each is a fresh interpreter.
@@ -55,7 +58,7 @@ def serve(*, control: int, niceness: int, loaded: bool) -> int:
             pid = os.fork()
             if pid == 0:
                 worker.close()
-                _become_training(channel, errors, server, loaded=loaded)
+                _become_training(channel, errors, server, loaded=loaded, train=train)
             os.close(channel)
             os.close(errors)
             with suppress(PermissionError):  # it is another program by now, and has done so before
@@ -80,7 +83,7 @@ def _load() -> None:
     gc.freeze()  # a collection in a child would write to, and so copy, every page that holds an object
 
 
-def _become_training(channel: int, errors: int, server: int, *, loaded: bool) -> None:
+def _become_training(channel: int, errors: int, server: int, *, loaded: bool, train: Train) -> None:
     """What the new process does instead of going on as this one; never returns."""
     status = 1
     try:
@@ -91,7 +94,7 @@ def _become_training(channel: int, errors: int, server: int, *, loaded: bool) ->
         if not loaded:
             os.set_inheritable(channel, True)
             os.execv(sys.executable, [sys.executable, "-m", "trainer.process", protocol.TRAIN, str(channel)])
-        status = _train(channel)
+        status = _trained(channel, train)
     except Exception:
         log.exception("the training process cannot go on")  # on its error output, for the worker to read
     finally:
@@ -100,11 +103,9 @@ def _become_training(channel: int, errors: int, server: int, *, loaded: bool) ->
         os._exit(status)
 
 
-def _train(channel: int) -> int:
+def _trained(channel: int, train: Train) -> int:
     os.set_inheritable(channel, False)
-    from trainer.process import run
-
-    return run.main(socket.socket(fileno=channel))
+    return train(socket.socket(fileno=channel))
 
 
 def _end_with(server: int) -> None:

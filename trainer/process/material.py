@@ -1,8 +1,12 @@
 """What an increment learns from, and what it is measured on."""
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version as release_of
+from typing import Any
 
 import torch
 from sqlalchemy import Connection
@@ -14,6 +18,7 @@ from storage.material import images
 from storage.work.admission import check_all_shown
 from trainer.learning import exemplars
 from trainer.learning.data import ImageSet
+from trainer.learning.increment import PROCEDURE
 from trainer.learning.learned import Learned, features_of
 from trainer.learning.seeds import Seeds
 from trainer.networks import load_version
@@ -21,6 +26,8 @@ from trainer.process import pixels
 from trainer.process.context import AttemptContext
 from trainer.process.job import Job
 from trainer.recipes import Recipe
+
+_SOFTWARE = ("accrete", "torch", "torchvision", "pillow")
 
 
 @dataclass(frozen=True)
@@ -203,3 +210,29 @@ def _parent(job: Job, context: AttemptContext, device: torch.device) -> Learned 
         loaded = load_version(folder, device=device)
     network = loaded.network.to(memory_format=torch.channels_last)
     return Learned(network, loaded.transform)
+
+
+def training_of(job: Job, material: Material) -> dict[str, str]:
+    """Digests of everything that decides the result of a training, by what it is."""
+    parent = job.parent
+    parts: dict[str, Any] = {
+        "increment": job.increment.id,
+        "training procedure": PROCEDURE,
+        "parent": (parent.number, parent.files["weights.safetensors"].sha256) if parent is not None else None,
+        "batch": job.batch.digest,
+        "set of images": _named(material.train),
+        "set of exemplars": _named(material.rehearsed) if material.rehearsed is not None else None,
+        "strategy": job.increment.strategy,
+        "recipe": dict(job.increment.recipe),
+        "software version": {name: release_of(name) for name in _SOFTWARE},
+    }
+    return {name: _digest(part) for name, part in parts.items()}
+
+
+def _named(images: ImageSet) -> list[Any]:
+    """Who the images are and what they are taken for, in the order in which they are shown."""
+    return [list(images.ids), images.targets.tolist()]
+
+
+def _digest(part: Any) -> str:
+    return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()

@@ -4,12 +4,9 @@ A checkpoint is of use only to the same training: what decides its result is dig
 one part differs (the head was moved, the software renewed, an image erased) learning starts over.
 """
 
-import hashlib
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version as release_of
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +16,12 @@ from safetensors import SafetensorError
 from storage.errors import BlobDamaged, BlobMissing
 from trainer.learning import checkpoint
 from trainer.learning.checkpoint import Checkpoint
-from trainer.learning.data import ImageSet
-from trainer.learning.increment import PROCEDURE
 from trainer.process.context import AttemptContext
 from trainer.process.job import Job
-from trainer.process.material import Material
 from trainer.process.protocol import CHECKPOINT
 
 TRAINING = "training"  # key of the digests in a checkpoint's state
 COST_SHARE = 0.05  # of the time of training that writing checkpoints may take, however often they are wanted
-_SOFTWARE = ("accrete", "torch", "torchvision", "pillow")
 
 
 @dataclass(frozen=True)
@@ -64,23 +57,6 @@ def find(job: Job, context: AttemptContext, device: torch.device) -> Earlier | N
         why = f"the checkpoint of epoch {stored.epoch} was computed on {computed_on}, not on {device.type}"
     _start_over(context, why)
     return None
-
-
-def training_of(job: Job, material: Material) -> dict[str, str]:
-    """Digests of everything that decides the result of a training, by what it is."""
-    parent = job.parent
-    parts: dict[str, Any] = {
-        "increment": job.increment.id,
-        "training procedure": PROCEDURE,
-        "parent": (parent.number, parent.files["weights.safetensors"].sha256) if parent is not None else None,
-        "batch": job.batch.digest,
-        "set of images": _named(material.train),
-        "set of exemplars": _named(material.rehearsed) if material.rehearsed is not None else None,
-        "strategy": job.increment.strategy,
-        "recipe": dict(job.increment.recipe),
-        "software version": {name: release_of(name) for name in _SOFTWARE},
-    }
-    return {name: _digest(part) for name, part in parts.items()}
 
 
 class Resumption:
@@ -135,12 +111,3 @@ def _differences(there: Any, wanted: Mapping[str, str]) -> list[str]:
     """Names of the parts in which two trainings differ."""
     found: Mapping[str, str] = there if isinstance(there, dict) else {}
     return [name for name in {**wanted, **found} if wanted.get(name) != found.get(name)]
-
-
-def _named(images: ImageSet) -> list[Any]:
-    """Who the images are and what they are taken for, in the order in which they are shown."""
-    return [list(images.ids), images.targets.tolist()]
-
-
-def _digest(part: Any) -> str:
-    return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()

@@ -24,11 +24,11 @@ from trainer.learning.seeds import Seeds
 from trainer.networks import write_version
 from trainer.process.context import AttemptContext
 from trainer.process.job import Job
-from trainer.process.material import Material, gather
+from trainer.process.material import Material, gather, training_of
 from trainer.process.pixels import PackingOvertaken
 from trainer.process.protocol import VERSION, Made
 from trainer.process.resources import bound_memory
-from trainer.process.resumption import Resumption, find, training_of
+from trainer.process.resumption import Resumption, find
 from trainer.process.verification import check_written
 from trainer.recipes import Recipe
 

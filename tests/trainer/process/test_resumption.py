@@ -22,9 +22,9 @@ from trainer.learning.data import ImageSet
 from trainer.process.context import AttemptContext
 from trainer.process.job import Job, read_job
 from trainer.process.lines import LineReport
-from trainer.process.material import Material
+from trainer.process.material import Material, training_of
 from trainer.process.protocol import CHECKPOINT
-from trainer.process.resumption import Resumption, find, training_of
+from trainer.process.resumption import Resumption, find
 
 CPU = torch.device("cpu")
 EXECUTION = {"device": "cpu", "precision": "float32", "threads": 3}
