@@ -1,62 +1,13 @@
-"""The service's JSON answers as the client sees them: typed dictionaries, so that nothing the server adds is lost."""
+"""The service's JSON answers as the client sees them, as typed dictionaries: nothing the server adds is lost.
+
+Written by `make types` from the OpenAPI document; change `api/schemas` instead.
+"""
 
 from typing import Any, Literal, TypedDict
 
 
-class Memory(TypedDict, total=False):
-    """Exemplars kept for rehearsal; exactly one of the two."""
-
-    per_class: int
-    total: int
-
-
-class Model(TypedDict):
-    """A named classifier; `head`, `current` and `previous` are version numbers."""
-
-    name: str
-    network: str
-    image_size: int
-    channels: int
-    strategy: str
-    recipe: dict[str, Any]
-    memory: Memory | None
-    retention: str
-    head: int | None
-    current: int | None
-    previous: int | None
-    notices: list[str]
-    classes: list[str]
-    created_at: str
-
-
-class AuditEntry(TypedDict):
-    """A change that somebody asked for; `status` is that of the answer, null where it was not noted."""
-
-    number: int
-    created_at: str
-    key_id: str | None
-    key_name: str
-    client: str
-    action: str
-    path: str
-    status: int | None
-
-
-class Strategy(TypedDict):
-    """What an increment can optimise, with the JSON schema of its recipe."""
-
-    name: str
-    title: str
-    explanation: str
-    source: str
-    formula: str
-    head: Literal["linear", "cosine"] | None
-    needs_exemplars: bool
-    recipe_schema: dict[str, Any]
-
-
 class ClassCount(TypedDict):
-    """Images of one class in a batch."""
+    """Images of one class; test is 0 until the batch is ingested, unless it brought a split of its own."""
 
     label: str
     train: int
@@ -71,7 +22,7 @@ class Reject(TypedDict):
 
 
 class Ignored(TypedDict):
-    """Files that were left out as no images; the first few by name."""
+    """Files that were left out as no images, and no bad ones: how many, and the first few by name."""
 
     reason: str
     count: int
@@ -79,7 +30,7 @@ class Ignored(TypedDict):
 
 
 class Batch(TypedDict):
-    """Uploaded labelled images."""
+    """What is in a batch."""
 
     id: str
     model: str
@@ -94,13 +45,51 @@ class Batch(TypedDict):
     created_at: str
 
 
+class Current(TypedDict):
+    """The version in service and the one before; ``revision`` counts promotions, and is what the ETag names."""
+
+    model: str
+    version: int | None
+    previous: int | None
+    revision: int
+
+
+class Erased(TypedDict):
+    """How many images were erased."""
+
+    erased: int
+
+
+class Ranked(TypedDict):
+    """One of the most probable classes."""
+
+    label: str
+    probability: float
+
+
+class ImagePrediction(TypedDict):
+    """The current version's prediction for a stored image."""
+
+    image: str
+    label: str
+    model: str
+    version: int
+    predictions: list[Ranked]
+
+
 class Image(TypedDict):
-    """An image just stored in a batch."""
+    """An image just stored."""
 
     id: str
     label: str
     filename: str
     digest: str
+
+
+class Images(TypedDict):
+    """The images of one request."""
+
+    images: list[Image]
 
 
 class Progress(TypedDict):
@@ -117,7 +106,7 @@ class Progress(TypedDict):
 
 
 class Attempt(TypedDict):
-    """One try at an increment."""
+    """One try at an increment; outcome is null while it runs."""
 
     attempt: int
     worker: str
@@ -128,7 +117,7 @@ class Attempt(TypedDict):
 
 
 class Increment(TypedDict):
-    """The job that turns a batch into a version."""
+    """An increment, from the queue to its end."""
 
     id: str
     model: str
@@ -137,8 +126,8 @@ class Increment(TypedDict):
     attempt: int
     strategy: str
     recipe: dict[str, Any]
-    promote: str
-    known_classes: str
+    promote: Literal["auto", "manual"]
+    known_classes: Literal["refuse", "rehearse"]
     parent: int | None
     version: int | None
     promoted: bool | None
@@ -155,106 +144,54 @@ class Increment(TypedDict):
     finished_at: str | None
 
 
-class VersionFile(TypedDict):
-    """A file of a version."""
+class Memory(TypedDict, total=False):
+    """Exemplars kept for rehearsal: so many a class, or so many in all."""
 
-    sha256: str
-    bytes: int
-
-
-class Summary(TypedDict):
-    """The headline of a version's metrics, 0 … 1; null where nothing was measured."""
-
-    average_accuracy: float | None
-    forgetting: float | None
-
-
-class Summaries(TypedDict):
-    """Task-agnostic and task-aware."""
-
-    tag: Summary
-    taw: Summary
-
-
-class Version(TypedDict):
-    """An immutable trained network with its lineage; `seconds` by stage."""
-
-    model: str
-    version: int
-    parent: int | None
-    task: int
-    classes: list[str]
-    tasks: list[list[str]]
-    strategy: str
-    recipe: dict[str, Any]
-    increment_id: str
-    files: dict[str, VersionFile]
-    data_digest: str
-    code_version: str
-    seconds: dict[str, float]
-    current: bool
-    head: bool
-    summary: Summaries
-    created_at: str
-
-
-class VersionMetrics(TypedDict):
-    """Every metric of one version."""
-
-    model: str
-    version: int
-    classes: list[str]
-    tasks: list[list[str]]
-    test_images: list[int | None]
-    tag: dict[str, Any]
-    taw: dict[str, Any]
-    imbalance: dict[str, Any] | None
-
-
-class Curves(TypedDict):
-    """The accuracy matrix, a row for each version, and a value per version of each curve; null where not measured."""
-
-    matrix: list[list[float | None]]
-    average_accuracy: list[float | None]
-    average_incremental_accuracy: list[float | None]
-    forgetting: list[float | None]
-    backward_transfer: list[float | None]
+    per_class: int | None
+    total: int | None
 
 
 class ModelMetrics(TypedDict):
-    """The curves along a version's line of ancestors."""
+    """The accuracy matrix and every curve along a version's line of ancestors."""
 
     model: str
     version: int
     versions: list[int]
     tasks: list[list[str]]
-    tag: Curves
-    taw: Curves
+    tag: dict[str, Any]
+    taw: dict[str, Any]
 
 
-class Current(TypedDict):
-    """The version in service and the one before."""
+class Model(TypedDict):
+    """A model and where its history stands."""
 
-    model: str
-    version: int | None
+    name: str
+    network: str
+    image_size: int
+    channels: int
+    strategy: str
+    recipe: dict[str, Any]
+    memory: dict[str, int] | None
+    retention: Literal["all", "exemplars", "none"]
+    head: int | None
+    current: int | None
     previous: int | None
-    revision: int
+    notices: list[str]
+    classes: list[str]
+    created_at: str
 
 
-class Ranked(TypedDict):
-    """One of the most probable classes."""
+class AuditEntry(TypedDict):
+    """A change that somebody asked for; ``status`` is that of the answer, null where it was not noted."""
 
-    label: str
-    probability: float
-
-
-class Prediction(TypedDict):
-    """Per image the most probable classes, best first; `id` is null when no record is kept."""
-
-    id: str | None
-    model: str
-    version: int
-    predictions: list[list[Ranked]]
+    number: int
+    created_at: str
+    key_id: str | None
+    key_name: str
+    client: str
+    action: str
+    path: str
+    status: int | None
 
 
 class PredictionRecord(TypedDict):
@@ -267,11 +204,72 @@ class PredictionRecord(TypedDict):
     created_at: str
 
 
-class ImagePrediction(TypedDict):
-    """The current version's prediction for a stored image."""
+class Strategy(TypedDict):
+    """A way to learn new classes without losing the old ones."""
 
-    image: str
-    label: str
+    name: str
+    title: str
+    explanation: str
+    source: str
+    formula: str
+    head: Literal["linear", "cosine"] | None
+    needs_exemplars: bool
+    recipe_schema: dict[str, Any]
+
+
+class File(TypedDict):
+    """A file of a version."""
+
+    sha256: str
+    bytes: int
+
+
+class Summary(TypedDict):
+    """The headline of a version's metrics; null where nothing was measured."""
+
+    average_accuracy: float | None
+    forgetting: float | None
+
+
+class Version(TypedDict):
+    """An immutable trained network with its lineage."""
+
     model: str
     version: int
-    predictions: list[Ranked]
+    parent: int | None
+    task: int
+    classes: list[str]
+    tasks: list[list[str]]
+    strategy: str
+    recipe: dict[str, Any]
+    increment_id: str
+    files: dict[str, File]
+    data_digest: str
+    code_version: str
+    seconds: dict[str, float]
+    current: bool
+    head: bool
+    summary: dict[str, Summary]
+    created_at: str
+
+
+class Prediction(TypedDict):
+    """Per image the most probable classes, best first; ``id`` is null when no record is kept."""
+
+    id: str | None
+    model: str
+    version: int
+    predictions: list[list[Ranked]]
+
+
+class VersionMetrics(TypedDict):
+    """Every metric of a version under ``tag`` (task-agnostic) and ``taw`` (task-aware); see docs/metrics.md."""
+
+    model: str
+    version: int
+    classes: list[str]
+    tasks: list[list[str]]
+    test_images: list[int | None]
+    tag: dict[str, Any]
+    taw: dict[str, Any]
+    imbalance: dict[str, Any] | None

@@ -1,6 +1,6 @@
 """`accrete metrics`: the accuracy matrices and their curves as text."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -9,7 +9,7 @@ from api.commands.options import AsJson, Model, Url
 from api.commands.tables import labels, share, table
 
 if TYPE_CHECKING:
-    from api.client.documents import Curves, ModelMetrics
+    from api.client.documents import ModelMetrics
 
 
 def metrics(
@@ -41,10 +41,10 @@ def metrics_text(document: "ModelMetrics") -> str:
     return "\n\n".join([*parts, "\n".join(tasks)])
 
 
-def _matrix_row(curves: "Curves", row: int, width: int) -> list[str]:
+def _matrix_row(curves: dict[str, Any], row: int, width: int) -> list[str]:
     cells = [share(value) for value in curves["matrix"][row]]
     return cells + [""] * (width - len(cells))
 
 
-def _curves(curves: "Curves") -> "list[list[float | None]]":
+def _curves(curves: dict[str, Any]) -> list[list[float | None]]:
     return [curves["average_accuracy"], curves["forgetting"], curves["backward_transfer"]]
