@@ -1,4 +1,4 @@
-"""The service's JSON answers as the client sees them, as typed dictionaries: nothing the server adds is lost.
+"""The service's JSON answers, as typed dictionaries: nothing the server adds is lost.
 
 Written by `make types` from the OpenAPI document; change `api/schemas` instead.
 """

@@ -21,7 +21,7 @@ _PLAIN = {
     "object": "dict[str, Any]",
     "null": "None",
 }
-_HEADER = '''"""The service's JSON answers as the client sees them, as typed dictionaries: nothing the server adds is lost.
+_HEADER = '''"""The service's JSON answers, as typed dictionaries: nothing the server adds is lost.
 
 Written by `make types` from the OpenAPI document; change `api/schemas` instead.
 """
