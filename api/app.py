@@ -35,7 +35,6 @@ from api.routes import (
     strategies,
     versions,
 )
-from api.routes.shortcut import Shortcut
 from api.service import Service
 from api.serving.engine import Engine
 from api.serving.records import Recorder
@@ -120,11 +119,9 @@ def create_app(settings: Settings, *, worker: int = 0) -> FastAPI:
     problems.install(app)
     events.install(app)
     document.install(app, keys_needed=settings.keys_needed)
-    app.router.routes[:0] = [
-        Shortcut(predictions.router, predictions.predict),
-        Shortcut(inference.router, inference.infer),
-    ]
     refusals, protocol_refusals = problems.problems(*REFUSALS), problems.protocol_errors(*REFUSALS)
+    app.include_router(predictions.hot, responses=refusals)
+    app.include_router(inference.hot, responses=protocol_refusals)
     for module in GUARDED:
         app.include_router(module.router, responses=refusals)
     app.include_router(inference.router, responses=protocol_refusals)

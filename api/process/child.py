@@ -53,11 +53,11 @@ class Backoff:
         return pause
 
 
-class Keeper:
+class Reaper:
     """The supervisor's end of `api.process.reaper`: knows every process group that must not outlive the service."""
 
     def __init__(self, mark: str, *, inherits: Sequence[int] = ()) -> None:
-        """Start the keeper; it inherits the given descriptors (the lock of the home folder)."""
+        """Start the reaper; it inherits the given descriptors (the lock of the home folder)."""
         self._mark, self._inherits = mark, tuple(inherits)
         self._groups: set[int] = set()
         self._start()
@@ -86,7 +86,7 @@ class Keeper:
 
     @property
     def pid(self) -> int:
-        """Process id of the present keeper."""
+        """Process id of the present reaper."""
         return self._process.pid
 
     def add(self, pid: int) -> None:
@@ -100,14 +100,14 @@ class Keeper:
         self._tell(f"-{pid}")
 
     def ensure(self) -> None:
-        """Start another keeper when the last one was killed."""
+        """Start another reaper when the last one was killed."""
         if self._process.poll() is not None:
             with suppress(BrokenPipeError):  # an order it did not live to read
                 self._orders.close()
             self._start()
 
     def dismiss(self) -> None:
-        """End the keeper, which clears away what still carries the mark; returns when it has."""
+        """End the reaper, which clears away what still carries the mark; returns when it has."""
         self.ensure()
         self._orders.close()
         self._process.wait()
@@ -116,12 +116,12 @@ class Keeper:
 class Child:
     """One part as a running process, over all its restarts."""
 
-    def __init__(self, part: Part, *, mark: str, keeper: Keeper, log: ProcessLog) -> None:
+    def __init__(self, part: Part, *, mark: str, reaper: Reaper, log: ProcessLog) -> None:
         """Nothing runs before `start`."""
         self.part, self.log = part, log
         self.backoff = Backoff()
         self.restart_at: float | None = None  # monotonic seconds; set while it waits for its restart
-        self._mark, self._keeper = f"{mark}.{part.name}.", keeper
+        self._mark, self._reaper = f"{mark}.{part.name}.", reaper
         self._process: subprocess.Popen[bytes] | None = None
         self._started_at = 0.0
 
@@ -145,7 +145,7 @@ class Child:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        self._keeper.add(self._process.pid)
+        self._reaper.add(self._process.pid)
         self._started_at, self.restart_at = time.monotonic(), None
         threading.Thread(target=self.log.follow, args=(self._process.stdout,), daemon=True).start()
         self.part.started()
@@ -187,5 +187,5 @@ class Child:
         """End what a finished process has left running, in its group and in sessions of their own."""
         send_signal(process.pid, signal.SIGKILL, group=True)
         kill_marked(self._mark)
-        self._keeper.forget(process.pid)
+        self._reaper.forget(process.pid)
         self._process = None

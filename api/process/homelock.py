@@ -7,7 +7,7 @@ from pathlib import Path
 
 from api.pids import is_alive
 
-_CLEARING_SECONDS = 6.0  # a little longer than the keeper of a killed service takes at most
+_CLEARING_SECONDS = 6.0  # a little longer than the reaper of a killed service takes at most
 
 
 class HomeInUse(Exception):
@@ -24,7 +24,7 @@ class HomeInUse(Exception):
 class HomeLock:
     """An exclusive flock on ``home/accrete.lock``, which holds the pid of the supervisor.
 
-    The keeper inherits the descriptor: the folder is free only when nothing of the service is left.
+    The reaper inherits the descriptor: the folder is free only when nothing of the service is left.
     """
 
     def __init__(self, home: Path) -> None:

@@ -1,10 +1,10 @@
-"""The keeper: a small process that outlives a killed supervisor just long enough to end everything it started.
+"""The reaper: a small process that outlives a killed supervisor just long enough to end everything it started.
 
 A supervisor that is killed -9 cannot stop its children, and Redis, the API and a training run would go on for ever. So
-each service has a keeper. It holds the reading end of a pipe whose other end only the supervisor has: when the
-supervisor ends, for whatever reason, the pipe does too, and the keeper kills what is left. This works without
+each service has a reaper. It holds the reading end of a pipe whose other end only the supervisor has: when the
+supervisor ends, for whatever reason, the pipe does too, and the reaper kills what is left. This works without
 per-thread kernel flags (`PR_SET_PDEATHSIG` follows the thread that forked, not the process) and reaches grandchildren
-in sessions of their own. The keeper also holds the lock of the home folder, so that nobody starts a second service
+in sessions of their own. The reaper also holds the lock of the home folder, so that nobody starts a second service
 beside the remains of the first.
 
 Protocol on standard input, one line each: ``+PID`` – a process group to kill at the end; ``-PID`` – it has ended.
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TextIO
 
 MARK = "ACCRETE_SERVICE"  # environment variable all processes of one service inherit: "<service>.<process>."
-_CLEARING_SECONDS = 5.0  # how long the keeper goes on looking for what its kills have not ended yet
+_CLEARING_SECONDS = 5.0  # how long the reaper goes on looking for what its kills have not ended yet
 
 
 def marked_processes(mark: str) -> list[int]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-from api.process.child import Child, Keeper, Part
+from api.process.child import Child, Part, Reaper
 from api.process.homelock import HomeLock
 from api.process.processlog import Console, ProcessLog
 from storage import inherited_signals
@@ -42,7 +42,7 @@ class Supervisor:
         self._grace_seconds, self._startup_seconds = grace_seconds, startup_seconds
         self._lock = HomeLock(home)
         self._mark = secrets.token_hex(8)
-        self._keeper = Keeper(self._mark, inherits=[self._lock.descriptor])
+        self._reaper = Reaper(self._mark, inherits=[self._lock.descriptor])
         self._console = Console()
         self._children: list[Child] = []
         self._last_steps: list[Callable[[], None]] = []
@@ -67,7 +67,7 @@ class Supervisor:
                 self._console.write(f"accrete: {child.part.name} did not stop in time and was killed")
         for step in self._last_steps:
             step()
-        self._keeper.dismiss()
+        self._reaper.dismiss()
         self._lock.release()
         for child in self._children:
             child.log.close()
@@ -76,8 +76,8 @@ class Supervisor:
 
     @property
     def pids(self) -> dict[str, int | None]:
-        """Process id of each part, and of the keeper."""
-        return {child.part.name: child.pid for child in self._children} | {"keeper": self._keeper.pid}
+        """Process id of each part, and of the reaper."""
+        return {child.part.name: child.pid for child in self._children} | {"reaper": self._reaper.pid}
 
     def finally_do(self, step: Callable[[], None]) -> None:
         """Do this when every part has ended."""
@@ -89,7 +89,7 @@ class Supervisor:
         for part in parts:
             show = self._console.write if part.shows_warnings or self._verbose else None
             log = ProcessLog(part.name, self._logs, show=show, verbose=self._verbose)
-            child = Child(part, mark=self._mark, keeper=self._keeper, log=log)
+            child = Child(part, mark=self._mark, reaper=self._reaper, log=log)
             self._children.append(child)
             started.append(child)
             child.start()
@@ -115,8 +115,8 @@ class Supervisor:
             time.sleep(_LOOK_SECONDS)
 
     def look(self) -> None:
-        """Look once after every child, and the keeper."""
-        self._keeper.ensure()
+        """Look once after every child, and the reaper."""
+        self._reaper.ensure()
         for child in self._children:
             self._look_after(child)
 

@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 from api.bodies import tensors
 from api.bodies.images import INLINE_BYTES
 from api.bodies.tensors import Question
+from api.http.direct_route import Direct
 from api.http.guarded_route import Guarded
 from api.http.problems import protocol_errors
 from api.http.rights import needs
@@ -40,6 +41,7 @@ from storage.errors import Invalid, NoVersionYet, VersionUnloadable
 from storage.history import models, versions
 
 router = APIRouter(prefix="/v2", tags=["open inference protocol"], route_class=Guarded)
+hot = APIRouter(prefix="/v2", tags=["open inference protocol"], route_class=Direct)
 probes = APIRouter(prefix="/v2", tags=["open inference protocol"])
 
 EXTENSIONS = ["binary_tensor_data", "classification", "model_repository"]
@@ -127,7 +129,7 @@ async def version_ready(name: str, number: Number, request: Request, service: Se
     return await _ready(service, request, name, number)
 
 
-@router.post(
+@hot.post(
     "/models/{name}/infer",
     dependencies=[needs(Scope.PREDICT)],
     openapi_extra=BODY,
@@ -139,7 +141,7 @@ async def infer(name: str, request: Request, service: ServiceDep, deadline: Dead
     return await _infer(name, None, request, service, deadline)
 
 
-@router.post(
+@hot.post(
     "/models/{name}/versions/{number}/infer",
     dependencies=[needs(Scope.PREDICT)],
     openapi_extra=BODY,

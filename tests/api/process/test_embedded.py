@@ -38,7 +38,7 @@ def children(pid: int) -> dict[str, int]:
     found = {}
     for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
         command = Path(f"/proc/{child}/cmdline").read_text().replace("\0", " ")
-        name = next((name for name in ("redis-server", "trainer.workers", "keeper") if name in command), "api")
+        name = next((name for name in ("redis-server", "trainer.workers", "reaper") if name in command), "api")
         found[name] = int(child)
     return found
 
@@ -49,7 +49,7 @@ def test_the_service_starts_repairs_itself_refuses_a_second_and_ends_without_a_t
     process, url = service
     assert httpx.get(f"{url}/readyz", timeout=240).status_code == 200
     first = children(process.pid)
-    assert set(first) == {"redis-server", "trainer.workers", "keeper", "api"}
+    assert set(first) == {"redis-server", "trainer.workers", "reaper", "api"}
 
     command = [*COMMAND, "--home", str(tmp_path / "home")]
     second = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
@@ -204,7 +204,7 @@ def test_under_nohup_no_process_hears_the_terminal_close_and_sigterm_drains(tmp_
         try:
             url = json.loads(process.stdout.readline())["url"]
             everyone = [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))]
-            assert len(everyone) >= 6  # keeper, Redis, worker, its fork server and the API
+            assert len(everyone) >= 6  # reaper, Redis, worker, its fork server and the API
             assert all(ignores(pid, signal.SIGHUP) for pid in everyone)
             for pid in everyone:
                 os.kill(pid, signal.SIGHUP)

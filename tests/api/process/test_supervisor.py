@@ -128,8 +128,8 @@ def eventually(condition: Callable[[], Any], *, seconds: float = 240.0) -> bool:
     return True
 
 
-def keepers(pid: int) -> list[psutil.Process]:
-    """The living keepers of a supervisor, by the program that they run."""
+def reapers(pid: int) -> list[psutil.Process]:
+    """The living reapers of a supervisor, by the program that they run."""
     children = psutil.Process(pid).children()
     return [one for one in children if alive(one.pid) and "api.process.reaper" in one.cmdline()]
 
@@ -141,7 +141,7 @@ def test_a_signal_ends_all_parts_the_last_started_first_and_exits_with_zero(
     supervised = supervise("worker", "api")
     pids = supervised.all_pids()
     assert all(map(alive, pids))
-    assert len(pids) == 6  # redis, keeper, two children with a grandchild each
+    assert len(pids) == 6  # redis, reaper, two children with a grandchild each
     assert supervised.end(number) == 0
     assert (supervised.home / "ended").read_text().split() == ["api", "worker"]
     assert not any(map(alive, pids))
@@ -160,15 +160,15 @@ def test_a_killed_supervisor_leaves_no_process_and_a_free_home(supervise: Callab
     supervised = supervise("worker", "api")
     pids = supervised.all_pids()
     assert supervised.end(signal.SIGKILL) == -signal.SIGKILL
-    HomeLock(supervised.home).release()  # waits until the keeper has cleared the place
+    HomeLock(supervised.home).release()  # waits until the reaper has cleared the place
     assert eventually(lambda: not any(map(alive, pids)))
 
 
 def test_a_killed_keeper_is_replaced(supervise: Callable[..., Supervised]) -> None:
     supervised = supervise("worker")
-    os.kill(supervised.pids["keeper"], signal.SIGKILL)
-    assert eventually(lambda: not alive(supervised.pids["keeper"]))
-    assert eventually(lambda: keepers(supervised.process.pid))
+    os.kill(supervised.pids["reaper"], signal.SIGKILL)
+    assert eventually(lambda: not alive(supervised.pids["reaper"]))
+    assert eventually(lambda: reapers(supervised.process.pid))
     pids = supervised.all_pids()
     supervised.end(signal.SIGKILL)
     assert eventually(lambda: not any(map(alive, pids)))

@@ -1,0 +1,65 @@
+"""Routes whose parameters are few and known: what FastAPI describes, answered without its solving of dependencies.
+
+Solving dependencies anew for each request is four tenths of what the event loop does for a prediction (decision 0015).
+Such a route gets the request, the service and its path, query and header parameters, checked as FastAPI checks them.
+"""
+
+from inspect import signature
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.dependencies.utils import request_params_to_args
+from fastapi.exceptions import RequestValidationError
+from starlette.datastructures import Headers, QueryParams
+
+from api.bodies import media_types
+from api.http.access import allowed
+from api.http.guarded_route import Guarded, Handler, check_coding, check_query, has_body
+
+_GIVEN = frozenset({"request", "service"})
+
+
+class Direct(Guarded):
+    """A guarded route that calls its endpoint, a coroutine function, itself; no dependency of it is solved.
+
+    Raises `TypeError` where the endpoint asks for something else than ``request``, ``service`` and parameters.
+    """
+
+    def get_route_handler(self) -> Handler:
+        """Check the key, the query and the media type, then the parameters, and call the endpoint."""
+        path, query, header = self.dependant.path_params, self.dependant.query_params, self.dependant.header_params
+        named = {field.name for field in (*path, *query, *header)}
+        if other := set(signature(self.endpoint).parameters) - named - _GIVEN:
+            raise TypeError(f"a direct route gives parameters, request and service, and nothing else: {other}")
+        known = [field.alias for field in query]
+        headers_known = [field.alias.lower().encode() for field in header]
+        taken = media_types.of_route(self.openapi_extra, is_json=False)
+        unasked = {**_checked(query, QueryParams("")), **_checked(header, Headers())}  # as it is where nothing is said
+
+        async def direct(request: Request) -> Response:
+            service = request.app.state.service
+            request.state.key = await allowed(request, service, self.right)
+            given = dict(unasked)
+            if request.scope["query_string"]:
+                check_query(request, known)
+                given |= _checked(query, request.query_params)
+            if has_body(request):
+                check_coding(request)
+                media_types.check(request.headers, taken)
+            if any(name in headers_known for name, _ in request.scope["headers"]):
+                given |= _checked(header, request.headers)
+            given |= _checked(path, request.path_params)
+            said = await self.endpoint(request=request, service=service, **given)
+            if isinstance(said, Response):
+                return said
+            return Response(said.__pydantic_serializer__.to_json(said), media_type="application/json")
+
+        return direct
+
+
+def _checked(fields: Any, received: Any) -> dict[str, Any]:
+    """Parameters as the endpoint has them; raises `RequestValidationError`, as FastAPI would."""
+    values, errors = request_params_to_args(fields, received)
+    if errors:
+        raise RequestValidationError(errors)
+    return values
