@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from api.client import eventstream
-from api.client.connection import Connection, Unavailable, Unreachable
+from httpx_sse import EventSource, SSEError
 
+from api.client.connection import ClientError, Connection, Unavailable, Unreachable
+
+UNNUMBERED = "progress"  # events of this kind are not kept; the id that a parser has for them is the one before
 FINAL = frozenset({"succeeded", "failed", "cancelled"})
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 5.0  # before an event stream is opened again
 
@@ -55,5 +57,9 @@ def _events_of_one_stream(connection: Connection, path: str, last_event_id: str 
     with connection.stream("GET", path, headers=headers) as response:
         if response.status_code == HTTPStatus.NO_CONTENT:
             yield None
-        for event in eventstream.events(response.iter_raw()):
-            yield Event(kind=event.kind, data=json.loads(event.data), id=event.id)
+            return
+        try:
+            for event in EventSource(response).iter_sse():
+                yield Event(event.event, json.loads(event.data), None if event.event == UNNUMBERED else event.id)
+        except SSEError as error:  # a page of something in between, perhaps
+            raise ClientError(f"{path}: no event stream came back: {error}") from error

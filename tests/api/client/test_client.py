@@ -13,11 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
-from api.client import eventstream
 from api.client.client import Client, IncrementFailed
 from api.client.connection import (
     ClientError,
@@ -212,14 +209,10 @@ def test_following_an_unknown_increment_is_an_error_at_once(scripted: Scripted) 
         next(client.events("7"))
 
 
-@given(st.data())
-def test_events_are_read_the_same_however_the_bytes_are_cut(data: st.DataObject) -> None:
-    text = ": hello\n\nevent: stage\r\nid: 3\r\ndata: {\r\ndata:  ü\u2028}\r\n\r\ndata\n\nid: 4\ndata: x\r\rdata: lost"
-    raw = text.encode()
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(raw)), max_size=8)))
-    chunks = [raw[start:end] for start, end in zip([0, *cuts], [*cuts, len(raw)], strict=True)]
-    found = [(event.kind, event.id, event.data) for event in eventstream.events(chunks)]
-    assert found == [("stage", "3", "{\n ü\u2028}"), ("message", None, ""), ("message", "4", "x")]
+def test_what_is_no_event_stream_is_an_error_that_says_so(scripted: Scripted) -> None:
+    server = scripted(answer(200, {"page": "of a proxy"}, "text/html"))
+    with Client(server.url) as client, pytest.raises(ClientError, match="no event stream came back"):
+        next(client.events("7"))
 
 
 # Uploads
