@@ -122,6 +122,7 @@ def rooms() -> Iterator[str]:
         layers = [name.strip() for layer in contract.get("layers", ()) for name in layer.split("|")]
         named = [f"{room}.{name}" for room in contract.get("containers", ()) for name in layers] or layers
         named += contract.get("source_modules", []) + contract.get("forbidden_modules", [])
+        named += contract.get("protected_modules", []) + contract.get("allowed_importers", [])
         named += [end for line in contract.get("ignore_imports", ()) for end in line.split(" -> ")]
         yield from (name for name in named if "*" not in name and "." in name and name.split(".")[0] in PACKAGES)
 

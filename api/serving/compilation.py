@@ -4,8 +4,7 @@ import logging
 import threading
 from dataclasses import replace
 
-from api.serving.execution.libraries import Compiler, Library
-from api.serving.execution.plans import Make, Plan, Planner, yield_processor
+from api.serving.execution import Compiler, Library, Make, Plan, Planner, yield_processor
 from api.serving.loading import Served
 from api.serving.registry import Registry
 

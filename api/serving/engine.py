@@ -13,8 +13,7 @@ from torch import Tensor
 from api.measures import Measures
 from api.serving.compilation import BackgroundCompiler
 from api.serving.decoding import Decoders
-from api.serving.execution.libraries import Compiler
-from api.serving.execution.plans import Planner
+from api.serving.execution import Compiler, Planner
 from api.serving.loading import Loader, Served
 from api.serving.minibatches import BatchingThreads, PendingRequest, late
 from api.serving.registry import Registry

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from sqlalchemy.exc import SQLAlchemyError
 
-from api.serving.execution.plans import Plan, Planner
+from api.serving.execution import Plan, Planner
 from api.serving.minibatches import Batcher
 from storage import safetext
 from storage.blobs.store import BlobStore

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from api.measures import Measures
-from api.serving.execution.plans import Plan
+from api.serving.execution import Plan
 from storage.errors import DeadlineExceeded, Overloaded
 
 log = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from threading import Barrier
+from threading import Barrier, get_ident
 from typing import Any, TypeVar
 
 from sqlalchemy import Engine, event, func, select
@@ -63,11 +63,12 @@ def together(*calls: Callable[[], Answer]) -> list[Answer]:
 
 @contextmanager
 def statements() -> Iterator[list[str]]:
-    """What is sent to databases meanwhile, but for the beginnings of transactions."""
+    """What this thread sends to databases meanwhile, but for the beginnings of transactions."""
     sent: list[str] = []
+    here = get_ident()  # the process may have services of other tests, which look at their databases all the time
 
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if not statement.startswith("BEGIN"):
+        if get_ident() == here and not statement.startswith("BEGIN"):
             sent.append(statement)
 
     event.listen(Engine, "before_cursor_execute", note)

@@ -1,0 +1,9 @@
+"""How a network is computed: eager, frozen or compiled, whichever is the fastest here; the door to it.
+
+Nobody outside this package imports what is in it otherwise.
+"""
+
+from api.serving.execution.libraries import Compiler, Library
+from api.serving.execution.plans import Make, Plan, Planner, yield_processor
+
+__all__ = ["Compiler", "Library", "Make", "Plan", "Planner", "yield_processor"]

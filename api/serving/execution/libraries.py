@@ -19,9 +19,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from api.serving.execution.compiling import weights
 from api.serving.execution.frozen import Forward
 from storage.blobs.store import file_digest
 from trainer.networks import IncrementalNetwork
@@ -153,7 +152,7 @@ class Compiler:
         }
         with (work / "stderr.log").open("wb") as errors:
             process = subprocess.Popen(
-                [sys.executable, "-m", "api.serving.execution.compiling"],
+                [sys.executable, "-m", "api.serving.execution"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
@@ -212,3 +211,9 @@ _pointer = ctypes.pythonapi.PyCapsule_GetPointer
 _pointer.restype, _pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
 _capsule = ctypes.pythonapi.PyCapsule_New
 _capsule.restype, _capsule.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+
+
+def weights(backbone: nn.Module) -> dict[str, Tensor]:
+    """What versions of one make differ in, by name and in the order in which a library takes it."""
+    named = [*backbone.named_parameters(), *backbone.named_buffers()]
+    return {name: tensor for name, tensor in named if tensor.is_floating_point()}

@@ -16,8 +16,7 @@ import pytest
 import torch
 
 from api.serving.execution import plans as executions
-from api.serving.execution.compiling import weights
-from api.serving.execution.libraries import COMPILE_SECONDS, Compiler, Library
+from api.serving.execution.libraries import COMPILE_SECONDS, Compiler, Library, weights
 from api.serving.execution.plans import COMPILED, SIZES, Plan, Planner
 from storage.settings import Settings
 from tests.api.conftest import SOURCE

@@ -1,4 +1,4 @@
-"""`python -m api.serving.execution.compiling`: compile the backbone of a make of network to a library, by Inductor.
+"""`python -m api.serving.execution`: compile the backbone of a make of network to a library, by Inductor.
 
 It takes half a minute of a processor and would hold the interpreter for seconds at a time, so it is done in a process
 of its own, of the lowest priority where it is to yield. What to compile comes as a line of JSON on standard input,
@@ -22,15 +22,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from api.serving.execution.libraries import weights
 from trainer.networks import build
 
 EXAMPLES = 16  # images of the minibatch that is compiled for; any other number will do later
-
-
-def weights(backbone: nn.Module) -> dict[str, Tensor]:
-    """What versions of one make differ in, by name and in the order in which a library takes it."""
-    named = [*backbone.named_parameters(), *backbone.named_buffers()]
-    return {name: tensor for name, tensor in named if tensor.is_floating_point()}
 
 
 class _Functional(nn.Module):
