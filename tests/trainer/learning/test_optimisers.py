@@ -13,7 +13,7 @@ from trainer.recipes import Recipe
 STEPS = """
 import sys, torch
 from torch import nn
-from trainer import optimisers
+from trainer.learning import optimisers
 from trainer.networks import build
 from trainer.recipes import Recipe
 module = nn.Linear(3, 2)

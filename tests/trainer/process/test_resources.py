@@ -74,13 +74,13 @@ BOUNDED = """
 import sys, threading
 import torch
 from storage.settings import Settings
-from trainer import allowance
+from trainer.process import resources
 
 threads, margin, fill, beside = (int(word) for word in sys.argv[1:])
 torch.set_num_threads(threads)
-torch.ones(threads * allowance._GRAIN).add_(1)
-_, filled = allowance._private_bytes()
-allowance.bound_memory(Settings(training_memory_bytes=filled + (margin << 20)), device=torch.device("cpu"))
+torch.ones(threads * resources._GRAIN).add_(1)
+_, filled = resources._private_bytes()
+resources.bound_memory(Settings(training_memory_bytes=filled + (margin << 20)), device=torch.device("cpu"))
 end = threading.Event()
 for _ in range(beside):
     threading.Thread(target=end.wait, daemon=True).start()
