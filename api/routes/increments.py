@@ -125,7 +125,7 @@ def list_increments(name: str, service: ServiceDep, limit: Limit = 100, cursor: 
     """List a model's increments, latest first."""
     with service.database.read() as connection:
         page = reports.page(connection, models.get(connection, name), limit=limit, cursor=cursor)
-        items = [records.increment(connection, item) for item in page.items]
+        items = [records.increment(item) for item in page.items]
     return PageOut(items=items, next_cursor=page.next_cursor)
 
 
@@ -171,7 +171,7 @@ def retry_increment(increment_id: str, service: ServiceDep) -> IncrementOut:
 
 def _look(service: Service, increment_id: str) -> IncrementOut:
     with service.database.read() as connection:
-        return records.increment(connection, reports.get(connection, increment_id))
+        return records.increment(reports.get(connection, increment_id))
 
 
 def _check_options(service: Service, name: str, wanted: IncrementOptions) -> None:

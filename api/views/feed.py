@@ -114,7 +114,7 @@ class Feed:
             steps = events.after_each(connection, wanted)
             changed = [name for name, new in steps.items() if any(step.kind == "status" for step in new)]
             shown = {
-                report.increment.id: records.increment(connection, report).model_dump(mode="json")
+                report.increment.id: records.increment(report).model_dump(mode="json")
                 for report in reports.of_ids(connection, changed)
             }
             found = increments.of_ids(connection, wanted.keys())

@@ -2,38 +2,31 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection
-
 from losses.strategies import Strategy
-from storage.domain import Increment, Model
-from storage.history import models
-from storage.material import batches
-from storage.work import increments
+from storage.domain import IncrementReport, Model
 from trainer import recipes
 
 _SHOWN = 5  # names in a sentence
 _MEMORY = '{"memory": {"per_class": 20}}'  # of as many exemplars as a model has by default
 
 
-def of_increment(connection: Connection, increment: Increment) -> list[str]:
+def of_increment(report: IncrementReport) -> list[str]:
     """A sentence if its strategy is made for rehearsal and sees nothing of an old class; none once it has ended.
 
-    With the memory that the model has now: it counts when the increment begins.
+    Of the classes as they were when it was queued, with the memory that the model has now: it counts when the
+    increment begins.
     """
+    increment, unshown, memory = report.increment, report.increment.unshown, report.memory
     strategy = recipes.known(increment.strategy)
-    if not strategy.without_exemplars or increment.status.is_final:
+    if not strategy.without_exemplars or increment.status.is_final or unshown is None or not unshown.known:
         return []
-    model = models.by_id(connection, increment.model_id)
-    batch = batches.get(connection, increment.batch_id)
-    known = increments.classes_before(connection, model, increment)
-    has_memory = bool(known) and model.memory is not None and model.memory.share(len(known)) > 0
-    stored = increments.stored_classes(connection, model) if has_memory else frozenset()
-    missing = sorted(known - stored - {count.label for count in batch.classes})
+    has_memory = memory is not None and memory.share(unshown.known) > 0
+    missing = unshown.unstored if has_memory else unshown.unsent
     if not missing:
         return []
     sending = "send images of them with known_classes=rehearse"
-    memory = f"give the model a memory (PATCH /v1/models/{model.name} with {_MEMORY}) before it begins"
-    way_out = sending if has_memory else f"{memory}, or {sending}"
+    giving = f"give the model a memory (PATCH /v1/models/{report.model} with {_MEMORY}) before it begins"
+    way_out = sending if has_memory else f"{giving}, or {sending}"
     return [
         f"{strategy.name!r} is made for rehearsal, and this increment shows no image of {_names(missing)}: "
         f"{_expectation(strategy)}; {way_out}."

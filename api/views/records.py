@@ -58,7 +58,7 @@ def batch(connection: Connection, record: Batch) -> BatchOut:
     )
 
 
-def increment(connection: Connection, report: IncrementReport) -> IncrementOut:
+def increment(report: IncrementReport) -> IncrementOut:
     """An increment with its attempts, what its batch lost on the way, and what to expect of it."""
     record = report.increment
     return IncrementOut.model_validate(
@@ -66,7 +66,7 @@ def increment(connection: Connection, report: IncrementReport) -> IncrementOut:
         | {
             "model": report.model,
             "progress": ProgressOut(**record.progress) if record.progress is not None else None,
-            "notices": notices.of_increment(connection, record),
+            "notices": notices.of_increment(report),
             "rejects": _rejects(report.rejects),
             "reject_count": report.reject_count,
             "attempts": [AttemptOut.model_validate(attempt) for attempt in report.attempts],

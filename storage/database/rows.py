@@ -34,6 +34,7 @@ from storage.domain import (
     Split,
     StoredCheckpoint,
     StoredFile,
+    Unshown,
     Version,
 )
 from storage.errors import Invalid
@@ -43,8 +44,7 @@ Record = TypeVar("Record")
 
 def model(row: RowMapping) -> Model:
     """A row of ``models``."""
-    memory = Memory(**row["memory"]) if row["memory"] is not None else None
-    return Model(**{**row, "memory": memory, "retention": Retention(row["retention"])})
+    return Model(**{**row, "memory": _memory(row), "retention": Retention(row["retention"])})
 
 
 def batch(row: RowMapping) -> Batch:
@@ -73,10 +73,14 @@ def image(row: RowMapping) -> Image:
 def increment(row: RowMapping) -> Increment:
     """A row of ``increments``."""
     checkpoint = StoredCheckpoint(**row["checkpoint"]) if row["checkpoint"] is not None else None
+    unshown = row["unshown"]
     return Increment(
         **{
             **row,
             "checkpoint": checkpoint,
+            "unshown": Unshown(unshown["known"], tuple(unshown["unsent"]), tuple(unshown["unstored"]))
+            if unshown is not None
+            else None,
             "status": IncrementStatus(row["status"]),
             "promote": Promotion(row["promote"]),
             "known_classes": KnownClasses(row["known_classes"]),
@@ -85,11 +89,19 @@ def increment(row: RowMapping) -> Increment:
 
 
 def increment_report(row: RowMapping) -> IncrementReport:
-    """A row of ``increments`` joined with the name of the model, the count of rejects and the version's seconds."""
+    """A row of ``increments`` joined with what is shown beside it of the model, its batch and its version."""
     own: Any = {name: row[name] for name in increments.c.keys()}  # noqa: SIM118
     return IncrementReport(
-        increment(own), model=row["model"], reject_count=row["reject_count"], seconds=row["seconds"] or {}
+        increment(own),
+        model=row["model"],
+        memory=_memory(row),
+        reject_count=row["reject_count"],
+        seconds=row["seconds"] or {},
     )
+
+
+def _memory(row: RowMapping) -> Memory | None:
+    return Memory(**row["memory"]) if row["memory"] is not None else None
 
 
 def attempt(row: RowMapping) -> Attempt:

@@ -164,6 +164,7 @@ increments = Table(
     Column("note", Text),
     Column("progress", JSON(none_as_null=True)),
     Column("error", Text),
+    Column("unshown", JSON(none_as_null=True)),  # null in rows of earlier releases
     Column("created_at", Moment, nullable=False),
     Column("started_at", Moment),
     Column("finished_at", Moment),

@@ -14,6 +14,7 @@ from storage.domain.increments import (
     KnownClasses,
     Promotion,
     StoredCheckpoint,
+    Unshown,
 )
 from storage.domain.models import Memory, Model, Retention
 from storage.domain.values import Json, Page, new_id, now
@@ -46,6 +47,7 @@ __all__ = [
     "Split",
     "StoredCheckpoint",
     "StoredFile",
+    "Unshown",
     "Version",
     "new_id",
     "now",

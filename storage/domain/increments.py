@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from storage.domain.batches import Reject
+from storage.domain.models import Memory
 from storage.domain.values import Json
 
 
@@ -48,6 +49,15 @@ class StoredCheckpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Unshown:
+    """Old classes, as they were when an increment was queued, of which no image was sent with it."""
+
+    known: int  # how many old classes there were
+    unsent: tuple[str, ...]  # those of which no image was sent
+    unstored: tuple[str, ...]  # of these those of which no image is stored either, which a memory could bring
+
+
+@dataclass(frozen=True, slots=True)
 class Increment:
     """The job that turns a batch into a version."""
 
@@ -74,6 +84,7 @@ class Increment:
     note: str | None  # why the version was not promoted
     progress: Json | None
     error: str | None
+    unshown: Unshown | None  # None in rows of earlier releases
     created_at: datetime
     started_at: datetime | None  # first claim
     finished_at: datetime | None
@@ -98,6 +109,7 @@ class IncrementReport:
 
     increment: Increment
     model: str  # its name
+    memory: Memory | None  # of the model, as it is now
     reject_count: int  # bad files of its batch
     seconds: Mapping[str, float]  # duration of each stage; empty before it has made a version
     rejects: tuple[Reject, ...] = ()  # the first of the bad files

@@ -5,6 +5,7 @@ What a worker does with them – claim, renew, end – is in `storage.work.lease
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
@@ -13,12 +14,15 @@ from storage.database import rows
 from storage.database.tables import batches as batches_table
 from storage.database.tables import increments, models
 from storage.domain import (
+    Batch,
     Increment,
     IncrementStatus,
+    Json,
     KnownClasses,
     Model,
     Promotion,
     Split,
+    Unshown,
     Version,
     new_id,
     now,
@@ -58,12 +62,13 @@ def request(
     raises, and `BatchClosed`.
     """
     batch = batches.close(connection, batch_id)
+    known, stored = coming_classes(connection, model), stored_classes(connection, model)
     check_classes(
         batch=batch.classes,
-        known=coming_classes(connection, model),
+        known=known,
         policy=known_classes,
         has_memory=rehearses,
-        stored=stored_classes(connection, model),
+        stored=stored,
         duplicate_of=earlier_increment(connection, model, batch.fingerprint),
     )
     increment_id = new_id()
@@ -79,6 +84,7 @@ def request(
             known_classes=known_classes,
             idempotency_key=idempotency_key,
             asked=idempotency.fingerprint(asked) if asked is not None else None,
+            unshown=_unshown(batch, known=known, stored=stored),
             created_at=now(),
         )
     )
@@ -167,13 +173,9 @@ def retry(connection: Connection, increment_id: str, *, model: Model, rehearses:
         raise IncrementNotRetryable(
             f"Increment {increment_id} is {increment.status}; only failed and cancelled ones can be tried again."
         )
-    check_classes(
-        batch=batches.get(connection, increment.batch_id).classes,
-        known=coming_classes(connection, model),
-        policy=increment.known_classes,
-        has_memory=rehearses,
-        stored=stored_classes(connection, model),
-    )
+    batch = batches.get(connection, increment.batch_id)
+    known, stored = coming_classes(connection, model), stored_classes(connection, model)
+    check_classes(batch=batch.classes, known=known, policy=increment.known_classes, has_memory=rehearses, stored=stored)
     if increment.checkpoint is not None:  # no worker's sweep has come to it yet
         references.release(connection, [increment.checkpoint.sha256])
     connection.execute(
@@ -186,6 +188,7 @@ def retry(connection: Connection, increment_id: str, *, model: Model, rehearses:
             cancel_requested=False,
             error=None,
             progress=None,
+            unshown=_unshown(batch, known=known, stored=stored),
             finished_at=None,
         )
     )
@@ -197,13 +200,6 @@ def coming_classes(connection: Connection, model: Model) -> frozenset[str]:
     """The classes a new increment will find: those of the head, and those of increments that are not finished."""
     known = versions.get(connection, model, model.head).classes if model.head is not None else ()
     return _queued_classes(connection, model) | set(known)
-
-
-def classes_before(connection: Connection, model: Model, increment: Increment) -> frozenset[str]:
-    """The classes that an unfinished increment finds when it begins: those of all that arrived before it."""
-    start = increment.parent if increment.parent is not None else model.head
-    known = versions.get(connection, model, start).classes if start is not None else ()
-    return _queued_classes(connection, model, before=increment.arrival) | set(known)
 
 
 def stored_classes(connection: Connection, model: Model) -> frozenset[str]:
@@ -218,15 +214,19 @@ def taught_classes(connection: Connection, line: Sequence[Version]) -> frozenset
     return images.labels_of(connection, connection.scalars(came_from).all(), split=Split.TRAIN)
 
 
-def _queued_classes(connection: Connection, model: Model, *, before: int | None = None) -> frozenset[str]:
+def _unshown(batch: Batch, *, known: frozenset[str], stored: frozenset[str]) -> Json:
+    """As `Unshown` is stored."""
+    unsent = sorted(known - {count.label for count in batch.classes})
+    return asdict(Unshown(len(known), tuple(unsent), tuple(label for label in unsent if label not in stored)))
+
+
+def _queued_classes(connection: Connection, model: Model) -> frozenset[str]:
     pending = (
         select(batches_table.c.classes)
         .join(increments, increments.c.batch_id == batches_table.c.id)
         .where(increments.c.model_id == model.id)
         .where(increments.c.status.in_(UNFINISHED))
     )
-    if before is not None:
-        pending = pending.where(increments.c.arrival < before)
     return frozenset(count["label"] for classes in connection.scalars(pending) for count in classes)
 
 

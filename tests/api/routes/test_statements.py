@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Connection, Engine, event, insert, select, update
 
 from storage.database import tables
-from storage.domain import Memory, Model, Reject, Retention, Scope, Version, new_id, now
+from storage.domain import IncrementStatus, Memory, Model, Reject, Retention, Scope, Version, new_id, now
 from storage.history import metrics, models, versions
 from storage.logs import request_id
 from storage.material import batches
@@ -95,6 +95,8 @@ def increment(connection: Connection, model: Model, template: Json, number: int)
     bad = [Reject(f"{place}.png", "is no image") for place in range(PAGE + 1)]
     batch = batches.create(connection, model_id=model.id, archive="0" * 64, archive_kind="zip", rejects=bad)
     made = template | {"id": new_id(), "batch_id": batch.id, "parent": number - 1, "version": number}
+    if number % 2:  # there is something to notice about them
+        made |= {"strategy": "lucir", "status": IncrementStatus.QUEUED, "version": None, "promoted": None}
     connection.execute(insert(tables.increments).values(made))
     tried = {"increment_id": made["id"], "worker": "test", "started_at": now()}
     connection.execute(insert(tables.attempts), [tried | {"attempt": attempt} for attempt in (1, 2)])

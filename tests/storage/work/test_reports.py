@@ -16,7 +16,12 @@ def test_a_report_says_what_stands_in_the_rows_beside_the_increment(world: World
     batch = world.write(batches.create, model_id=model.id, rejects=bad, **archive)
     queued = world.request(model, batch)
     assert world.read(reports.get, queued.id) == IncrementReport(
-        queued, model="plants", reject_count=len(bad), seconds={}, rejects=tuple(bad[: rejects.SHOWN])
+        queued,
+        model="plants",
+        memory=model.memory,
+        reject_count=len(bad),
+        seconds={},
+        rejects=tuple(bad[: rejects.SHOWN]),
     )
     world.must_claim("first", lease_seconds=-1)
     claim = world.must_claim("second")
