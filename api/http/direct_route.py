@@ -12,9 +12,7 @@ from fastapi.dependencies.utils import request_params_to_args
 from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import Headers, QueryParams
 
-from api.bodies import media_types
-from api.http.access import allowed
-from api.http.guarded_route import Guarded, Handler, check_coding, check_query, has_body
+from api.http.guarded_route import Guarded, Handler
 
 _GIVEN = frozenset({"request", "service"})
 
@@ -31,25 +29,19 @@ class Direct(Guarded):
         named = {field.name for field in (*path, *query, *header)}
         if other := set(signature(self.endpoint).parameters) - named - _GIVEN:
             raise TypeError(f"a direct route gives parameters, request and service, and nothing else: {other}")
-        known = [field.alias for field in query]
+        check = self.checks()
         headers_known = [field.alias.lower().encode() for field in header]
-        taken = media_types.of_route(self.openapi_extra, is_json=False)
         unasked = {**_checked(query, QueryParams("")), **_checked(header, Headers())}  # as it is where nothing is said
 
         async def direct(request: Request) -> Response:
-            service = request.app.state.service
-            request.state.key = await allowed(request, service, self.right)
+            await check(request)
             given = dict(unasked)
             if request.scope["query_string"]:
-                check_query(request, known)
                 given |= _checked(query, request.query_params)
-            if has_body(request):
-                check_coding(request)
-                media_types.check(request.headers, taken)
             if any(name in headers_known for name, _ in request.scope["headers"]):
                 given |= _checked(header, request.headers)
             given |= _checked(path, request.path_params)
-            said = await self.endpoint(request=request, service=service, **given)
+            said = await self.endpoint(request=request, service=request.app.state.service, **given)
             if isinstance(said, Response):
                 return said
             return Response(said.__pydantic_serializer__.to_json(said), media_type="application/json")

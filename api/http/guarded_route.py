@@ -55,24 +55,35 @@ class Guarded(APIRoute):
 
     def get_route_handler(self) -> Handler:
         """FastAPI's own handler behind the door."""
-        handle = super().get_route_handler()
-        known = [field.alias for field in get_flat_params(self.dependant) if _is_query(field.field_info)]
-        is_json = self.body_field is not None
-        taken = media_types.of_route(self.openapi_extra, is_json=is_json)
+        handle, check = super().get_route_handler(), self.checks()
+        takes_body = bool(self._media_types())
 
         async def guarded(request: Request) -> Response:
-            request.state.key = await allowed(request, request.app.state.service, self.right)
-            if request.scope["query_string"] and self.path not in _LENIENT:
-                check_query(request, known)
+            await check(request)
             bounded = _Bounded(request.scope, request.receive)
-            if has_body(request):
-                check_coding(request)
-                media_types.check(request.headers, taken, is_json=is_json)
-                if not taken and (await bounded.body()).strip() not in _NOTHING:
-                    raise Invalid("This route takes no body: leave it out.")
+            if not takes_body and has_body(request) and (await bounded.body()).strip() not in _NOTHING:
+                raise Invalid("This route takes no body: leave it out.")
             return await handle(bounded)
 
         return guarded
+
+    def checks(self) -> Callable[[Request], Coroutine[Any, Any, None]]:
+        """What is looked at before the body, in this order: key, query, coding and media type."""
+        known = [field.alias for field in get_flat_params(self.dependant) if _is_query(field.field_info)]
+        taken, is_json = self._media_types(), self.body_field is not None
+
+        async def check(request: Request) -> None:
+            request.state.key = await allowed(request, request.app.state.service, self.right)
+            if request.scope["query_string"] and self.path not in _LENIENT:
+                check_query(request, known)
+            if has_body(request):
+                check_coding(request)
+                media_types.check(request.headers, taken, is_json=is_json)
+
+        return check
+
+    def _media_types(self) -> Collection[str]:
+        return media_types.of_route(self.openapi_extra, is_json=self.body_field is not None)
 
 
 def _lists(endpoint: Callable[..., Any]) -> bool:

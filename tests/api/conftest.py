@@ -13,6 +13,7 @@ from api.serving.execution.libraries import Compiler, Library, Source
 from storage.settings import Settings
 from tests.api.worlds import SIZE, World, redis_server, running
 from tests.conftest import copy_sqlite
+from tests.postgresql import PostgreSQL
 
 SOURCE = Source("resnet32", 3, SIZE, "linear")
 MAX_REQUEST_BYTES = 1 << 20
@@ -85,3 +86,14 @@ def world(shared_world: World) -> Iterator[World]:
 def http(world: World) -> httpx.Client:
     """A client of it."""
     return world.http
+
+
+@pytest.fixture
+def server() -> Iterator[PostgreSQL]:
+    """A PostgreSQL that may be stopped."""
+    started = PostgreSQL()
+    try:
+        started.start()
+        yield started
+    finally:
+        started.remove()

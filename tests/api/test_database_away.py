@@ -7,8 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from typing import Any
 
-import pytest
-
 from storage.database import engine
 from tests.api.worlds import World, eventually, picture, running
 from tests.postgresql import PostgreSQL
@@ -25,17 +23,6 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("put", "/v1/models/{name}/current"): {"json": {"version": 1}},
     ("post", "/v1/models/{name}/increments"): {"json": {"batch_id": "0" * 32}},
 }
-
-
-@pytest.fixture
-def server() -> Iterator[PostgreSQL]:
-    """A PostgreSQL that may be stopped."""
-    started = PostgreSQL()
-    try:
-        started.start()
-        yield started
-    finally:
-        started.remove()
 
 
 @contextmanager

@@ -56,6 +56,10 @@ class ImageSet:
             return ImageSet(self.pool, rows=torch.cat([self.rows, other.rows]), **together)  # type: ignore[arg-type]
         return ImageSet(torch.cat([self.pixels, other.pixels]), **together)  # type: ignore[arg-type]
 
+    def counts(self, classes: int) -> tuple[int, ...]:
+        """Images of each of so many classes."""
+        return tuple(self.targets.bincount(minlength=classes).tolist())
+
     def select(self, positions: Tensor) -> "ImageSet":
         """The images at ``positions`` (int64 [chosen]), in that order."""
         return ImageSet(

@@ -22,10 +22,6 @@ class Phase:
     objective: Objective
     recipe: Recipe  # epochs, minibatches and their changes, rates and the schedule that moves them
 
-    def shown(self, classes: int) -> tuple[int, ...]:
-        """Images of each of so many classes."""
-        return tuple(self.images.targets.bincount(minlength=classes).tolist())
-
 
 def phases_of(
     strategy: Strategy, recipe: Recipe, *, images: ImageSet, classes: int, old_tasks: int
@@ -34,9 +30,8 @@ def phases_of(
 
     The network will have so many ``classes``; its first ``old_tasks`` heads are the parent's.
     """
-    shown = images.targets.bincount(minlength=classes).tolist()
     whole = Phase(
-        fixed=partial(fixed_parts, strategy=strategy, shown=shown, old_tasks=old_tasks),
+        fixed=partial(fixed_parts, strategy=strategy, shown=images.counts(classes), old_tasks=old_tasks),
         images=images,
         sampling=recipe.sampling,
         objective=objective(strategy.name, **recipe.objective(strategy.name)),

@@ -93,7 +93,7 @@ class _Course:
             student=student,
             teacher=training.teacher if phase.objective.distils else None,
             objective=phase.objective,
-            shown=phase.shown(sum(student.task_sizes)),
+            shown=phase.images.counts(sum(student.task_sizes)),
             old_tasks=training.old_tasks,
         )
         self._validation = _Validation(self._step, held, training.transform, training.report) if held else None

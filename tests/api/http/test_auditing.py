@@ -23,17 +23,6 @@ from tests.postgresql import PostgreSQL
 INCREMENTS = "/v1/models/{name}/increments"
 
 
-@pytest.fixture
-def server() -> Iterator[PostgreSQL]:
-    """A PostgreSQL that may be stopped."""
-    started = PostgreSQL()
-    try:
-        started.start()
-        yield started
-    finally:
-        started.remove()
-
-
 @contextmanager
 def small_disk(folder: Path) -> Iterator[None]:
     """A file system of 256 KB at that folder."""

@@ -1,7 +1,9 @@
 """Phases of one increment: each fixes, shows and minimises its own, and a training goes on in the phase it was in."""
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from losses import objective
 from losses.strategies import get
 from tests.trainer.learning.test_state import Folder, Killed, assert_same
 from tests.trainer.learning.test_training import Recorder, images_of, network, one_thread, transform_of
+from trainer.learning import progress
 from trainer.learning.checkpoint import Checkpoint
 from trainer.learning.compute import choose
 from trainer.learning.data import ImageSet
@@ -142,7 +145,9 @@ def test_a_checkpoint_names_the_phase_it_is_in_and_one_that_names_none_is_of_the
     assert Checkpoint({}, {"epoch": 3, "execution": {}}).phase == 0
 
 
-def test_epochs_are_counted_over_all_phases(images):
+def test_epochs_are_counted_over_all_phases(images, monkeypatch):
+    seconds = itertools.count()  # a step takes a second at least, however fast the machine is: times are rounded
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: float(next(seconds))))
     report = Recorder()
     trained(both(images), images, report=report)
     assert [(done["epoch"], done["epochs"]) for done in report.epochs] == [(n, 5) for n in range(1, 6)]
@@ -160,8 +165,8 @@ def test_every_phase_draws_its_own_random_numbers():
 
 def test_a_phase_counts_the_images_that_it_shows(images):
     whole, heads = both(images)
-    assert whole.shown(4) == tuple(images.targets.bincount().tolist())
-    assert heads.shown(5) == (heads.shown(4)[0],) * 4 + (0,)
+    assert whole.images.counts(4) == tuple(images.targets.bincount().tolist())
+    assert heads.images.counts(5) == (heads.images.counts(4)[0],) * 4 + (0,)
 
 
 def test_rows_that_a_later_phase_fixes_stay_as_the_phase_before_has_left_them(images):
