@@ -1,4 +1,4 @@
-"""The door of every route: the key first, from headers alone, then the query, and only then the body.
+"""What every route looks at first: the key, from headers alone, then the query, and only then the body.
 
 FastAPI reads and parses a body before it solves what a route depends on. So what decides whether anything is read at
 all stands around its handler.
@@ -54,7 +54,7 @@ class Guarded(APIRoute):
         super().__init__(path, shown, methods=methods, dependencies=dependencies, **options)
 
     def get_route_handler(self) -> Handler:
-        """FastAPI's own handler behind the door."""
+        """FastAPI's own handler, after the checks."""
         handle, check = super().get_route_handler(), self.checks()
         takes_body = bool(self._media_types())
 

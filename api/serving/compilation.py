@@ -44,7 +44,7 @@ class BackgroundCompiler:
                 self._improve(served)
 
     def _improve(self, served: Served) -> None:
-        """Go over to a library, a new one if it pays; the lanes take up what stands there at their next minibatch."""
+        """Go over to a library, a new one if it pays; threads use it from their next minibatch on."""
         better: dict[Plan, Plan] = {}
         for plan in dict.fromkeys(served.batcher.plans):
             library = None if plan.knows_library else self._library(plan.make)

@@ -126,7 +126,7 @@ class Engine:
         return await self._answered(served, request)
 
     def deadline(self, arrived_at: float, seconds: float | None) -> float:
-        """Until when a request that arrived then may take, by time.monotonic(); ``seconds`` is its own wish."""
+        """Until when a request that arrived then may take, by time.monotonic(); ``seconds`` is what it asks for."""
         most = self._settings.deadline_seconds
         return arrived_at + (most if seconds is None else min(seconds, most))
 

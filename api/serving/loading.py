@@ -191,7 +191,7 @@ class Loader:
         return Served(model, number, plans[0].version.labels, digests, batcher)
 
     def _copies(self, folder: Path) -> dict[torch.device, LoadedVersion]:
-        """A version, loaded once for each device: lanes on one device share theirs."""
+        """A version, loaded once for each device: threads of one device share theirs."""
         return {device: load_version(folder) for device in set(self._devices)}
 
     def _settle(self) -> None:

@@ -48,17 +48,17 @@ def resolve(outcomes: Sequence[tuple[PendingRequest, Tensor | Exception]]) -> No
 
 @dataclass(eq=False)
 class Batcher:
-    """The queue of one version, bounded in images; guarded by its lanes' lock."""
+    """The queue of one version, bounded in images; guarded by the lock of its threads."""
 
     name: str  # of model and version, for people
-    plans: tuple[Plan, ...]  # one for each lane
+    plans: tuple[Plan, ...]  # one for each thread
     admitted: int = 0  # images from their admission to their answer
     decoding: int = 0  # of these, images that are still being decoded
     waiting: deque[PendingRequest] = field(default_factory=deque)
 
     @property
     def depth(self) -> int:
-        """Images that wait for a lane."""
+        """Images that wait for a thread."""
         return sum(request.images for request in self.waiting)
 
 
@@ -86,7 +86,8 @@ class BatchingThreads:
         self._stopped = False
         self._seconds_per_image = 0.01  # a moving average, until it is known
         self._batching = [
-            threading.Thread(target=self._work, args=(lane,), name=f"lane-{lane}", daemon=True) for lane in range(count)
+            threading.Thread(target=self._work, args=(place,), name=f"minibatches-{place}", daemon=True)
+            for place in range(count)
         ]
         for thread in self._batching:
             thread.start()
@@ -138,16 +139,16 @@ class BatchingThreads:
         for thread in self._batching:
             thread.join()
 
-    def _work(self, lane: int) -> None:
-        while self._serve_next(lane):  # in a frame of its own: here, nothing holds on to a version that was replaced
+    def _work(self, place: int) -> None:
+        while self._serve_next(place):  # in a frame of its own: here, nothing holds on to a version that was replaced
             pass
 
-    def _serve_next(self, lane: int) -> bool:
+    def _serve_next(self, place: int) -> bool:
         """Compute a minibatch and answer its requests; False at the end."""
         if (taken := self._take()) is None:
             return False
         batcher, requests = taken
-        outcomes = self._compute(batcher.plans[lane], requests)
+        outcomes = self._compute(batcher.plans[place], requests)
         by_loop: dict[asyncio.AbstractEventLoop, list[tuple[PendingRequest, Tensor | Exception]]] = {}
         for request, outcome in zip(requests, outcomes, strict=True):
             by_loop.setdefault(request.loop, []).append((request, outcome))
@@ -191,7 +192,7 @@ class BatchingThreads:
             taken.append(request)
             images += request.images
         if batcher.waiting:
-            self._changed.notify()  # for another lane
+            self._changed.notify()  # for another thread
         else:
             del self._ready[batcher]
         return taken

@@ -11,6 +11,7 @@ import pytest
 
 from api.serving.execution.libraries import Compiler, Library, Source
 from storage.settings import Settings
+from tests.api.servers import Scripted, api_without_worker, scripted_servers
 from tests.api.worlds import SIZE, World, redis_server, running
 from tests.conftest import copy_sqlite
 from tests.postgresql import PostgreSQL
@@ -97,3 +98,17 @@ def server() -> Iterator[PostgreSQL]:
         yield started
     finally:
         started.remove()
+
+
+@pytest.fixture
+def scripted() -> Iterator[Scripted]:
+    """Start scripted servers."""
+    with scripted_servers() as start:
+        yield start
+
+
+@pytest.fixture
+def api_url(tmp_path: Path) -> Iterator[str]:
+    """The real API, without a worker."""
+    with api_without_worker(tmp_path / "home") as url:
+        yield url

@@ -43,8 +43,11 @@ class ScriptedServer:
         self._server.server_close()
 
 
+Scripted = Callable[..., ScriptedServer]
+
+
 @contextmanager
-def scripted_servers() -> Iterator[Callable[..., ScriptedServer]]:
+def scripted_servers() -> Iterator[Scripted]:
     """A function that starts scripted servers."""
     servers: list[ScriptedServer] = []
 

@@ -45,7 +45,7 @@ class CheckpointUpload:
         self._ended = threading.Event()
         self._announced: queue.SimpleQueue[bool] = queue.SimpleQueue()  # False is the end
         self._told, self._done = 0, 0  # announcements; each number is written by one thread only
-        self._thread = threading.Thread(target=self._run, name="safekeeping", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="checkpoint-upload", daemon=True)
 
     def __enter__(self) -> "CheckpointUpload":
         """Begin."""

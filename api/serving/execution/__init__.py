@@ -1,6 +1,6 @@
-"""How a network is computed: eager, frozen or compiled, whichever is the fastest here; the door to it.
+"""How a network is computed: eager, frozen or compiled, whichever is the fastest here.
 
-Nobody outside this package imports what is in it otherwise.
+Others import from here alone.
 """
 
 from api.serving.execution.libraries import Compiler, Library

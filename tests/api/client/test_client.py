@@ -6,7 +6,6 @@ import json
 import socket
 import struct
 import zipfile
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -28,9 +27,7 @@ from api.client.connection import (
     Unreachable,
 )
 from api.client.packing import CHUNK_BYTES, source_of
-from tests.api.servers import ScriptedServer, answer, api_without_worker, event, scripted_servers, stream
-
-Scripted = Callable[..., ScriptedServer]
+from tests.api.servers import Scripted, answer, api_without_worker, event, stream
 
 
 def png(shade: int, *, size: int = 8) -> bytes:
@@ -56,20 +53,6 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "images" / ".git").mkdir()
     (tmp_path / "images" / ".git" / "config").write_bytes(b"x")
     return tmp_path / "images"
-
-
-@pytest.fixture
-def scripted() -> Iterator[Scripted]:
-    """Start scripted servers."""
-    with scripted_servers() as start:
-        yield start
-
-
-@pytest.fixture
-def api_url(tmp_path: Path) -> Iterator[str]:
-    """The real API, without a worker."""
-    with api_without_worker(tmp_path / "home") as url:
-        yield url
 
 
 # Against the real API

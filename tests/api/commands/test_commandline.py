@@ -5,7 +5,6 @@ import os
 import pty
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +14,12 @@ from typer.testing import CliRunner, Result
 
 from api.commands.commandline import app
 from api.commands.tables import table
-from tests.api.servers import ScriptedServer, answer, api_without_worker, event, scripted_servers, stream
-
-Scripted = Callable[..., ScriptedServer]
+from tests.api.servers import Scripted, answer, event, stream
 
 
 def accrete(*arguments: str, url: str = "http://127.0.0.1:9") -> Result:
     """Run a command against a service."""
     return CliRunner().invoke(app, list(arguments), env={"ACCRETE_URL": url})
-
-
-@pytest.fixture
-def scripted() -> Iterator[Scripted]:
-    """Start scripted servers."""
-    with scripted_servers() as start:
-        yield start
-
-
-@pytest.fixture
-def api_url(tmp_path: Path) -> Iterator[str]:
-    """The real API, without a worker."""
-    with api_without_worker(tmp_path / "home") as url:
-        yield url
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ from api.commands.progress import Bars
 from api.process.processlog import ProcessLog
 from storage.domain import Scope
 from storage.work import leases
-from tests.api.commands.test_commandline import SUCCESS, Scripted, accrete
+from tests.api.commands.test_commandline import SUCCESS, accrete
 from tests.api.http.test_access import made
-from tests.api.servers import answer, event, scripted_servers, stream
+from tests.api.servers import Scripted, answer, event, scripted_servers, stream
 from tests.api.worlds import problem, running
 
 SECRET = "geheim-0123456789abcdef"
