@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
+import httpx
 from httpx_sse import EventSource, SSEError
 
 from api.client.connection import ClientError, Connection, Unavailable, Unreachable
@@ -34,14 +35,16 @@ def events(connection: Connection, path: str, *, last_event_id: str | None, pati
     pause_seconds, lost_at, final = _FIRST_PAUSE_SECONDS, None, False
     while not final:
         try:
-            for event in _events_of_one_stream(connection, path, last_event_id):
-                if event is None:  # the last status was among what was read before: nothing more will come
+            with connection.stream("GET", path, headers=_headers(last_event_id)) as response:
+                if response.status_code == HTTPStatus.NO_CONTENT:  # the last status was among what was read before
                     return
-                pause_seconds, lost_at = _FIRST_PAUSE_SECONDS, None
-                if event.kind == "status":  # an increment that was retried has final ones in its past: read on
-                    final = event.data["status"] in FINAL
-                last_event_id = event.id or last_event_id
-                yield event
+                lost_at = None
+                for event in _events_of_one_stream(response, path):
+                    pause_seconds = _FIRST_PAUSE_SECONDS
+                    if event.kind == "status":  # an increment that was retried has final ones in its past: read on
+                        final = event.data["status"] in FINAL
+                    last_event_id = event.id or last_event_id
+                    yield event
         except (Unreachable, Unavailable):
             lost_at = lost_at or time.monotonic()
             if time.monotonic() - lost_at > patience_seconds:
@@ -51,15 +54,15 @@ def events(connection: Connection, path: str, *, last_event_id: str | None, pati
             pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
 
 
-def _events_of_one_stream(connection: Connection, path: str, last_event_id: str | None) -> Iterator[Event | None]:
-    """The events of one stream; None where the service says that there are no more."""
-    headers = {"Accept": "text/event-stream"} | ({} if last_event_id is None else {"Last-Event-ID": last_event_id})
-    with connection.stream("GET", path, headers=headers) as response:
-        if response.status_code == HTTPStatus.NO_CONTENT:
-            yield None
-            return
-        try:
-            for event in EventSource(response).iter_sse():
+def _headers(last_event_id: str | None) -> dict[str, str]:
+    return {"Accept": "text/event-stream"} | ({} if last_event_id is None else {"Last-Event-ID": last_event_id})
+
+
+def _events_of_one_stream(response: httpx.Response, path: str) -> Iterator[Event]:
+    """The events of one stream. Those without data are none (HTML, §9.2.6): the parser makes some of comments."""
+    try:
+        for event in EventSource(response).iter_sse():
+            if event.data:
                 yield Event(event.event, json.loads(event.data), None if event.event == UNNUMBERED else event.id)
-        except SSEError as error:  # a page of something in between, perhaps
-            raise ClientError(f"{path}: no event stream came back: {error}") from error
+    except (SSEError, json.JSONDecodeError) as error:  # a page of something in between, perhaps
+        raise ClientError(f"{path}: no event stream came back: {error}") from error

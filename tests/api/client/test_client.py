@@ -151,6 +151,28 @@ def test_a_broken_stream_is_opened_again_where_it_broke_off(scripted: Scripted) 
     assert [headers.get("last-event-id") for _, _, headers in server.requests] == [None, "2", "2", "3"]
 
 
+def test_signs_of_life_between_events_are_no_events(scripted: Scripted) -> None:
+    """The service writes a comment where nothing has happened for fifteen seconds; a proxy may write other fields."""
+    silence = [": ping\n\n", "retry: 3000\n\n", "event: open\n\n"]
+    events = [event(1, "status", status="queued"), *silence, event(2, "status", status="failed")]
+    with Client(scripted(stream(*events, complete=True)).url) as client:
+        assert [event.data["status"] for event in client.events("7")] == ["queued", "failed"]
+
+
+def test_a_stream_that_was_open_in_silence_for_long_has_not_been_away(scripted: Scripted) -> None:
+    first, last = event(1, "status", status="queued"), event(2, "status", status="failed")
+    silent = stream(": ping\n\n", complete=False, pause_seconds=0.5)
+    server = scripted(stream(first, complete=False), silent, silent, stream(last, complete=True))
+    with Client(server.url) as client:
+        assert [event.id for event in client.events("7", patience_seconds=0.4)] == ["1", "2"]
+
+
+def test_events_that_are_not_json_are_an_error_that_says_so(scripted: Scripted) -> None:
+    garbled = stream("event: status\ndata: <h1>Sorry</h1>\n\n", complete=True)
+    with Client(scripted(garbled).url) as client, pytest.raises(ClientError, match="no event stream came back"):
+        next(client.events("7"))
+
+
 def test_a_final_status_of_an_earlier_try_does_not_end_the_stream(scripted: Scripted) -> None:
     states = ["queued", "failed", "queued", "succeeded"]
     events = [event(number, "status", status=status) for number, status in enumerate(states, start=1)]

@@ -22,6 +22,7 @@ from api.process.embedded import environment, free_port, renewed
 from storage.blobs.opening import open_blobs
 from storage.database.engine import Database
 from storage.settings import Settings
+from tests.api.process.answering import all_answer
 from tests.api.worlds import World, eventually, picture
 
 TARDY = 240.0  # seconds within which a loaded machine does what takes a moment
@@ -43,7 +44,9 @@ def start(settings_for: Callable[..., Settings], tmp_path: Path) -> Iterator[Cal
             http = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{settings.port}", timeout=TARDY))
             database = Database(settings.database)
             stack.callback(database.close)
-            assert eventually(lambda: answers(settings, "/readyz") == 200, seconds=TARDY)
+            assert eventually(
+                lambda: all_answer(process, str(http.base_url), count=settings.api_workers), seconds=TARDY
+            )
             return World(settings, http, database, open_blobs(settings.blobs)), process
 
         yield started

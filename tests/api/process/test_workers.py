@@ -20,6 +20,7 @@ from storage.domain import Scope
 from storage.requests import keys
 from storage.settings import Settings
 from tests.api.http.test_telemetry import value
+from tests.api.process.answering import all_answer
 from tests.api.worlds import World, eventually, picture
 
 WORKERS = 3
@@ -40,7 +41,7 @@ def served(
         http = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{settings.port}", timeout=240))
         database = Database(settings.database)
         stack.callback(database.close)
-        assert eventually(lambda: len(children(process)) == WORKERS and ready(http))
+        assert eventually(lambda: all_answer(process, str(http.base_url), count=WORKERS), seconds=240)
         yield World(settings, http, database, open_blobs(settings.blobs)), process
 
 
@@ -78,8 +79,7 @@ def test_all_of_them_answer_notice_promotions_and_are_counted_together(served):
     name = world.model()
     world.version(name, "cat", "dog")
     assert ask(world, name, 30) == {1}
-    busy = [one for one in children(process) if one.cpu_times().user > 0.1]
-    assert len(busy) == WORKERS
+    assert all_answer(process, str(world.http.base_url), count=WORKERS)
     world.version(name, "emu", "fox")
     assert eventually(lambda: ask(world, name, 20) == {2})
     before = value(world.http, "accrete_minibatch_images_sum")
