@@ -2,7 +2,6 @@
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import threading
@@ -35,7 +34,7 @@ def running(home: Path) -> Iterator[Service]:
     try:
         yield Service(_address(process), process.pid)
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()  # SIGINT is ignored in whatever a shell has put into the background
         process.wait()
 
 

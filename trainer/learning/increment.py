@@ -11,7 +11,6 @@ import torch
 
 from losses.strategies import Strategy
 from storage.errors import RecipeInvalid
-from trainer.learning.alignment import align_weights
 from trainer.learning.checkpoint import Checkpoints
 from trainer.learning.compute import ComputeConfig, choose
 from trainer.learning.data import ImageSet, channel_statistics
@@ -79,7 +78,7 @@ def learn(
         chosen,
         recipe,
         images=images + exemplars if exemplars else images,
-        classes=sum(network.task_sizes),
+        task_sizes=network.task_sizes,
         old_tasks=old_tasks,
     )
     training = Training(
@@ -92,8 +91,6 @@ def learn(
         report=report,
     )
     train(training, phases, saved=saved, checkpoints=checkpoints)
-    if recipe.align_weights and new_classes:
-        align_weights(network)
     return Learned(network.eval(), transform, execution)
 
 

@@ -106,6 +106,7 @@ class _Course:
             phase=place,
             device=device,
         )
+        self._phase = phase
         self._fixed = phase.fixed(student)
         self._trained = _parameters(student, self._fixed.modules)
         self._longest_gradient = phase.recipe.gradient_clip
@@ -134,8 +135,9 @@ class _Course:
         return self._schedule.epoch(self._validation.loss() if self._validation else None)
 
     def finish(self) -> None:
-        """Leave the weights that the schedule chooses."""
+        """Leave the weights that the schedule chooses, finished as the phase says."""
         self._schedule.finish()
+        self._phase.finish(self._student)
 
 
 def _parameters(student: IncrementalNetwork, fixed: Collection[nn.Module]) -> list[nn.Parameter]:

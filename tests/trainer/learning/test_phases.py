@@ -15,11 +15,12 @@ from losses.strategies import get
 from tests.trainer.learning.test_state import Folder, Killed, assert_same
 from tests.trainer.learning.test_training import Recorder, images_of, network, one_thread, transform_of
 from trainer.learning import progress
+from trainer.learning.alignment import align_weights
 from trainer.learning.checkpoint import Checkpoint
 from trainer.learning.compute import choose
 from trainer.learning.data import ImageSet
 from trainer.learning.fixed import Fixed
-from trainer.learning.phases import Phase, phases_of
+from trainer.learning.phases import Phase, phases_of, unchanged
 from trainer.learning.seeds import Seeds
 from trainer.learning.training import Training, train
 from trainer.networks import IncrementalNetwork
@@ -51,7 +52,7 @@ def balanced(images: ImageSet) -> ImageSet:
 def both(images: ImageSet, **first: Any) -> list[Phase]:
     """The whole network on everything, beside its teacher; then its heads alone, by labels, on balanced images."""
     recipe = resolve(STRATEGY, RECIPE, {"epochs": WHOLE}, first)
-    (whole,) = phases_of(get(STRATEGY), recipe, images=images, classes=4, old_tasks=1)
+    (whole,) = phases_of(get(STRATEGY), recipe, images=images, task_sizes=(2, 2), old_tasks=1)
     heads = Phase(
         fixed=lambda network: Fixed((network.backbone,)),
         images=balanced(images),
@@ -173,10 +174,41 @@ def test_rows_that_a_later_phase_fixes_stay_as_the_phase_before_has_left_them(im
     """Of new classes alone: the rows of the old ones stay, whatever they were when the list was made."""
     whole, heads = both(images)
     new = images.select((images.targets >= 2).nonzero().flatten())
-    later = phases_of(get("finetune"), heads.recipe, images=new, classes=4, old_tasks=1)[0]
+    later = phases_of(get("finetune"), heads.recipe, images=new, task_sizes=(2, 2), old_tasks=1)[0]
     first = trained([whole], images).heads[0].state_dict()
     assert_same(trained([whole, replace(later, recipe=heads.recipe)], images).heads[0].state_dict(), first)
 
 
+@pytest.fixture(scope="module")
+def aligned(images: ImageSet) -> list[Phase]:
+    """Both phases, the heads aligned between them, so that the second goes on from rows of equal length."""
+    whole, heads = both(images)
+    return [replace(whole, finish=align_weights), heads]
+
+
+def test_alignment_ends_a_phase_before_the_next_begins(images, aligned, undisturbed):
+    old, new = (head.weight.norm(dim=1).mean() for head in trained(aligned[:1], images).heads)
+    assert torch.isclose(old, new)
+    other = trained(aligned, images).state_dict()
+    assert not torch.equal(other["heads.1.weight"], undisturbed["heads.1.weight"])
+
+
+@pytest.mark.parametrize("killed_after", [(WHOLE,), (WHOLE + 1,), (WHOLE + HEADS,)], ids=str)
+def test_killed_before_or_after_an_alignment_it_is_aligned_once(tmp_path, images, aligned, killed_after):
+    expected = trained(aligned, images).state_dict()
+    for last in killed_after:
+        with pytest.raises(Killed):
+            trained(aligned, images, Folder(tmp_path / "c", last=last))
+    assert_same(trained(aligned, images, Folder(tmp_path / "c")).state_dict(), expected)
+
+
+@pytest.mark.parametrize(("align", "sizes", "finish"), [
+    (True, (2, 2), align_weights), (True, (4,), unchanged), (False, (2, 2), unchanged)
+])  # fmt: skip
+def test_a_recipe_that_aligns_does_so_where_a_head_is_new(images, align, sizes, finish):
+    recipe = resolve("lwf", {"align_weights": align})
+    assert phases_of(get("lwf"), recipe, images=images, task_sizes=sizes, old_tasks=1)[0].finish is finish
+
+
 def test_an_increment_of_today_is_one_phase(images, tmp_path: Path):
-    assert len(phases_of(get("lwm"), resolve("lwm"), images=images, classes=4, old_tasks=1)) == 1
+    assert len(phases_of(get("lwm"), resolve("lwm"), images=images, task_sizes=(2, 2), old_tasks=1)) == 1
