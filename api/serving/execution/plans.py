@@ -95,7 +95,7 @@ class Step:
 
 
 class Planner:
-    """Makes plans; executions are measured for the first version of a make, and the choice holds for all of them."""
+    """Makes plans; the executions of a make are measured for its first version, and again when it gets a library."""
 
     def __init__(self, threads: int, compiler: Compiler | None = None) -> None:
         """Let an execution on a CPU use at most ``threads``; ``compiler`` has the libraries compiled before."""
@@ -143,7 +143,9 @@ class Planner:
         return plan
 
     def with_library(self, plan: Plan, library: Library) -> Plan:
-        """A new plan of the same version with a library that was compiled later; measured again, and warmed.
+        """A new, warmed plan of the same version with a library that was compiled later.
+
+        Executions are measured again if the library is new to the make.
 
         To be called on a thread of low priority, since the version is in service meanwhile.
         """
