@@ -145,9 +145,8 @@ class Planner:
     def with_library(self, plan: Plan, library: Library) -> Plan:
         """A new, warmed plan of the same version with a library that was compiled later.
 
-        Executions are measured again if the library is new to the make.
-
-        To be called on a thread of low priority, since the version is in service meanwhile.
+        Executions are measured again if the library is new to the make. To be called on a thread of low priority, since
+        the version is in service meanwhile.
         """
         make, samples = plan.make, _samples(plan.version, plan.device)
         executions: dict[str, Forward] = {EAGER: plan.version.network}
