@@ -1,8 +1,8 @@
 """`python -m api`: serve until SIGTERM or SIGINT.
 
-At SIGTERM readiness goes red, and for `ACCRETE_DRAIN_SECONDS` connections are still taken and answered, so that
-whoever sends requests here has the time to notice. Then, and at SIGINT at once, it listens no more, streams end,
-requests in flight finish, and the exit code is 0. A second signal ends it without waiting for anybody.
+At SIGTERM /readyz answers 503, and for `ACCRETE_DRAIN_SECONDS` connections are still accepted and answered, so that
+load balancers have time to notice. After that the process stops listening, event streams end, requests in flight
+finish, and the exit code is 0. SIGINT does so at once. A second signal ends the process without waiting for requests.
 """
 
 import argparse
@@ -35,23 +35,23 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 GRACE_SECONDS = 5  # beyond the deadline of the requests in flight, until they are cut off
-# How long a thread that computes in Python may make the others wait. At Python's own 5 ms, one that prepares a version
-# holds every request up again and again.
+# How long a thread may hold the interpreter while others wait. With Python's default of 5 ms, a thread that prepares a
+# version delays every request again and again.
 SWITCH_SECONDS = 0.0005
 
 
 class Server(uvicorn.Server):
-    """uvicorn, telling the application that it is about to end while connections are still open."""
+    """uvicorn, which tells the application that the process will end while connections are still open."""
 
     def __init__(self, app: FastAPI, config: uvicorn.Config) -> None:
         """Serve ``app`` as ``config`` says."""
         super().__init__(config)
         self._app = app
-        self._ends_at: float | None = None  # of time.monotonic(), once it was asked to end
+        self._ends_at: float | None = None  # by time.monotonic(); None until a signal came
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Listen to signals, but for those that whoever started the process has it ignore."""
+        """Handle signals, except those that were ignored when the process started, as under nohup."""
         ignored = inherited_signals.ignored()
         with super().capture_signals():
             if threading.current_thread() is threading.main_thread():
@@ -59,9 +59,9 @@ class Server(uvicorn.Server):
             yield
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to drain, at SIGINT to end; at the second signal wait for nobody.
+        """Begin to drain at SIGTERM, and to end at SIGINT; after the second signal do not wait for requests.
 
-        There is no word to uvicorn's own handler, which would raise the signal again at the end.
+        uvicorn's own handler is not called, since it would raise the signal again at the end.
         """
         service, now = self._service, time.monotonic()
         if self._ends_at is not None:
@@ -74,14 +74,14 @@ class Server(uvicorn.Server):
             self._end()
 
     async def on_tick(self, counter: int) -> bool:
-        """Whether to end, looked at ten times a second."""
+        """Whether to end; uvicorn calls it ten times a second."""
         if self._ends_at is not None and time.monotonic() >= self._ends_at:
             self._end()
         return await super().on_tick(counter)
 
     @property
     def _service(self) -> "Service | None":
-        """What the application works with; None while it starts."""
+        """The application's service; None while the application starts."""
         return getattr(self._app.state, "service", None)
 
     def _end(self) -> None:
@@ -91,7 +91,7 @@ class Server(uvicorn.Server):
 
 
 def main() -> None:
-    """Serve on the configured address, by as many processes as are configured."""
+    """Serve on the configured address, with the configured number of processes."""
     arguments = _arguments()
     try:
         settings = read_settings()
@@ -110,7 +110,7 @@ def main() -> None:
             log.warning(OPEN.format(port=settings.port))
         if settings.api_workers > 1:
             sys.exit(Workers(settings).run())
-    # Here, not above: it loads torch, half a gigabyte and some seconds that the parent of workers has no use for.
+    # Imported here since it loads torch: half a gigabyte and some seconds, which the parent of workers does not need.
     from api.app import create_app
 
     sys.setswitchinterval(SWITCH_SECONDS)
@@ -120,12 +120,12 @@ def main() -> None:
 
 
 def configuration(app: FastAPI, settings: Settings) -> uvicorn.Config:
-    """How uvicorn serves it."""
+    """The configuration of uvicorn to serve ``app``."""
     return uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
-        log_config=None,  # `configure` has said how
+        log_config=None,  # `configure` has set up logging
         access_log=False,
         timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=math.ceil(settings.deadline_seconds) + GRACE_SECONDS,

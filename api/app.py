@@ -59,7 +59,7 @@ REFUSALS = (Unauthenticated, Forbidden, RateLimited, Malformed, TooLarge, MediaT
 
 
 def build_service(settings: Settings, *, worker: int = 0) -> Service:
-    """Everything a request works with; started by the application's lifespan.
+    """Build everything that requests use; the application's lifespan starts and stops it.
 
     ``worker`` is the position among the processes that share the port.
     """
@@ -82,7 +82,7 @@ def build_service(settings: Settings, *, worker: int = 0) -> Service:
 
 
 def create_app(settings: Settings, *, worker: int = 0) -> FastAPI:
-    """The REST service, by the process at position ``worker`` of those that share its port."""
+    """The REST service in one process; ``worker`` is its position among the processes that share the port."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -99,14 +99,14 @@ def create_app(settings: Settings, *, worker: int = 0) -> FastAPI:
         service.database.close()
 
     app = FastAPIOffline(
-        redoc_url=None,  # it brings a picture from elsewhere
+        redoc_url=None,  # its page loads a picture from another host
         swagger_ui_parameters={"validatorUrl": None},
         title="Accrete",
         summary="Serves an image classifier and keeps teaching it new classes.",
         version=version("accrete"),
         lifespan=lifespan,
         openapi_tags=TAGS,
-        generate_unique_id_function=lambda route: route.name,  # what the function is called: create_model
+        generate_unique_id_function=lambda route: route.name,  # the function's name, such as create_model
     )
     app.add_middleware(BodyLimit, settings=settings)
     app.add_middleware(Representations)

@@ -1,4 +1,4 @@
-"""What serving measures of itself, for Prometheus."""
+"""Measures of serving, for Prometheus."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ _SECONDS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.25
 
 
 def shared_folder() -> Path | None:
-    """Where the processes that share the port leave what they count; None in a process that is alone."""
+    """The folder for the counts of all processes that share the port; None if there is one process."""
     folder = os.environ.get(SHARED_FOLDER)
     return None if folder is None else Path(folder)
 
@@ -19,7 +19,7 @@ class Measures:
     """The instruments of one process."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        """Make them and enter them into ``registry``."""
+        """Create the instruments and register them with ``registry``."""
         self.registry = registry
         self.queue_images = Gauge(
             "accrete_queue_images", "Images that wait to be computed.", registry=registry, multiprocess_mode="livesum"
@@ -77,7 +77,7 @@ class Measures:
         )
 
     def forget(self, model: str) -> None:
-        """Take a deleted model's version back; processes that count together cannot, and say 0 from now on."""
+        """Remove a deleted model's version; if several processes share the counts, it can only be set to 0."""
         self.current_version.labels(model).set(0)
         if shared_folder() is None:
             self.current_version.remove(model)

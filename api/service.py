@@ -1,4 +1,4 @@
-"""What a request works with: settings, storage, the serving engine and the line to the workers."""
+"""What requests use: settings, storage, the serving engine and the broker."""
 
 import asyncio
 import logging
@@ -40,7 +40,7 @@ class Service:
     ending: asyncio.Event  # … and when it takes no more connections
 
     def dispose(self) -> None:
-        """Delete the blobs that a committed transaction let go of; what fails now, a worker's sweep does."""
+        """Delete the blobs that a committed transaction released; a worker's sweep deletes those that fail now."""
         dispose(database=self.database, blobs=self.blobs, scratch=self.settings.scratch)
 
     def wake_worker(self, increment_id: str) -> None:
@@ -51,7 +51,7 @@ class Service:
             log.warning("increment %s waits for the sweep, Redis cannot be reached: %s", increment_id, error)
 
 
-async def _service(request: Request) -> Service:  # not a plain function, for which FastAPI would change threads
+async def _service(request: Request) -> Service:  # async: FastAPI runs a plain function on another thread
     service: Service = request.app.state.service
     return service
 

@@ -19,7 +19,8 @@ def softmax_cross_entropy(*, student_logits: Tensor, targets: Tensor, label_smoo
 def binary_prediction(*, student_logits: Tensor, targets: Tensor) -> Tensor:
     """P: binary cross-entropy of the sigmoids to one-hot targets, in nats, mean over minibatch and classes.
 
-    The probability of what is wrong is σ(−z): 1 − σ(z) has no digits left where σ is near 1.
+    [batch, classes] and int64 [batch] to a scalar. For the other classes 1 − σ(z) is computed as σ(−z), since the
+    difference has no digits left where σ is near 1.
     """
     sign = 2 * F.one_hot(targets, student_logits.shape[1]) - 1
     return -F.logsigmoid(sign * student_logits).mean()

@@ -1,4 +1,4 @@
-"""What each term of `losses.terms` is on a minibatch: the function of its name, in nats, without its weight."""
+"""The terms of `losses.terms` on a minibatch: for each, the function of its name gives a scalar in nats, unweighted."""
 
 from torch import Tensor
 

@@ -1,4 +1,4 @@
-"""Terms that keep what the previous version's outputs say: student and teacher logits are [batch, old classes]."""
+"""Terms that keep the outputs of the previous version: student and teacher logits are [batch, old classes]."""
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from losses.tasks import TaskSlices, segments
 def joint_distillation(*, student_logits: Tensor, teacher_logits: Tensor, temperature: float = 2.0) -> Tensor:
     """J: −Σ softmax(teacher / T) · log softmax(student / T) over all classes given.
 
-    In nats, batch mean, without a factor T²: the weights of the formula are calibrated so. T = 2 is LwF's (§3).
+    In nats, batch mean. There is no factor T²: the formula's weights are calibrated without it. T = 2 is LwF's (§3).
     """
     return _soft_cross_entropy(
         log_targets=torch.log_softmax(_softened(teacher_logits, temperature), dim=1),
@@ -27,9 +27,9 @@ def separated_distillation(
     temperature: float = 2.0,
     task_reduction: TaskReduction = "sum",
 ) -> Tensor:
-    """Σ K_i: J with a softmax of its own for each old task; indifferent to a level shift of a whole task.
+    """Σ K_i: J with a softmax of its own for each old task, in nats, batch mean.
 
-    In nats, batch mean.
+    A constant added to all logits of a task does not change it.
     """
     old = segments(tasks, student_logits.device)
     summed = _soft_cross_entropy(
@@ -44,8 +44,8 @@ def binary_distillation(
 ) -> Tensor:
     """Σ B_i: binary cross-entropy of the student's sigmoids to the teacher's, mean over minibatch and a task's classes.
 
-    In nats, no temperature; pins the level of every logit. 1 − σ(z) is computed as σ(−z), which keeps its digits
-    where σ is near 1.
+    In nats, without a temperature. Unlike a softmax it fixes the level of every logit. 1 − σ(z) is computed as σ(−z),
+    which keeps its digits where σ is near 1.
     """
     present = torch.sigmoid(teacher_logits) * F.logsigmoid(student_logits)
     absent = torch.sigmoid(-teacher_logits) * F.logsigmoid(-student_logits)
@@ -58,7 +58,7 @@ def _soft_cross_entropy(*, log_targets: Tensor, log_probabilities: Tensor) -> Te
 
 
 def _softened(logits: Tensor, temperature: float) -> Tensor:
-    """Logits / T, less the largest: the softmax is the same, and no level is rounded by the division."""
+    """(Logits − largest logit) / T: the softmax is the same, and a high level of the logits costs no precision."""
     return (logits - logits.detach().amax(dim=1, keepdim=True)) / temperature
 
 

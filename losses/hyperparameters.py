@@ -1,4 +1,4 @@
-"""The objective's hyper-parameters: default, range and meaning of each, which recipes and the guide take from here."""
+"""The objective's hyper-parameters: default, range and meaning of each. Recipes and the guide take them from here."""
 
 import operator
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}  # na
 
 @dataclass(frozen=True, slots=True)
 class HyperParameter:
-    """What is known of one, beside its value."""
+    """The description of one hyper-parameter, without its value."""
 
     name: str
     type: Any
@@ -24,7 +24,7 @@ class HyperParameter:
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """Values of one that is no number."""
+        """Permitted values of a hyper-parameter that is not a number; empty for numbers."""
         return get_args(self.type)
 
     @property
@@ -35,28 +35,28 @@ class HyperParameter:
         return f"{'a whole number' if self.type is int else 'a number'} {bounds_in_words(self.bounds)}"
 
     def check(self, value: Any) -> None:
-        """Raise ValueError for a value that the formula has no meaning for."""
+        """Raise ValueError for a value that is not permitted."""
         if self.choices:
             permitted = value in self.choices
-        else:  # not a number is within no bounds
+        else:  # NaN is within no bounds
             permitted = all(getattr(operator, bound)(value, limit) for bound, limit in self.bounds.items())
         if not permitted:
             raise ValueError(f"{self.name} is {self.permitted}, got {value!r}")
 
 
 def bounds_in_words(bounds: Mapping[str, float]) -> str:
-    """Like ``above 0 and at most 1,000``."""
+    """Bounds in words, like ``above 0 and at most 1,000``."""
     return " and ".join(f"{words} {bounds[bound]:,}" for bound, words in BOUNDS.items() if bound in bounds)
 
 
 def _said(description: str, *, symbol: str = "", **bounds: float) -> dict[str, Any]:
-    """What the table holds of a hyper-parameter beside its name, type and default."""
+    """Metadata of a field: the parts of `HyperParameter` other than name, type and default."""
     return {"description": description, "symbol": symbol, "bounds": bounds}
 
 
 @dataclass(frozen=True, slots=True)
 class HyperParameters:
-    """The table, and a value of each; raises ValueError for one that is out of range."""
+    """A value of each hyper-parameter; the fields describe them. Raises ValueError for a value out of range."""
 
     label_smoothing: float = field(
         default=0.0,
@@ -95,7 +95,7 @@ class HyperParameters:
     )
 
     def __post_init__(self) -> None:
-        """Refuse values the formula has no meaning for."""
+        """Check every value."""
         for name, parameter in HYPER_PARAMETERS.items():
             parameter.check(getattr(self, name))
 

@@ -1,4 +1,4 @@
-"""What a network and its teacher give for a minibatch, and whether it is what an objective asks for."""
+"""The outputs of a network and its teacher for a minibatch, and the check that an objective can use them."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -35,12 +35,12 @@ class Minibatch:
 
     @cached_property
     def shown_logits(self) -> Tensor:
-        """The student's of the classes shown, [batch, shown]."""
+        """The student's logits of the classes shown, [batch, shown]."""
         return self.shown.logits(self.student_logits)
 
     @cached_property
     def old_logits(self) -> Tensor:
-        """The student's of all old tasks, [batch, old classes]."""
+        """The student's logits of all old tasks, [batch, old classes]."""
         return self.student_logits[:, : self.old_classes]
 
     @property
@@ -49,14 +49,14 @@ class Minibatch:
         return self.student_logits.shape[1] - self.old_classes
 
     def the(self, name: str) -> Tensor:
-        """An argument that may be left out in general, but not here; raises ValueError that names it."""
+        """An optional argument that this objective needs; raises ValueError with its name if it is None."""
         tensor = getattr(self, name)
         if tensor is None:
             raise ValueError(f"{name}: this objective needs it from the second task on, got None")
         return tensor  # type: ignore[no-any-return]
 
     def at_least_float32(self) -> "Minibatch":
-        """The same in float32, or float64 as it is: half precisions cannot hold a loss. The teacher is detached."""
+        """A copy in float32, since half precisions cannot hold a loss; float64 is kept. The teacher is detached."""
         changed: dict[str, Tensor] = {}
         for name in ("student_logits", "student_features", "student_attention", "student_scale"):
             if (tensor := getattr(self, name)) is not None:
@@ -67,9 +67,10 @@ class Minibatch:
         return replace(self, **changed)  # type: ignore[arg-type]
 
     def check(self, asked: Collection[str]) -> None:
-        """Say what was expected and what came; values stay unread, which would make a GPU wait.
+        """Raise ValueError for a missing argument or a wrong shape, with what was expected and what came.
 
-        ``asked`` names the arguments that may be missing elsewhere, but not here where there is an old task.
+        ``asked`` names the optional arguments that are needed once there is an old task. Values are not read, since
+        that would synchronise with the GPU.
         """
         classes, batch = self.tasks[-1].stop, self.student_logits.shape[0]
         if (

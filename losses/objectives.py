@@ -20,7 +20,7 @@ from losses.terms import DISTILLATION_WEIGHT, TERMS, Term
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """What an objective gives: its weighted terms, scalars in nats, by name."""
+    """The weighted terms of an objective, scalars in nats, by name."""
 
     parts: dict[str, Tensor]
 
@@ -32,7 +32,7 @@ class Loss:
 
 @dataclass(frozen=True)
 class Objective:
-    """Weights and hyper-parameters of the formula; call it with what a minibatch gives."""
+    """Weights and hyper-parameters of the formula; call it with the outputs for a minibatch."""
 
     weights: Mapping[str, float]  # by the names of terms
     hyper: HyperParameters = field(default_factory=HyperParameters)
@@ -41,7 +41,7 @@ class Objective:
 
     @cached_property
     def terms(self) -> tuple[tuple[Term, float], ...]:
-        """Those that count, with their weights; a term of weight or factor 0 is not computed and asks for nothing."""
+        """Terms with their weights; a term of weight or factor 0 is left out, so it needs no arguments."""
         weighted = ((term, self.weights.get(term.name, 0.0)) for term in TERMS)
         return tuple((term, weight) for term, weight in weighted if weight and self._factor(term))
 
@@ -51,7 +51,7 @@ class Objective:
 
     @cached_property
     def asked(self) -> frozenset[str]:
-        """Arguments that may be missing elsewhere, but not here from the second task on."""
+        """Optional arguments that this objective needs from the second task on."""
         return frozenset(argument for term, _ in self.terms for argument in term.asks_for)
 
     @property
@@ -76,14 +76,13 @@ class Objective:
     ) -> Loss:
         """The loss of a minibatch, in float32 also under autocast (float64 stays float64).
 
-        ``student_logits`` [batch, classes] of all seen tasks; ``teacher_logits`` [batch, old classes] of the previous
-        version, None at t = 0 and wherever nothing is distilled; ``targets`` int64 [batch], indices among all
-        classes; ``task_sizes`` classes of every seen task, the new one last; ``shown`` training images of every class,
-        0 for those that no minibatch holds: labels are learned among the others. Asked for from t = 1 on by
-        the objectives that keep them: features [batch, dim], attention maps [batch, h, w] of the teacher's top class,
-        neither normalised, and the scale η of a cosine head (scalar). ``old_tasks`` is how many tasks the teacher
-        knows: all but the last (None), or all where no class is new. Raises ValueError for what is missing or has
-        another shape.
+        ``student_logits`` [batch, classes]: of all seen tasks. ``teacher_logits`` [batch, old classes]: of the previous
+        version; None at t = 0 and if nothing is distilled. ``targets`` int64 [batch]: indices among all classes.
+        ``task_sizes``: number of classes of every seen task, the new one last. ``shown``: number of training images of
+        every class; labels are learned among the classes for which it is not 0. From t = 1 on some objectives need
+        features [batch, dim] and attention maps [batch, h, w] of the teacher's top class, neither normalised, and the
+        scale η of a cosine head (scalar). ``old_tasks``: number of tasks that the teacher knows; all but the last
+        (None), or all if no class is new. Raises ValueError for an argument that is missing or has another shape.
         """
         tasks = task_slices(task_sizes)
         if old_tasks is not None and old_tasks not in {len(tasks) - 1, len(tasks)}:
@@ -107,7 +106,7 @@ class Objective:
             return Loss(self._parts(given.at_least_float32()))
 
     def _parts(self, given: Minibatch) -> dict[str, Tensor]:
-        """Every term that counts here, weighted."""
+        """The weighted terms, without those that need an old task or a new class where there is none."""
         parts = {}
         for term, weight in self.terms:
             if (term.looks_back and not given.old_tasks) or (term.among_new and not given.new_classes):
@@ -123,10 +122,10 @@ class Objective:
 
 
 def objective(name: str, **hyper: Any) -> Objective:
-    """The objective of the strategy of that name; KeyError lists the known names.
+    """The objective of the strategy of that name; raises KeyError that lists the known names.
 
-    ``hyper`` are values of `losses.hyperparameters`, None being the strategy's own; those that a strategy has no use
-    for (``Strategy.hyper``) have no effect. Raises ValueError for one out of range.
+    ``hyper`` are values of `losses.hyperparameters`; None stands for the strategy's own value. Those that are not in
+    ``Strategy.hyper`` have no effect. Raises ValueError for a value out of range.
     """
     strategy = get(name)
     chosen = {name: value for name, value in hyper.items() if value is not None}

@@ -1,9 +1,9 @@
-"""Terms that keep what the previous version sees: its features, where it looks, and how far apart classes stand."""
+"""Terms that keep the representation of the previous version: features, attention maps and margins of classes."""
 
 from torch import Tensor
 from torch.nn import functional as F
 
-SMALLEST_NORM = 1e-12  # of a map: one of zeros stays zero
+SMALLEST_NORM = 1e-12  # of an attention map: a map of zeros stays zero
 
 
 def attention_distillation(*, student_attention: Tensor, teacher_attention: Tensor) -> Tensor:
@@ -29,15 +29,15 @@ def margin_ranking(
 ) -> Tensor:
     """max(0, margin − cosine of an old image's class + cosine of a new one), for its hardest new classes.
 
-    ``cosines`` [batch, classes], not scaled by η; mean over the old images of the minibatch and, for each, the
-    ``hardest_classes`` new classes nearest to it (all, if there are fewer); 0 without old images.
-    Hou et al. 2019, Eq. 8 (a sum over the hardest classes there, their mean in the published program and here), with
-    margin 0.5 and 2 classes (§4.1).
+    ``cosines`` [batch, classes] are not scaled by η; ``targets`` are int64 [batch]. The result is the mean over the old
+    images of the minibatch and, for each, over the ``hardest_classes`` new classes nearest to it (all, if there are
+    fewer); 0 without old images. Hou et al. 2019, Eq. 8, with margin 0.5 and 2 classes (§4.1). The paper sums over the
+    hardest classes; the published program takes their mean, as here.
     """
     is_old = (targets < old_classes).to(cosines.dtype)
     of_class = cosines.gather(1, targets[:, None])
     new = cosines[:, old_classes:]
     hardest = new.topk(min(hardest_classes, new.shape[1]), dim=1).values
     violations = F.relu(margin - of_class + hardest).mean(dim=1)
-    # A sum over a mask instead of a selection: its size would make a GPU wait.
+    # A sum over a mask instead of a selection, whose size the CPU would have to wait for.
     return (violations * is_old).sum() / is_old.sum().clamp_min(1)

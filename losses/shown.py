@@ -1,4 +1,4 @@
-"""Among which classes labels are learned: those of which an increment has images (LOSSES, Notation)."""
+"""The classes shown, of which an increment has images: labels are learned among them (LOSSES, Notation)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from torch import Tensor
 class Shown:
     """The classes shown, as tensors on a device."""
 
-    classes: Tensor  # int64 [shown], rising
-    places: Tensor  # int64 [classes], where each stands among the shown; −1 for those that are not
+    classes: Tensor  # int64 [shown], ascending
+    places: Tensor  # int64 [classes], position among those shown; −1 for a class that is not shown
 
     def logits(self, logits: Tensor) -> Tensor:
-        """[batch, classes] to [batch, shown]."""
+        """Logits of the classes shown: [batch, classes] to [batch, shown]."""
         return logits.index_select(1, self.classes)
 
     def targets(self, targets: Tensor) -> Tensor:
@@ -25,9 +25,9 @@ class Shown:
 
 
 def shown_classes(counts: Sequence[int] | Tensor, *, classes: int, device: torch.device) -> Shown:
-    """From images of each class, 0 for one that is not shown; raises ValueError where they are not of these classes.
+    """The classes whose number of images is not 0; raises ValueError for counts that do not fit ``classes``.
 
-    Kept, so that a GPU is not made to wait for them at every step; a tensor of counts is to lie on the CPU.
+    Cached, so that no step copies them to a GPU and waits. A tensor of counts must be on the CPU.
     """
     each = tuple(counts.tolist() if isinstance(counts, Tensor) else counts)
     if len(each) != classes or min(each) < 0 or not any(each):
@@ -38,7 +38,7 @@ def shown_classes(counts: Sequence[int] | Tensor, *, classes: int, device: torch
 
 
 @lru_cache(maxsize=64)
-@torch.inference_mode(mode=False)  # tensors first needed in inference mode would be of no use to training
+@torch.inference_mode(mode=False)  # training cannot use tensors created in inference mode
 def _kept(is_shown: tuple[bool, ...], device: torch.device) -> Shown:
     classes = torch.tensor(is_shown).nonzero().flatten()
     places = torch.full((len(is_shown),), -1)

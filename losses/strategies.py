@@ -1,9 +1,9 @@
 """What each strategy optimises, as data; torch-free, so that the API can list and check them.
 
 The family of objectives is one formula (Neural Networks 193 (2026) 108017, doi 10.1016/j.neunet.2025.108017):
-``L = CE + w_P·P + Λ·(w_J·J + w_K·Σ K_i + w_B·Σ B_i + w_F·F) + w_A·Att + w_M·MR`` over old tasks i, at t = 0 only
-``CE + w_P·P``; its terms are the table `losses.terms`. A strategy is a row of weights; Λ is λ, for LUCIR
-λ·√(old classes / new classes).
+``L = CE + w_P·P + Λ·(w_J·J + w_K·Σ K_i + w_B·Σ B_i + w_F·F) + w_A·Att + w_M·MR``. Sums are over old tasks i. At t = 0
+the formula is only ``CE + w_P·P``. The table `losses.terms` has its terms. A strategy is a row of weights. Λ is λ, but
+for LUCIR λ·√(old classes / new classes).
 """
 
 from collections.abc import Mapping
@@ -27,17 +27,17 @@ class Strategy:
     explanation: str
     source: str
     weights: Mapping[str, float] = field(default_factory=lambda: LABELS)  # by the names of terms
-    defaults: Mapping[str, Any] = field(default_factory=dict)  # of hyper-parameters, where they are its own
+    defaults: Mapping[str, Any] = field(default_factory=dict)  # of hyper-parameters, where they differ from the table's
     head: HeadKind | None = None  # kind of head it needs; None: whichever the network has
     adaptive: bool = False  # Λ grows with √(old classes / new classes)
     over_all_classes: bool = False  # labels are learned over all seen classes, shown or not
     old_heads_fixed: bool = False  # also with rehearsal; without it they are fixed for all that distil or fine-tune
     backbone_fixed: bool = False  # from the second task on
     every_image: bool = False  # learns a new network from the training images of all tasks
-    without_exemplars: str = ""  # of one made for rehearsal: what becomes of its terms where no old image is shown
+    without_exemplars: str = ""  # of a strategy made for rehearsal: the effect on its terms if no old image is shown
 
     def __post_init__(self) -> None:
-        """Refuse a name that the tables do not have."""
+        """Raise ValueError for a term or hyper-parameter that the tables do not have."""
         for kind, own, known in (
             ("term", self.weights, {term.name for term in TERMS}),
             ("hyper-parameter", self.defaults, set(HYPER_PARAMETERS)),
@@ -47,7 +47,7 @@ class Strategy:
                     raise ValueError(f"strategy {self.name!r}: no {kind} {name!r}")
 
     def head_beside(self, existing: HeadKind | None) -> HeadKind:
-        """The kind of heads a network has with this strategy: those there are, or at first what it asks for."""
+        """The kind of heads of a network: that of its ``existing`` ones, else the kind that this strategy needs."""
         return existing or self.head or "linear"
 
     @property
@@ -87,7 +87,7 @@ def _times(weight: float, symbol: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Family:
-    """A published method and how its six forms are told apart."""
+    """A published method and the weights of its six forms."""
 
     name: str
     title: str
@@ -96,7 +96,7 @@ class _Family:
     forms: Mapping[str, Mapping[str, float]]
     defaults: Mapping[str, float]
     head: HeadKind
-    rebalanced: bool = False  # LUCIR: adaptive weight, all classes, old head rows as they are
+    rebalanced: bool = False  # LUCIR: adaptive weight, labels over all classes, old heads fixed
     without_exemplars: str = ""
 
     def strategy(self, form: str) -> Strategy:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from losses.hyperparameters import HYPER_PARAMETERS
 
-DISTILLATION_WEIGHT = "distillation_weight"  # the factor of what formulas bracket: λ·(J + …)
+DISTILLATION_WEIGHT = "distillation_weight"  # the factor of the terms in brackets in formulas: λ·(J + …)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +19,11 @@ class Term:
     symbol: str
     factor: str | None = None  # the hyper-parameter it is multiplied by, beside the strategy's weight
     hyper: tuple[str, ...] = ()  # every hyper-parameter it depends on, the factor first
-    asks_for: tuple[str, ...] = ()  # arguments that may be missing elsewhere; with them it needs an old task
+    asks_for: tuple[str, ...] = ()  # optional arguments that it needs; a term with any needs an old task
     among_new: bool = False  # needs a new class
 
     def __post_init__(self) -> None:
-        """Refuse a row with a hyper-parameter that there is not."""
+        """Raise ValueError for a hyper-parameter that does not exist."""
         for name in (*self.hyper, *((self.factor,) if self.factor else ())):
             if name not in HYPER_PARAMETERS:
                 raise ValueError(f"term {self.name!r}: no hyper-parameter {name!r}")

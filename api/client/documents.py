@@ -22,7 +22,7 @@ class Reject(TypedDict):
 
 
 class Ignored(TypedDict):
-    """Files that were left out as no images, and no bad ones: how many, and the first few by name."""
+    """Files that were left out because they are neither images nor rejects: how many, and some of their names."""
 
     reason: str
     count: int

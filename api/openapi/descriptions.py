@@ -1,6 +1,6 @@
-"""What each property and parameter of the HTTP API means, with an example: said once, wherever its name occurs.
+"""The meaning of each property and parameter of the HTTP API, with an example: one for each name.
 
-What a schema or parameter says of itself goes first. A key `Schema.property` is for one schema alone.
+A description that a schema or parameter has already is kept. A key `Schema.property` is for one schema alone.
 """
 
 from collections.abc import Mapping
@@ -203,7 +203,7 @@ WORDS: Mapping[str, Word] = {
 
 
 def describe(schema: str, properties: Mapping[str, dict[str, Any]]) -> None:
-    """Add to properties of a schema what they do not say of themselves."""
+    """Add a description and an example, in place, to the properties of a schema that have none."""
     for name, described in properties.items():
         if (word := WORDS.get(f"{schema}.{name}", WORDS.get(name))) is not None:
             described.setdefault("description", word.meaning)

@@ -1,4 +1,4 @@
-"""The description at /openapi.json, where it has to differ from what FastAPI writes by itself."""
+"""The OpenAPI document at /openapi.json: corrections of the one that FastAPI generates."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -18,9 +18,9 @@ EVENT_STREAM = "text/event-stream"
 
 
 def install(app: FastAPI, *, keys_needed: bool) -> None:
-    """Let ``app`` describe its errors as problem documents, and its event streams in the words of OpenAPI 3.1.
+    """Make the document of ``app`` describe errors as problem documents, and event streams as OpenAPI 3.1 does.
 
-    Where no keys are needed they are described as an alternative to none (OpenAPI 3.1 §4.8.30).
+    If no keys are needed, each operation lists "no key" as an alternative to a key (OpenAPI 3.1 §4.8.30).
     """
     describe = app.openapi
 
@@ -33,15 +33,15 @@ def install(app: FastAPI, *, keys_needed: bool) -> None:
             schemas.pop(unused, None)
         for path, methods in document["paths"].items():
             for operation in methods.values() if is_protocol(path) else ():
-                operation["responses"].pop("422", None)  # the protocol's errors have another status, and are declared
+                operation["responses"].pop("422", None)  # the protocol's errors are 400, declared by its routes
         for operation in _operations(document):
             if "security" in operation and not keys_needed and {} not in operation["security"]:
                 operation["security"].insert(0, {})
         for status, response in _responses(document):
             content = response.get("content", {})
-            if status == "422" and "application/json" in content:  # FastAPI's own form of it, which is never sent
+            if status == "422" and "application/json" in content:  # FastAPI's own error format, which is never sent
                 response["content"] = {MEDIA_TYPE: SCHEMA}
-            if EVENT_STREAM in content:  # FastAPI's itemSchema is a word of OpenAPI 3.2
+            if EVENT_STREAM in content:  # FastAPI's itemSchema is a keyword of OpenAPI 3.2
                 content[EVENT_STREAM] = {"schema": {"type": "string"}}
         _explain(document)
         return document
@@ -51,14 +51,14 @@ def install(app: FastAPI, *, keys_needed: bool) -> None:
 
 
 def _make_beside_the_event_loop(app: FastAPI) -> None:
-    """Let nobody wait for the description but who asks for it: to make it takes half a second, once."""
+    """Generate the document on another thread: it takes half a second, once, and must not block the event loop."""
     for route in app.router.routes:
         if isinstance(route, Route) and route.path == app.openapi_url:
             route.app = _After(app, route.app)
 
 
 class _After:
-    """An ASGI application that answers once the description is there."""
+    """An ASGI application that generates the document on another thread before it calls ``app``."""
 
     def __init__(self, described: FastAPI, app: ASGIApp) -> None:
         self._described, self._app = described, app
@@ -69,7 +69,7 @@ class _After:
 
 
 def _explain(document: dict[str, Any]) -> None:
-    """Say of every property, parameter and operation what it means."""
+    """Add descriptions to every property, parameter and operation, in place."""
     for name, schema in document["components"]["schemas"].items():
         descriptions.describe(name, schema.get("properties", {}))
     for path, methods in document["paths"].items():
@@ -86,7 +86,7 @@ def _explain(document: dict[str, Any]) -> None:
 
 
 def _with_parts(model: type[BaseModel]) -> dict[str, Any]:
-    """Schemas of a body that a route reads by itself, and of what it consists of, by name."""
+    """Schemas, by name, of a body that a route reads by itself and of the models within it."""
     schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
     return {**schema.pop("$defs", {}), model.__name__: schema}
 

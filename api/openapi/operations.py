@@ -1,4 +1,4 @@
-"""What OpenAPI says of each operation beyond its parameters: who may, which headers come back, and every status."""
+"""Additions to each operation of the OpenAPI document: the scope it needs, response headers, and every status."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ _ERRORS = {
 
 
 def complete(method: str, path: str, operation: Json) -> None:
-    """Add to an operation what holds of all of its kind."""
+    """Add to an operation, in place, the scope, statuses and headers that operations of its kind have."""
     responses: Json = operation["responses"]
     needed = [scope for one in operation.get("security", ()) for scopes in one.values() for scope in scopes]
     if needed:

@@ -1,7 +1,7 @@
 """The documents of the HTTP interface as typed dictionaries: the source of `api.client.documents`.
 
-The client must not import what the server is made of, so its types are written from the OpenAPI document. `make types`
-writes them anew, and a test fails where the file is not what the document says.
+The client must not import the server's modules, so its types are generated from the OpenAPI document. `make types`
+generates them. A test fails if the generated file and the document differ.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,7 @@ from typing import Any
 
 Schemas = Mapping[str, Mapping[str, Any]]
 
-REQUESTS = {"MemoryIn"}  # documents that are sent, and have a type all the same
+REQUESTS = {"MemoryIn"}  # request bodies that get a type as well
 _PAGES = "PageOut_"
 _WIDTH = 116  # of a line of a docstring
 _PLAIN = {
@@ -31,14 +31,14 @@ from typing import Any, Literal, TypedDict
 
 
 def source(schemas: Schemas, *, paths: Mapping[str, Any]) -> str:
-    """The module: a class for each object that a route of /v1 answers with, and for what is in them."""
+    """Source of the module: a class for each object that a route of /v1 answers with, and for the objects in it."""
     wanted = sorted(_answers(paths) | REQUESTS)
     classes = [_class(name, schemas) for name in _in_order(wanted, schemas)]
     return "\n\n".join([_HEADER, *classes])
 
 
 def _answers(paths: Mapping[str, Any]) -> set[str]:
-    """Schemas of the bodies that succeed."""
+    """Names of the schemas of successful answers."""
     found = set()
     for path, methods in paths.items():
         if path.startswith("/v1/"):
@@ -51,7 +51,7 @@ def _answers(paths: Mapping[str, Any]) -> set[str]:
 
 
 def _in_order(names: list[str], schemas: Schemas) -> list[str]:
-    """Objects after those that they hold, without the pages of a list, whose items they are."""
+    """Names in an order where each object comes after the objects in it; pages are left out, their items are not."""
     ordered: list[str] = []
 
     def visit(name: str) -> None:

@@ -1,4 +1,4 @@
-"""Batches: collect labelled images piecemeal, see what is there, then ask for an increment from them."""
+"""Batches: collect labelled images in one or more requests, look at them, then ask for an increment from them."""
 
 import hashlib
 from pathlib import PurePosixPath
@@ -64,8 +64,8 @@ FORM: dict[str, Any] = {
 async def create_batch(
     name: str, request: Request, response: Response, service: ServiceDep, idempotency_key: IdempotencyKey = None
 ) -> BatchOut:
-    """Start a batch: empty, to be filled image by image, or with the archive that is the body."""
-    await run_in_threadpool(require_model, service, name)  # before a gigabyte is taken in for nothing
+    """Create a batch: an empty one, to be filled by later requests, or one of the archive in the body."""
+    await run_in_threadpool(require_model, service, name)  # before a large upload is received in vain
     async with received(request, service.settings) as upload:
         if upload.size == 0 and has_body(request):
             raise ArchiveUnreadable(
@@ -103,7 +103,7 @@ def list_rejects(batch_id: str, service: ServiceDep, limit: Limit = 100, cursor:
     responses=problems(BatchNotFound, BatchInUse),
 )
 def delete_batch(batch_id: str, service: ServiceDep) -> None:
-    """Erase a batch with all its images, wherever they are kept; what was measured with them stays."""
+    """Erase a batch with all its images, wherever they are kept; metrics measured with them stay."""
     with service.database.write() as connection:
         erasure.erase_batch(connection, batch_id)
     service.dispose()
@@ -133,7 +133,7 @@ async def add_images(
 
 
 def require_model(service: Service, name: str) -> None:
-    """Raise `ModelNotFound` where there is none of that name."""
+    """Raise `ModelNotFound` if there is no model of that name."""
     with service.database.read() as connection:
         models.get(connection, name)
 
@@ -166,7 +166,7 @@ def _add(
     files: list[tuple[str, bytes]],
     key: str | None,
 ) -> ImagesOut:
-    """Store every image or, if one cannot be read, none."""
+    """Store all images, or none if one of them cannot be read."""
     label = folded(label)
     if (fault := label_fault(label)) is not None:
         raise Invalid(f"label {label!r} {fault}")
@@ -185,7 +185,7 @@ def _add(
         before = answered(connection, model, key, asked=asked, kind=ImagesOut)
     if before is not None:
         return before
-    if batch.status is not BatchStatus.OPEN:  # seen before anything is stored, and once more when it counts
+    if batch.status is not BatchStatus.OPEN:  # checked before anything is stored, and again in the transaction
         raise BatchClosed(f"Batch {batch_id} is {batch.status}: start a new one with POST /v1/models/…/batches.")
     for filename, data in named:
         _check_image(service, model, filename, data)
@@ -197,7 +197,7 @@ def _add(
         def give() -> ImagesOut:
             batches.add_images(connection, batch_id, images)
             for deleted in references.keep(connection, contents, exists=service.blobs.exists):
-                service.blobs.put(contents[deleted])  # the last image of the same content was erased in this moment
+                service.blobs.put(contents[deleted])  # the last image of the same content was erased meanwhile
             service.blobs.sync()
             return ImagesOut(images=[ImageOut.model_validate(image) for image in images])
 
@@ -206,12 +206,12 @@ def _add(
 
 
 def _filename(sent: str) -> str:
-    """The last part of what a client calls its file, fit to be shown and stored."""
+    """The last component of a file name as a client sent it, without forbidden characters."""
     return FORBIDDEN.sub("", PurePosixPath(sent).name)[:MAX_FILENAME] or "image"
 
 
 def _check_image(service: Service, model: Model, filename: str, data: bytes) -> None:
-    """Decode it as ingestion will."""
+    """Decode an image as ingestion will; raises `TooLarge` and `ImageUnreadable`."""
     limit = service.settings.max_image_bytes
     if len(data) > limit:
         raise TooLarge(f"{filename}: {len(data):,} bytes, {limit:,} at most are allowed.", limit=limit)

@@ -1,4 +1,4 @@
-"""The event stream of an increment: server-sent, resumable, ended by its end."""
+"""The event stream of an increment: server-sent events, resumable, until the increment ends."""
 
 from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Any
@@ -19,11 +19,11 @@ LastEventId = Annotated[int, Header(ge=0, description="Go on after this event.")
 
 
 class NothingMore(Exception):
-    """A reader has all there is, and no more will come."""
+    """The client has received every event of an increment that has ended."""
 
 
 def install(app: FastAPI) -> None:
-    """Answer a reader for whom nothing more will come with 204, at which browsers stop asking (HTML §9.2.3)."""
+    """Answer `NothingMore` with 204, at which browsers stop reconnecting (HTML §9.2.3)."""
 
     async def nothing_more(_request: Request, _error: Exception) -> Response:
         return Response(status_code=204)
@@ -32,7 +32,7 @@ def install(app: FastAPI) -> None:
 
 
 def followed_increment(increment_id: str, service: ServiceDep, last_event_id: LastEventId = 0) -> str:
-    """Answer 404, or 204, before a stream is opened."""
+    """Id of the increment; raises `IncrementNotFound` and `NothingMore` before a stream is opened."""
     with service.database.read() as connection:
         increment = increments.get(connection, increment_id)
         if increment.status.is_final and not events.after(connection, increment_id, last_event_id):
@@ -52,9 +52,10 @@ def followed_increment(increment_id: str, service: ServiceDep, last_event_id: La
 async def follow_increment(
     increment_id: Annotated[str, Depends(followed_increment)], service: ServiceDep, last_event_id: LastEventId = 0
 ) -> AsyncIterator[ServerSentEvent]:
-    """Follow an increment: ``status``, ``stage`` and ``epoch`` events with ids, ``progress`` without, until its end.
+    """Follow an increment until its end: ``status``, ``stage`` and ``epoch`` events have ids, ``progress`` events none.
 
-    A status comes with the whole increment, but the status is as it was then. The last status is the last event.
+    A ``status`` event carries the increment as it is now, but with the status that it had at that event. The last
+    event is a ``status`` event.
     """
     progress: Mapping[str, Any] | None = None
     async for news in service.feed.follow(increment_id, after=last_event_id):

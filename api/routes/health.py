@@ -19,7 +19,7 @@ OK, DEGRADED = "ok", "degraded"
 
 @router.get("/livez")
 async def live() -> HealthOut:
-    """Tell that the process answers; asks nobody else."""
+    """Tell that the process answers; neither the database nor the broker is asked."""
     return HealthOut(status=OK)
 
 
@@ -27,7 +27,8 @@ async def live() -> HealthOut:
 async def ready(response: Response, service: ServiceDep) -> HealthOut:
     """Tell whether requests can be served: database, broker, and the versions in service; no model is needed.
 
-    ``degraded`` is ready: a model whose current version does not load is answered by one before it, or not at all.
+    ``degraded`` means ready, but with a model whose current version does not load. An earlier version answers for
+    that model, or none.
     """
     is_ready, checks = await readiness(service)
     response.status_code = 200 if is_ready else 503
@@ -62,5 +63,5 @@ def _check(service: Service) -> dict[str, str]:
     except (BrokerUnreachable, redis.RedisError, OSError) as error:
         checks["broker"] = str(error)
     checks = {name: safetext.discreet(state) for name, state in checks.items()}
-    # Visible, and no reason to send nobody here: others answer, and the way to repair this one leads through here.
+    # Shown, but it does not make the process unready: other models answer, and the API is needed for the repair.
     return checks | {f"model {name}": fault for name, fault in service.engine.registry.faults.items()}

@@ -1,4 +1,4 @@
-"""Stored images, and what the version in service says of them."""
+"""Stored images, and their predictions by the version in service."""
 
 from typing import Annotated
 
@@ -56,7 +56,7 @@ def get_image(image_id: str, service: ServiceDep) -> Response:
     "/images/{image_id}", dependencies=[needs(Scope.ADMIN)], status_code=204, responses=problems(ImageNotFound)
 )
 def delete_image(image_id: str, service: ServiceDep) -> None:
-    """Erase an image, wherever it is kept; what was measured with it stays."""
+    """Erase an image, wherever it is kept; metrics measured with it stay."""
     with service.database.write() as connection:
         erasure.erase_image(connection, image_id)
     service.dispose()
@@ -68,7 +68,7 @@ def delete_image(image_id: str, service: ServiceDep) -> None:
     responses=problems(ModelNotFound, ImageNotFound, BatchInUse),
 )
 def delete_class_images(name: str, label: str, service: ServiceDep) -> ErasedOut:
-    """Erase every stored image of a class; what versions have learned of it, and what was measured, stays."""
+    """Erase every stored image of a class; versions trained on them, and their metrics, stay."""
     with service.database.write() as connection:
         count = erasure.erase_class(connection, models.lock(connection, name), label)
     service.dispose()

@@ -110,7 +110,7 @@ async def request_increment(
         increment, is_new = await run_in_threadpool(queueing.from_batch, service, name, body.batch_id, wanted)
     else:
         wanted = options.read({}, asked, idempotency_key=idempotency_key)
-        await run_in_threadpool(_check_options, service, name, wanted)  # before a gigabyte is taken in for nothing
+        await run_in_threadpool(_check_options, service, name, wanted)  # before a large upload is received in vain
         async with received(request, service.settings) as upload:
             wanted = options.read(upload.fields, asked, idempotency_key=idempotency_key)
             increment, is_new = await run_in_threadpool(queueing.from_archive, service, name, upload, wanted)
@@ -175,8 +175,8 @@ def _look(service: Service, increment_id: str) -> IncrementOut:
 
 
 def _check_options(service: Service, name: str, wanted: IncrementOptions) -> None:
-    """What needs no images, and outside the transaction that queues: it may build a network to see whether it fits."""
+    """Check what needs no images, before the transaction that queues: the check may build a network."""
     with service.database.read() as connection:
         model = models.get(connection, name)
-        if not increments.has_key(connection, model, wanted.idempotency_key):  # what was answered needs to fit no more
+        if not increments.has_key(connection, model, wanted.idempotency_key):  # a repeated request gets its answer
             wanted.recipe_for(connection, model)

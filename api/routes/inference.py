@@ -1,4 +1,4 @@
-"""The Open Inference Protocol, version 2, under /v2: what Triton's clients and other servers' tools speak."""
+"""The Open Inference Protocol, version 2, under /v2, for Triton's clients and the tools of other servers."""
 
 from importlib.metadata import version as release
 from typing import Annotated, Any
@@ -45,7 +45,7 @@ hot = APIRouter(prefix="/v2", tags=["open inference protocol"], route_class=Dire
 probes = APIRouter(prefix="/v2", tags=["open inference protocol"])
 
 EXTENSIONS = ["binary_tensor_data", "classification", "model_repository"]
-INLINE_NUMBERS = 10_000  # of an answer; a longer one is written beside the event loop
+INLINE_NUMBERS = 10_000  # of an answer; a longer one is serialised on another thread
 RECORDED_CLASSES = 5
 FAILURES = protocol_errors(*predictions.FAILURES)
 BODY: dict[str, Any] = {
@@ -96,7 +96,7 @@ def repository_index(service: ServiceDep, body: IndexIn | None = None) -> list[I
 
 @router.get("/models/{name}", dependencies=[needs(Scope.PREDICT)], responses=FAILURES)
 async def model_metadata(name: str, request: Request, service: ServiceDep) -> MetadataOut:
-    """Describe a model by the version that answers: the one in service, or what stands in for it."""
+    """Describe a model by the version that answers: the one in service, or its stand-in."""
     try:
         served = await _served(service, request, name, None)
     except VersionUnloadable:
@@ -114,7 +114,7 @@ def version_metadata(name: str, number: Number, service: ServiceDep) -> Metadata
     "/models/{name}/ready", dependencies=[needs(Scope.PREDICT)], response_model=ModelReadyOut, responses=FAILURES
 )
 async def model_ready(name: str, request: Request, service: ServiceDep) -> ModelReadyOut | Response:
-    """Tell whether a model has a version that answers; one that is not loaded yet is loaded for that. If not: 404."""
+    """Tell whether a model has a version that answers, which is loaded if necessary; 404 if it has none."""
     return await _ready(service, request, name, None)
 
 
@@ -125,7 +125,7 @@ async def model_ready(name: str, request: Request, service: ServiceDep) -> Model
     responses=FAILURES,
 )
 async def version_ready(name: str, number: Number, request: Request, service: ServiceDep) -> ModelReadyOut | Response:
-    """Tell whether a version can be asked; one that is not loaded yet is loaded for that. If not: 404."""
+    """Tell whether a version can be asked; it is loaded if necessary; 404 if it cannot."""
     return await _ready(service, request, name, number)
 
 
@@ -189,19 +189,19 @@ async def _infer(name: str, number: int | None, request: Request, service: Servi
 def _written(
     question: Question, answer: Answer, name: str, record: str | None, accepted: str
 ) -> tuple[bytes, int | None, str | None]:
-    """The body of an answer, how much of it is JSON where a tensor follows, and how it is compressed."""
+    """Body of an answer, bytes of its JSON (None if no tensor follows), and content encoding (or None)."""
     content, length = tensors.written(question, answer, model=name, record=record)
     content, encoding = tensors.compressed(content, accepted)
     return content, length, encoding
 
 
 async def _served(service: Service, request: Request, name: str, number: int | None) -> Served:
-    """What answers for a model, or is its given version; raises `VersionUnloadable` where nothing of it loads."""
+    """The version that answers for a model, or the given one; raises `VersionUnloadable` if none of them loads."""
     return await service.engine.served(name, number, service.engine.deadline(request.state.arrived_at, None))
 
 
 async def _ready(service: Service, request: Request, name: str, number: int | None) -> ModelReadyOut | Response:
-    """The protocol's yes, or its no: a status of 4xx, here with the reason beside it."""
+    """The protocol's answer: 200 if ready, else a 4xx status, here 404 with the reason added."""
     try:
         await _served(service, request, name, number)
     except VersionUnloadable as error:

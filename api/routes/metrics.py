@@ -1,4 +1,4 @@
-"""What Prometheus scrapes."""
+"""Metrics for Prometheus to scrape."""
 
 from collections.abc import Iterable
 
@@ -39,14 +39,14 @@ def metrics(service: ServiceDep) -> Response:
 
 
 class Increments(Collector):
-    """What the database says of them at the moment."""
+    """A collector of the increments' state, read from the database at each scrape."""
 
     def __init__(self, service: Service) -> None:
-        """Ask the service's database."""
+        """Read the database of ``service``."""
         self._database = service.database
 
     def collect(self) -> Iterable[Metric]:
-        """Increments by state, how fast they learn, and blobs to be deleted; nothing where the database is away."""
+        """Increments by state, training speed in images/s, and blobs to delete; nothing if the database is down."""
         try:
             with self._database.read() as connection:
                 counts = increments.counts(connection)

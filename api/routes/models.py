@@ -97,14 +97,17 @@ def change_model(name: str, body: ModelChange, service: ServiceDep) -> ModelOut:
     if body.memory is not None:
         values["memory"] = body.memory.model_dump()
     with service.database.read() as connection:
-        _check_change(connection, models.get(connection, name), values)  # may build a network: nobody waits for it
+        _check_change(connection, models.get(connection, name), values)  # may build a network: not in a write
     with service.database.write() as connection:
         _check_change(connection, models.lock(connection, name), values)
         return records.model(connection, models.change(connection, name, values))
 
 
 def _check_change(connection: Connection, model: Model, values: Mapping[str, Any]) -> None:
-    """Only what is changed can be wrong: a model whose defaults no longer fit can still be given others, one by one."""
+    """Check new defaults only: a model whose present ones no longer fit can still be changed, one default at a time.
+
+    Raises `UnknownStrategy`, `RecipeInvalid` and `StrategyUnfit`.
+    """
     if values.keys() & {"strategy", "recipe", "retention"}:
         strategy, recipe = values.get("strategy", model.strategy), values.get("recipe", model.recipe)
         check_of_model(connection, model, strategy, recipe, retention=values.get("retention"))

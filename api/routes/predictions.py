@@ -46,7 +46,7 @@ FAILURES = (
     VersionUnloadable,
     DeadlineExceeded,
 )
-INLINE_RANKS = 2000  # classes of an answer; a longer one is written beside the event loop
+INLINE_RANKS = 2000  # classes of an answer; a longer one is serialised on another thread
 BODY = images_body(PredictionIn)
 
 
@@ -101,7 +101,7 @@ def get_prediction(prediction_id: str, service: ServiceDep) -> PredictionRecordO
 
 
 async def recorded(service: Service, answer: Answer, ranked: Sequence[Ranked], *, durable: bool) -> str | None:
-    """Keep a record of an answer, now or soon; its id, or None where none is kept."""
+    """Record an answer, at once if ``durable``, else soon; the record's id, or None if no record is kept."""
     record = Prediction(
         id=new_id(), model_id=answer.model_id, version=answer.version, predictions=tuple(ranked), created_at=now()
     )

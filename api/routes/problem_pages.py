@@ -1,4 +1,4 @@
-"""The pages that the types of problem documents lead to: what each means, and what to do (RFC 9457 §3.1.1)."""
+"""The pages at the ``type`` of problem documents: what each type means, and what to do (RFC 9457 §3.1.1)."""
 
 from html import escape
 from typing import Annotated

@@ -16,23 +16,23 @@ from storage.errors import VersionUnfit, VersionUnloadable
 from storage.history import models, versions
 from storage.requests.idempotency import Asked
 
-_NEVER = -1  # a revision that is none
+_NEVER = -1  # a revision that no state has
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promotion:
-    """What is asked for."""
+    """A request to promote a version."""
 
     version: int
-    if_match: str | None  # ETags of the states in which to do it
-    if_none_match: str | None  # and in which not
+    if_match: str | None  # ETags of the states in which to promote
+    if_none_match: str | None  # ETags of the states in which not to promote
     idempotency_key: str | None
 
     async def made(self, service: Service, name: str) -> CurrentOut:
-        """The state it brought about, in the database and in this process; other processes notice by themselves.
+        """Promote the version, in the database and in this process; returns the new state of /current.
 
-        What can be refused is refused before the version is loaded, and decided once more, for good, in the
-        transaction that writes it. Raises `ModelNotFound`, `VersionNotFound`, `VersionUnfit`, `PreconditionFailed` and
+        Other processes notice by themselves. The conditions are checked before the version is loaded, and again in the
+        transaction that writes. Raises `ModelNotFound`, `VersionNotFound`, `VersionUnfit`, `PreconditionFailed` and
         `IdempotencyMismatch`.
         """
         model, earlier = await run_in_threadpool(self._looked_up, service, name)
@@ -44,7 +44,7 @@ class Promotion:
         except VersionUnloadable as error:
             raise VersionUnfit(f"{error.detail} Nothing was changed.", current=model.current) from error
         promoted, answer = await run_in_threadpool(self._written, service, name)
-        if promoted.current == self.version:  # not so where the answer is an earlier one that came in between
+        if promoted.current == self.version:  # else the answer is that of an earlier, repeated request
             registry.enter(served, promoted)
         return answer
 
@@ -58,7 +58,7 @@ class Promotion:
         return {name: value for name, value in named.items() if value is not None}
 
     def _expected(self, revision: int) -> int | None:
-        """The revision that it is for: any, the present one, or none where a condition does not hold."""
+        """The revision to promote from: any (None), the present one, or `_NEVER` if a condition does not hold."""
         if not self._conditions:
             return None
         headers = Headers(self._conditions)
@@ -95,5 +95,5 @@ class Promotion:
 
 
 def etag(revision: int) -> str:
-    """What names a state of /current."""
+    """The ETag of a state of /current."""
     return f'"{revision}"'

@@ -78,7 +78,7 @@ def delete_version(name: str, number: int, service: ServiceDep) -> None:
     responses=problems(ModelNotFound, VersionNotFound, NotFound),
 )
 def get_version_file(name: str, number: int, file: str, service: ServiceDep) -> Response:
-    """Get a file of a version; both together are all one needs to predict."""
+    """Get a file of a version; its two files are all that is needed to predict."""
     with service.database.read() as connection:
         version = versions.get(connection, models.get(connection, name), number)
     if file not in version.files:
@@ -123,17 +123,17 @@ def get_model_metrics(name: str, service: ServiceDep, version: OfVersion = None)
     responses=problems(ModelNotFound, VersionNotFound, NoVersionYet),
 )
 def get_model_metrics_picture(name: str, request: Request, service: ServiceDep, version: OfVersion = None) -> Response:
-    """Get the same as a picture."""
+    """Get the accuracy matrix and the curves of accuracy and forgetting as a picture (PNG)."""
     shown = _history(service, name, version)
     tag = f'"{hashlib.sha256(shown.model_dump_json().encode()).hexdigest()}"'
     if is_current(request.headers, tag):
-        return Response(status_code=304, headers={"ETag": tag})  # before it is drawn for nothing
+        return Response(status_code=304, headers={"ETag": tag})  # without drawing it
     return Response(pictures.history(shown), media_type="image/png", headers={"ETag": tag})
 
 
 @router.get("/current", dependencies=[needs(Scope.PREDICT)], responses=problems(ModelNotFound))
 def get_current(name: str, response: Response, service: ServiceDep) -> CurrentOut:
-    """See which version is in service; the ETag names this state of things."""
+    """See which version is in service; the ETag names this state."""
     with service.database.read() as connection:
         model = models.get(connection, name)
     answer = records.current(model)
@@ -155,9 +155,9 @@ async def promote(
     if_none_match: IfNoneMatch = None,
     idempotency_key: IdempotencyKey = None,
 ) -> CurrentOut:
-    """Put a version into service, a newer or an older one; increments go on from there.
+    """Put a version into service, a newer or an older one; the next increment starts from it.
 
-    It is loaded, checked and warmed first: one that cannot answer is refused, and nothing is changed.
+    The version is loaded, checked and warmed first. If it cannot answer, the request is refused and nothing changes.
     """
     promotion = Promotion(
         version=body.version, if_match=if_match, if_none_match=if_none_match, idempotency_key=idempotency_key

@@ -17,13 +17,16 @@ class Answer(BaseModel):
 
 
 class Request(BaseModel):
-    """Base of all JSON requests: an unknown field is a mistake worth hearing about."""
+    """Base of all JSON requests: unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 def in_openapi(model: type[BaseModel]) -> dict[str, Any]:
-    """Schema of a body that a route reads by itself; its enumerations are among the components as parameters' types."""
+    """Schema of a body that a route reads by itself.
+
+    Definitions of its enumerations are left out: the components have them already, as types of parameters.
+    """
     schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
     schema.pop("$defs", None)
     return schema

@@ -9,7 +9,7 @@ Json = dict[str, Any]
 
 
 class ErrorOut(BaseModel):
-    """What every failure of /v2 answers."""
+    """The body of every error of /v2."""
 
     error: str
 
@@ -61,7 +61,7 @@ class MetadataOut(BaseModel):
 
 
 class IndexIn(BaseModel):
-    """What the repository index is asked for."""
+    """A request for the repository index."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -78,13 +78,13 @@ class IndexEntryOut(BaseModel):
 
 
 class _Member(BaseModel):
-    """Members that this service does not know are left alone, as the protocol's extensions want it."""
+    """Base of the protocol's objects: unknown members are ignored, as the protocol's extensions require."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
 
 class InputParameters(_Member):
-    """Of a tensor that is sent: its bytes, where it stands behind the JSON (binary tensor data extension)."""
+    """Parameters of an input: its size in bytes, if its data follow the JSON (binary tensor data extension)."""
 
     binary_data_size: Annotated[int, Field(ge=0)] | None = None
 
@@ -100,21 +100,21 @@ class InputIn(_Member):
 
 
 class OutputParameters(_Member):
-    """Of a tensor that is asked for: best classes instead of all (classification extension), and how it is sent."""
+    """Parameters of an output: only the best classes (classification extension), and whether it follows the JSON."""
 
     classification: Annotated[int, Field(ge=0)] = 0
     binary_data: bool | None = None
 
 
 class OutputIn(_Member):
-    """One of the tensors that are asked for."""
+    """An output that is asked for."""
 
     name: str
     parameters: OutputParameters = OutputParameters()
 
 
 class InferParameters(_Member):
-    """Of a request: how tensors are sent, and how long it may take."""
+    """Parameters of a request: how outputs are sent, and how long the answer may take."""
 
     binary_data_output: bool = False
     timeout: Annotated[int, Field(gt=0, description="Microseconds.")] | None = None
@@ -130,7 +130,7 @@ class InferIn(_Member):
 
 
 class InferTensorOut(BaseModel):
-    """A tensor of an answer; without ``data`` it stands behind the JSON."""
+    """An output; without ``data``, its bytes follow the JSON."""
 
     name: str
     datatype: str

@@ -28,7 +28,7 @@ class RankedOut(BaseModel):
 
 
 class ImagesIn(Request):
-    """Images, each a base64-encoded image file; what is beside them may as well be a form field, or in the query."""
+    """Images, each a base64-encoded image file; the other fields may also be sent in a form or in the query."""
 
     images: Annotated[list[str], Field(min_length=1)]
 

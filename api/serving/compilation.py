@@ -1,4 +1,4 @@
-"""What is much in use is compiled while it is served, and every loaded version of its make goes over to it."""
+"""Networks in much use are compiled while they serve; then every loaded version of the make uses the library."""
 
 import logging
 import threading
@@ -14,25 +14,25 @@ log = logging.getLogger(__name__)
 
 
 class BackgroundCompiler:
-    """A thread of low priority that compiles what has been computed for long enough.
+    """A thread of low priority that compiles the networks that have computed for long enough.
 
-    Compiling costs some 30 s of a processor and saves a tenth to a quarter of an inference: it is begun where as much
-    has been computed already as would have paid for it (docs/decisions/0015).
+    Compiling takes some 30 s of a processor and saves a tenth to a quarter of an inference. It begins when the
+    inferences so far would have paid for it (docs/decisions/0015).
     """
 
     def __init__(self, registry: Registry, planner: Planner, compiler: Compiler, *, after_seconds: float) -> None:
-        """Compile a make after so many seconds of inference."""
+        """Compile a make after ``after_seconds`` of inference."""
         self._registry, self._planner, self._compiler = registry, planner, compiler
         self._after_seconds = after_seconds
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._work, name="improving", daemon=True)
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End, and a compilation that is under way with it."""
+        """End the thread, and a compilation that is under way."""
         self._stopped.set()
         self._compiler.stop()
         self._thread.join()
@@ -44,7 +44,7 @@ class BackgroundCompiler:
                 self._improve(served)
 
     def _improve(self, served: Served) -> None:
-        """Go over to a library, a new one if it pays; threads use it from their next minibatch on."""
+        """Let a version use its make's library, compiled now if it pays; it is used from the next minibatch on."""
         better: dict[Plan, Plan] = {}
         for plan in dict.fromkeys(served.batcher.plans):
             library = None if plan.knows_library else self._library(plan.make)

@@ -1,4 +1,4 @@
-"""Image files to pixels, beside the event loop, on a bounded number of threads."""
+"""Image files to pixels, on a fixed number of threads."""
 
 import logging
 import os
@@ -21,13 +21,13 @@ PIECE = 8  # images of a request that one thread decodes; larger requests use se
 
 
 class Decoders:
-    """A pool of threads; Pillow lets go of the interpreter while it decodes.
+    """A pool of threads; Pillow releases the interpreter lock while it decodes.
 
-    Not a ThreadPoolExecutor: its futures, which nobody would look at, cost more than handing the work over does.
+    Not a ThreadPoolExecutor: its futures are not needed here, and cost more than handing over the work.
     """
 
     def __init__(self, *, max_pixels: int, measures: Measures) -> None:
-        """As many threads as processors."""
+        """Start as many threads as there are processors."""
         self._max_pixels, self._measures = max_pixels, measures
         self._work: SimpleQueue[tuple[Decoding, int] | None] = SimpleQueue()  # None ends a thread
         self._threads = [
@@ -38,7 +38,7 @@ class Decoders:
             thread.start()
 
     def stop(self) -> None:
-        """Finish what was begun."""
+        """Finish the queued work, then end the threads."""
         for _ in self._threads:
             self._work.put(None)
         for thread in self._threads:
@@ -47,10 +47,10 @@ class Decoders:
     def decode(
         self, files: Sequence[bytes], form: Form, deadline: float, done: Callable[[Tensor | Exception], None]
     ) -> None:
-        """Call ``done``, on one of the threads, with uint8 pixels [n, channels, size, size], or why there are none.
+        """Decode files, then call ``done`` on one of the threads, with uint8 [n, channels, size, size] or an error.
 
-        The images lie channels-last in memory, as they are computed. After ``deadline``, of time.monotonic(), no more
-        of them are decoded.
+        The pixels are channels-last in memory, as networks compute them. After ``deadline``, by time.monotonic(), no
+        more images are decoded.
         """
         decoding = Decoding(self, files, form, deadline, done)
         for start in range(0, len(files), PIECE):
@@ -60,10 +60,10 @@ class Decoders:
         while (work := self._work.get()) is not None:
             decoding, start = work
             decoding.decode(start)
-            del decoding, work  # a thread that waits shall not hold on to images
+            del decoding, work  # an idle thread must not keep images in memory
 
     def row(self, data: bytes, form: Form, position: int) -> bytes:
-        """A packed image; raises `ImageUnreadable` that names its position in the request."""
+        """Decoded pixels of an image, as bytes; raises `ImageUnreadable` that names its position in the request."""
         try:
             with self._measures.decode_seconds.time():
                 return form.row(data, max_pixels=self._max_pixels)
@@ -75,7 +75,7 @@ class Decoders:
 
 
 class Decoding:
-    """A request's images on their way into one block of memory; whoever decodes the last of them says so."""
+    """A request's images, decoded into one block of memory; the thread that decodes the last one calls ``done``."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class Decoding:
         deadline: float,
         done: Callable[[Tensor | Exception], None],
     ) -> None:
-        """Make room for them."""
+        """Allocate the block for all images."""
         self._decoders, self._files, self._form, self._deadline, self._done = decoders, files, form, deadline, done
         self._block = bytearray(len(files) * form.row_bytes)
         self._lock = threading.Lock()
@@ -93,7 +93,7 @@ class Decoding:
         self._fault: Exception | None = None
 
     def decode(self, start: int) -> None:
-        """Decode the images from there on; after a fault nothing more needs to be."""
+        """Decode up to `PIECE` images from position ``start`` on; after an error no more are decoded."""
         length = self._form.row_bytes
         try:
             for position in range(start, min(start + PIECE, len(self._files))):
@@ -105,7 +105,7 @@ class Decoding:
                 self._block[position * length : (position + 1) * length] = row
         except AccreteError as error:
             self._fault = error
-        except Exception as error:  # handed to who waits for it, as what is wrong with the image is
+        except Exception as error:  # passed to the waiting request, as an unreadable image is
             log.exception("decoding failed")
             self._fault = error
         with self._lock:

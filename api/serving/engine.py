@@ -28,7 +28,7 @@ Ranked = tuple[tuple[str, float], ...]  # (label, probability), best first
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What a version says of some images."""
+    """A version's probabilities for the images of a request."""
 
     model_id: str
     version: int
@@ -45,12 +45,12 @@ class Answer:
 
 
 class Engine:
-    """Admits requests, has their images decoded on threads and computed in minibatches with those of others."""
+    """Admits requests, has their images decoded on threads, and computes them in minibatches that requests share."""
 
     def __init__(
         self, settings: Settings, *, worker: int, database: Database, blobs: BlobStore, measures: Measures
     ) -> None:
-        """Serve what is promoted; `start` begins to look for it."""
+        """Prepare to serve the versions in service; `start` begins to look for them."""
         self._settings = settings
         devices = own_devices(serving_devices(settings.serving_devices), worker, of=settings.api_workers)
         share = len(os.sched_getaffinity(0)) // (settings.api_workers * len(devices))
@@ -76,12 +76,12 @@ class Engine:
         )
 
     def start(self) -> None:
-        """Load what is most likely asked for, and look for promotions."""
+        """Begin to load the models taught last, to look for promotions, and to compile."""
         self.registry.start()
         self._improver.start()
 
     def stop(self) -> None:
-        """Finish what was begun and end the threads."""
+        """Finish the work under way and end the threads."""
         self._improver.stop()
         self.registry.stop()
         self._decoders.stop()
@@ -91,10 +91,10 @@ class Engine:
     async def predict(
         self, name: str, files: Sequence[bytes], *, deadline: float, version: int | None = None
     ) -> Answer:
-        """Probabilities of some image files by the current or a given version of a model.
+        """Probabilities of image files by the current or a given version of a model.
 
-        ``deadline``: until when, by time.monotonic(); loading is no excuse. Raises `ImageUnreadable` that names the
-        position of the image, `Invalid` for too many, `Overloaded`, `DeadlineExceeded`, `ModelNotFound`,
+        ``deadline``, by time.monotonic(), includes the time to load a version. Raises `ImageUnreadable` that names the
+        position of the image, `Invalid` for no image or too many, `Overloaded`, `DeadlineExceeded`, `ModelNotFound`,
         `NoVersionYet`, `VersionNotFound` and `VersionUnloadable`.
         """
         self._check_count(len(files))
@@ -114,7 +114,10 @@ class Engine:
         return await self._answered(served, request)
 
     async def compute(self, name: str, pixels: Tensor, *, deadline: float, version: int | None = None) -> Answer:
-        """The same for pixels float32 [images, channels, size, size] in 0 … 1, before normalisation."""
+        """Probabilities of pixels, float32 [images, channels, size, size] in 0 … 1, before normalisation.
+
+        Raises `Invalid` for pixels of another shape, and what `predict` raises.
+        """
         self._check_count(len(pixels))
         served = await self.served(name, version, deadline)
         expected = (served.model.channels, served.model.image_size, served.model.image_size)
@@ -126,12 +129,12 @@ class Engine:
         return await self._answered(served, request)
 
     def deadline(self, arrived_at: float, seconds: float | None) -> float:
-        """Until when a request that arrived then may take, by time.monotonic(); ``seconds`` is what it asks for."""
+        """Deadline of a request, by time.monotonic() like ``arrived_at``; ``seconds`` is the limit that it asks for."""
         most = self._settings.deadline_seconds
         return arrived_at + (most if seconds is None else min(seconds, most))
 
     async def served(self, name: str, version: int | None, deadline: float) -> Served:
-        """What answers for a model or is its given version, loaded where it has to be; raises as `predict` does."""
+        """The version that answers for a model, or the given one, loaded if necessary; raises as `predict` does."""
         if (served := self.registry.ready(name, version)) is not None:
             return served
         async with within(deadline):
@@ -158,7 +161,7 @@ class Engine:
 
 @asynccontextmanager
 async def within(deadline: float) -> AsyncIterator[None]:
-    """Raise `DeadlineExceeded` where what is done inside takes longer than until then, by time.monotonic()."""
+    """Raise `DeadlineExceeded` if the body is not finished by ``deadline``, by time.monotonic()."""
     limit = asyncio.timeout(deadline - time.monotonic())
     try:
         async with limit:
@@ -178,5 +181,5 @@ def serving_devices(wanted: str) -> list[torch.device]:
 
 
 def own_devices(devices: Sequence[torch.device], worker: int, *, of: int) -> list[torch.device]:
-    """Those that fall to one of several processes: no GPU holds more copies than there are processes for it."""
+    """The devices of process ``worker`` among ``of``, dealt out in turn; shared only if there are too few of them."""
     return list(devices[worker::of]) or [devices[worker % len(devices)]]

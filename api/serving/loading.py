@@ -1,4 +1,4 @@
-"""Loading versions: fetched, checked and warmed, several side by side, each once however many wait for it."""
+"""Loading versions: fetched, checked and warmed; several at a time, each once for all requests that wait for it."""
 
 import gc
 import logging
@@ -28,7 +28,7 @@ from storage.history import versions
 from trainer.networks import LoadedVersion, load_version
 
 LOADERS = 4  # versions that are loaded at the same time; more wait
-REST = 10.0  # a version that did not load is let rest for so many times as long as the try took …
+REST = 10.0  # a version that did not load is not tried again for so many times the duration of the try …
 LEAST_REST_SECONDS, MOST_REST_SECONDS = 1.0, 60.0  # … within these bounds
 REMEMBERED_FAILURES = 1000
 STOP_SECONDS = 5.0  # given to loads that are under way at the end
@@ -50,13 +50,13 @@ class Served:
 
     @property
     def key(self) -> Key:
-        """What it is known by."""
+        """Id of the model and number of the version."""
         return self.model.id, self.number
 
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """Why a version did not load; the words alone, since an exception would keep alive all that its frames hold."""
+    """Why a version did not load; as text, since an exception would keep the objects of its frames in memory."""
 
     number: int
     detail: str
@@ -64,14 +64,14 @@ class _Failure:
     rests_until: float  # of time.monotonic()
 
     def error(self) -> VersionUnloadable:
-        """What is said to whoever asks for the version."""
+        """The error for a request for the version."""
         return VersionUnloadable(self.detail, version=self.number, retry_after=math.ceil(self.rest_seconds))
 
 
 class Loader:
-    """Loads versions on threads of its own, so that a slow one holds up nobody but those who ask for it.
+    """Loads versions on threads of its own, so that a slow load delays only the requests for that version.
 
-    A version that does not load is not tried again at once, however often it is asked for.
+    A version that does not load is not tried again for a while, however often it is asked for.
     """
 
     def __init__(
@@ -80,31 +80,31 @@ class Loader:
         """Load from ``blobs`` onto every one of ``devices``."""
         self._database, self._blobs = database, blobs
         self._devices, self._planner = tuple(devices), planner
-        self._guard = threading.Lock()  # of the three that follow
+        self._guard = threading.Lock()  # of the three attributes below
         self._under_way: dict[Key, Future[Served]] = {}
         self._failures: OrderedDict[Key, _Failure] = OrderedDict()
-        self._settled = False  # whether what the first version brought with it is out of the collector's sight
+        self._settled = False  # whether `_settle` has frozen the objects of the first load
         self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        # Daemons, unlike a pool's: a store that never answers must not keep the process from its end.
+        # Daemon threads, unlike a pool's: a blob store that never answers must not keep the process from ending.
         self._threads = [threading.Thread(target=self._work, name=f"loading-{n}", daemon=True) for n in range(LOADERS)]
         for thread in self._threads:
             thread.start()
 
     def submit(self, work: Callable[..., Served], *arguments: Any) -> Future[Served]:
-        """Have something done on a loading thread."""
+        """Call ``work`` on a loading thread."""
         future: Future[Served] = Future()
 
         def task() -> None:
             try:
                 future.set_result(work(*arguments))
-            except BaseException as error:  # noqa: BLE001 - whoever waits gets it
+            except BaseException as error:  # noqa: BLE001 - raised by future.result()
                 future.set_exception(error)
 
         self._tasks.put(task)
         return future
 
     def stop(self) -> None:
-        """Take no more, and wait a while for what is under way."""
+        """End the threads after the queued loads; wait `STOP_SECONDS` for them at most."""
         for _ in self._threads:
             self._tasks.put(None)
         deadline = time.monotonic() + STOP_SECONDS
@@ -112,10 +112,11 @@ class Loader:
             thread.join(max(0.0, deadline - time.monotonic()))
 
     def load(self, model: Model, number: int, *, again: bool = False, pause_seconds: float = 0.0) -> Served:
-        """A version, ready to compute; on this thread, unless another is at it already.
+        """A version, ready to compute; loaded on this thread, unless another thread loads it already.
 
-        Raises `VersionNotFound` and `VersionUnloadable`; ``again`` tries one that rests after it did not load.
-        ``pause_seconds``: after what holds the interpreter, where others are served meanwhile.
+        ``again`` also tries a version that failed a short while ago. ``pause_seconds`` is slept after each step that
+        holds the interpreter lock, so that requests are served meanwhile. Raises `VersionNotFound` and
+        `VersionUnloadable`.
         """
         key = (model.id, number)
         with self._guard:
@@ -130,14 +131,14 @@ class Loader:
         return future.result()
 
     def confirm(self, served: Served) -> None:
-        """Raise `VersionUnloadable` where a version in memory could not be loaded again, its files being damaged."""
+        """Raise `VersionUnloadable` if files of a version in memory are damaged or missing."""
         with tempfile.TemporaryDirectory(prefix="accrete-version-") as folder:
             try:
                 for digest in served.files:
                     self._blobs.fetch(digest, Path(folder) / digest)
             except (BlobDamaged, BlobMissing) as error:
                 raise _failure(served.model, served.number, error, seconds=0.0).error() from error
-            except Exception:  # the store is away: no reason to keep a version from service that is there
+            except Exception:  # the store is unreachable, but the version is in memory and can serve
                 log.exception("%s: its files cannot be looked at", served.batcher.name)
 
     def _work(self) -> None:
@@ -156,7 +157,7 @@ class Loader:
             failure = _failure(model, number, error, seconds=time.monotonic() - began)
             outcome = failure.error()
             before = self._failures.get(key)
-            if before is None or before.detail != failure.detail:  # else it was told when it was tried last
+            if before is None or before.detail != failure.detail:  # else it was logged at the last try
                 log.exception("%s", failure.detail)
         with self._guard:
             del self._under_way[key]
@@ -191,14 +192,14 @@ class Loader:
         return Served(model, number, plans[0].version.labels, digests, batcher)
 
     def _copies(self, folder: Path) -> dict[torch.device, LoadedVersion]:
-        """A version, loaded once for each device: threads of one device share theirs."""
+        """A version, loaded once for each device: the threads of one device share it."""
         return {device: load_version(folder) for device in set(self._devices)}
 
     def _settle(self) -> None:
-        """Take torch's own half million objects out of the collector's sight.
+        """Exclude torch's half million objects from garbage collection, after the first load.
 
-        They stay for good, and a full collection would go through them again and again: 0.3 s each time, in which
-        nothing is answered.
+        They live as long as the process. Each full collection would go through them, which takes 0.3 s, and no request
+        is answered meanwhile.
         """
         with self._guard:
             first, self._settled = not self._settled, True
@@ -208,7 +209,7 @@ class Loader:
 
 
 def _failure(model: Model, number: int, error: Exception, *, seconds: float) -> _Failure:
-    """What is kept of a try that took so long."""
+    """The record of a failed try that took ``seconds``."""
     rest_seconds = min(max(REST * seconds, LEAST_REST_SECONDS), MOST_REST_SECONDS)
     reason = safetext.message(str(error)) or type(error).__name__
     detail = f"Version {number} of model {model.name!r} cannot be loaded: {reason}"
@@ -216,7 +217,7 @@ def _failure(model: Model, number: int, error: Exception, *, seconds: float) -> 
 
 
 def _check_form(loaded: LoadedVersion, model: Model, version: Version) -> None:
-    """Raise ValueError where a version's files are not what its model and its row say."""
+    """Raise ValueError if the classes, channels or size in a version's files are not those in the database."""
     transform = loaded.transform
     found = (loaded.labels, transform.channels, transform.image_size)
     expected = (version.classes, model.channels, model.image_size)
@@ -225,7 +226,7 @@ def _check_form(loaded: LoadedVersion, model: Model, version: Version) -> None:
 
 
 def _check_answers(plan: Plan, version: Version) -> None:
-    """Raise ValueError where a version computes what no answer can be made of."""
+    """Raise ValueError if the probabilities of a version have the wrong shape or are not finite."""
     transform = plan.version.transform
     pixels = torch.full((1, transform.channels, transform.image_size, transform.image_size), 128, dtype=torch.uint8)
     probabilities = plan.probabilities(pixels)

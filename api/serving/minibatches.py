@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class PendingRequest:
-    """One request's images at a version, and who waits for the answer."""
+    """One request's images for a version, and the future of its answer."""
 
     batcher: "Batcher"
     images: int
@@ -31,12 +31,12 @@ class PendingRequest:
     decoded_at: float = 0.0
 
     def resolve(self, outcome: Tensor | Exception) -> None:
-        """Answer, from any thread."""
+        """Answer the request, from any thread."""
         self.loop.call_soon_threadsafe(resolve, [(self, outcome)])
 
 
 def resolve(outcomes: Sequence[tuple[PendingRequest, Tensor | Exception]]) -> None:
-    """Answer whoever still waits, on the event loop."""
+    """Answer the requests that still wait; to be called on their event loop."""
     for request, outcome in outcomes:
         if request.answer.done():  # cancelled, or too late
             continue
@@ -63,10 +63,10 @@ class Batcher:
 
 
 class BatchingThreads:
-    """Threads that compute what waits, the version whose request has waited longest first.
+    """Threads that compute waiting requests, first for the version whose request has waited longest.
 
-    A minibatch is closed when it is full, or when nothing that was admitted is still on its way to it, and at the
-    latest ``wait_seconds`` after its first image: alone, a request never waits.
+    A minibatch is closed when it is full, or when no admitted image of the version is still being decoded, and at the
+    latest ``wait_seconds`` after its first request was decoded. A request that is alone never waits.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class BatchingThreads:
         self._capacity, self._minibatch, self._wait_seconds = capacity, minibatch, wait_seconds
         self._measures = measures
         self._changed = threading.Condition()
-        self._ready: dict[Batcher, None] = {}  # those with something waiting, in no order that matters
+        self._ready: dict[Batcher, None] = {}  # those with waiting requests; their order does not matter
         self._stopped = False
         self._seconds_per_image = 0.01  # a moving average, until it is known
         self._batching = [
@@ -93,9 +93,9 @@ class BatchingThreads:
             thread.start()
 
     def admit(self, batcher: Batcher, images: int) -> None:
-        """Take a request of so many images in; raises `Overloaded` where there is no room for them.
+        """Admit a request of so many images; raises `Overloaded` if there is no room for them.
 
-        Every admission ends in one `leave`.
+        Call `leave` once for every admission.
         """
         with self._changed:
             if batcher.admitted and batcher.admitted + images > self._capacity:
@@ -110,7 +110,7 @@ class BatchingThreads:
             batcher.decoding += images
 
     def put(self, request: PendingRequest) -> None:
-        """Its images are decoded: let them be computed."""
+        """Queue a request whose images are decoded."""
         request.decoded_at = time.monotonic()
         with self._changed:
             batcher = request.batcher
@@ -121,18 +121,18 @@ class BatchingThreads:
             self._changed.notify()
 
     def withdraw(self, request: PendingRequest) -> None:
-        """Its images will not come."""
+        """Tell that a request's images could not be decoded: minibatches no longer wait for them."""
         with self._changed:
             request.batcher.decoding -= request.images
             self._changed.notify()
 
     def leave(self, request: PendingRequest) -> None:
-        """A request has its answer, or waits no longer."""
+        """Give back the room of a request that is answered or waits no longer."""
         with self._changed:
             request.batcher.admitted -= request.images
 
     def stop(self) -> None:
-        """Compute what waits, then end."""
+        """Compute the waiting requests, then end the threads."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
@@ -140,7 +140,7 @@ class BatchingThreads:
             thread.join()
 
     def _work(self, place: int) -> None:
-        while self._serve_next(place):  # in a frame of its own: here, nothing holds on to a version that was replaced
+        while self._serve_next(place):  # a frame of its own: no variable here keeps a replaced version
             pass
 
     def _serve_next(self, place: int) -> bool:
@@ -157,7 +157,7 @@ class BatchingThreads:
         return True
 
     def _take(self) -> tuple[Batcher, list[PendingRequest]] | None:
-        """The next minibatch, of one version, without requests that nobody waits for; None at the end."""
+        """Wait for the next minibatch, of one version, without cancelled or late requests; None at the end."""
         with self._changed:
             while True:
                 pauses = {batcher: self._pause(batcher) for batcher in self._ready}
@@ -172,7 +172,7 @@ class BatchingThreads:
                     self._changed.wait(min(pauses.values(), default=None))
 
     def _pause(self, batcher: Batcher) -> float:
-        """Seconds for which more images are worth waiting for."""
+        """Seconds to wait for more images of a version; 0 or less if its minibatch is due."""
         if batcher.decoding == 0 or self._stopped or batcher.depth >= self._minibatch:
             return 0.0
         return self._wait_seconds - (time.monotonic() - batcher.waiting[0].decoded_at)
@@ -203,7 +203,7 @@ class BatchingThreads:
             self._measures.queue_seconds.observe(began - request.decoded_at)
         try:
             outcomes: list[Tensor | Exception] = list(self._run(plan, requests))
-        except Exception as error:  # of no request can be said that it was the one: each gets its own chance
+        except Exception as error:  # which request failed is unknown: each is computed alone
             log.exception("%d requests of %s failed together", len(requests), requests[0].batcher.name)
             outcomes = [self._alone(plan, request) for request in requests] if len(requests) > 1 else [error]
         images, seconds = sum(request.images for request in requests), time.monotonic() - began
@@ -232,7 +232,7 @@ class BatchingThreads:
 
 
 def late() -> DeadlineExceeded:
-    """What a request is told whose time is over."""
+    """The error of a request whose deadline has passed."""
     return DeadlineExceeded(
         "The answer was not ready within the request's deadline, so it is not computed: try again later, or give it "
         "more time (ACCRETE_DEADLINE_SECONDS, or the header Accrete-Deadline-Seconds)."

@@ -1,4 +1,4 @@
-"""Prediction records, written behind: an answer never waits for the database unless it is asked to."""
+"""Prediction records, written behind: an answer waits for the database only if the request asks for it."""
 
 import logging
 import queue
@@ -12,7 +12,7 @@ from storage.database.engine import Database
 from storage.domain import Prediction
 from storage.requests import predictions
 
-CAPACITY = 10_000  # records waiting to be written; beyond it answers go out without one
+CAPACITY = 10_000  # records waiting to be written; beyond it predictions are answered without a record
 CAPACITY_BYTES = 256 << 20  # of memory that they take, about: 64 images with each of 10,000 classes take 86 MB
 BATCH = 500
 PAUSE_SECONDS = 0.05  # lets records gather, so that many share a commit
@@ -21,10 +21,10 @@ log = logging.getLogger(__name__)
 
 
 class Recorder:
-    """One thread that writes what was predicted; best effort, bounded."""
+    """One thread that writes prediction records, at best effort, from a bounded queue."""
 
     def __init__(self, database: Database, measures: Measures, *, share: float) -> None:
-        """Write this share of the records into ``database`` once started."""
+        """Once started, write records of a ``share`` of the predictions, 0 … 1, into ``database``."""
         self._database, self._measures, self._share = database, measures, share
         self._waiting: queue.Queue[Prediction] = queue.Queue(CAPACITY)
         self._pending: dict[str, Prediction] = {}  # accepted and not yet committed, by id
@@ -34,11 +34,11 @@ class Recorder:
         self._thread = threading.Thread(target=self._write_forever, name="records", daemon=True)
 
     def start(self) -> None:
-        """Begin to write."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Write what is left, then end."""
+        """Write the waiting records, then end the thread."""
         self._stopped.set()
         self._thread.join()
 
@@ -62,7 +62,7 @@ class Recorder:
         return self._pending.get(prediction_id)
 
     def _hold(self, record: Prediction) -> bool:
-        """Whether there is room for it among the pending; it is there then."""
+        """Add a record to the pending ones, if there is room; whether there was."""
         size = _size(record)
         with self._counting:
             if self._bytes + size > CAPACITY_BYTES:
@@ -83,14 +83,14 @@ class Recorder:
                 continue
             try:
                 self._write(batch)
-            except Exception:  # whatever it is: the next ones may fare better
+            except Exception:  # of any kind: the next batch may succeed
                 self._measures.records_lost.inc(len(batch))
                 log.exception("%d prediction records are lost", len(batch))
             for record in batch:
                 self._let_go(record)
 
     def _write(self, batch: list[Prediction]) -> None:
-        """Write records; where some are refused, as those of a model that was deleted meanwhile, only these go."""
+        """Write records; only those that the database refuses are dropped, such as those of a deleted model."""
         try:
             with self._database.write() as connection:
                 predictions.add(connection, batch)

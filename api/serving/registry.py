@@ -20,15 +20,15 @@ from storage.domain import Model
 from storage.errors import NotFound, NoVersionYet, VersionUnloadable
 from storage.history import models, versions
 
-SWAP_PAUSE_SECONDS = 0.1  # in which requests that had to wait while a version is prepared are served
-PRELOAD_SECONDS = 60.0  # for which a start waits, at most, for the versions that are loaded beforehand
+SWAP_PAUSE_SECONDS = 0.1  # of each pause, while a version is prepared, in which waiting requests are served
+PRELOAD_SECONDS = 60.0  # at most, for which readiness waits for the versions that are loaded at the start
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """The version in service of a model does not load."""
+    """Why the version in service of a model does not load."""
 
     model: str  # name
     number: int
@@ -36,12 +36,12 @@ class Fault:
 
 
 class Registry:
-    """Bounded: least recently asked for goes first, the version in service of a model in use never.
+    """The versions in service of models in use, and a bounded number of others: the least recently used goes first.
 
-    A promotion is noticed by looking at the database; the new version is loaded, checked and warmed beside the old one,
-    and the switch is one assignment, so requests go on with the version they began with. Where the version in service
-    does not load, the last one that does answers in its place, and the look for it goes on. What has been looked up
-    stays at hand: a prediction does not ask the database.
+    A promotion is noticed by polling the database. The new version is loaded, checked and warmed beside the old one.
+    The switch is one assignment, so a request ends with the version it began with. If the version in service does not
+    load, a stand-in answers in its place, and the load is tried again. Models are cached: a prediction does not query
+    the database.
     """
 
     def __init__(
@@ -50,12 +50,12 @@ class Registry:
         """Keep ``capacity`` versions beside those in service; look for promotions every ``watch_seconds``."""
         self._database, self._loader, self._measures = database, loader, measures
         self._capacity, self._watch_seconds = capacity, watch_seconds
-        self._guard = threading.Lock()  # of all that follows where it is changed; never held while something is loaded
+        self._guard = threading.Lock()  # of all changes to the attributes below; never held during a load
         self._models: dict[str, Model] = {}  # by name, as of the last look
         self._current: dict[str, Served] = {}  # what answers, by id of the model
         self._others: OrderedDict[Key, Served] = OrderedDict()
         self._faults: dict[str, Fault] = {}  # by id of the model
-        self._tasks: dict[tuple[str, str, int | None], Future[Served]] = {}  # what is asked of the loader's threads
+        self._tasks: dict[tuple[str, str, int | None], Future[Served]] = {}  # loads under way on the loader's threads
         self._stopped = threading.Event()
         self._preloading: list[Future[Served]] | None = None
         self._started_at = 0.0
@@ -63,7 +63,7 @@ class Registry:
 
     @property
     def is_warm(self) -> bool:
-        """Whether the versions that are loaded at the start have been, or take too long to be waited for."""
+        """Whether the loads of the start are done, or have taken more than `PRELOAD_SECONDS`."""
         if self._started_at and time.monotonic() - self._started_at > PRELOAD_SECONDS:
             return True
         return self._preloading is not None and all(future.done() for future in self._preloading)
@@ -81,34 +81,34 @@ class Registry:
         return told
 
     def start(self) -> None:
-        """Load what is most likely asked for, and look for promotions."""
+        """Begin to load the models taught last, and to look for promotions."""
         self._started_at = time.monotonic()
         self._watcher.start()
 
     def stop(self) -> None:
-        """Stop looking."""
+        """Stop polling, and the loader."""
         self._stopped.set()
         self._watcher.join()
         self._loader.stop()
 
     def known(self, name: str) -> Model | None:
-        """The model of that name, if it is at hand."""
+        """The model of that name, if it is cached."""
         return self._models.get(name)
 
     def ready(self, name: str, number: int | None) -> Served | None:
-        """The version in service, or of that number, if it is at hand; costs next to nothing."""
+        """The version that answers for a model, or the one of that number, if it is in memory; fast, without I/O."""
         if (model := self._models.get(name)) is None:
             return None
         current = self._current.get(model.id)
         if number is None or (current is not None and current.number == number):
             return current
         if (served := self._others.get((model.id, number))) is not None:
-            with suppress(KeyError):  # it went just now; no lock, since this is the event loop
+            with suppress(KeyError):  # it was removed just now; the event loop must not wait for a lock
                 self._others.move_to_end((model.id, number))
         return served
 
     async def load(self, name: str, number: int | None) -> Served:
-        """The same, loaded where it has to be; who stops waiting does not stop the loading.
+        """The version that `ready` looks for, loaded if necessary; cancelling the wait does not stop the load.
 
         Raises `ModelNotFound`, `NoVersionYet`, `VersionNotFound` and `VersionUnloadable`.
         """
@@ -126,7 +126,7 @@ class Registry:
         return await _outcome(self._once(self._load_again, model, number))
 
     def enter(self, served: Served, model: Model) -> None:
-        """Let a version answer for a model from now on, unless a later promotion has come before."""
+        """Let a version answer for a model from now on, unless a later promotion is known already."""
         with self._guard:
             known = self._models.get(model.name)
             if known is not None and known.id == model.id and known.current_revision > model.current_revision:
@@ -162,7 +162,7 @@ class Registry:
         return self._once(self._bring, model, None) if number is None else self._once(self._keep, model, number)
 
     def _once(self, work: Callable[[Model, int | None], Served], model: Model, number: int | None) -> "Future[Served]":
-        """Have something loaded, once however many ask for it."""
+        """Have ``work`` load a version on a loading thread, or join the same load if it is under way."""
         key = (work.__name__, model.id, number)
         with self._guard:
             if (under_way := self._tasks.get(key)) is not None:
@@ -193,7 +193,7 @@ class Registry:
         return served
 
     def _bring(self, model: Model, _number: int | None = None) -> Served:
-        """Bring a model to its current version; where that does not load, to the last one that does."""
+        """Let the current version of a model answer, loaded if necessary; if it does not load, a stand-in."""
         assert model.current is not None
         serving, began = self._current.get(model.id), time.monotonic()
         if serving is not None and serving.number == model.current:
@@ -213,7 +213,7 @@ class Registry:
         return served
 
     def _substitute(self, model: Model, error: VersionUnloadable) -> Served:
-        """The last version before the current one that loads; raises ``error`` again where none does."""
+        """The stand-in: the first predecessor that loads; raises `VersionUnloadable` if none does."""
         for number in self._predecessors(model):
             with suppress(VersionUnloadable, NotFound):
                 served = self._others.get((model.id, number)) or self._loader.load(model, number)
@@ -222,7 +222,7 @@ class Registry:
         raise VersionUnloadable(f"{error.detail} No version before it loads either.", **error.extra)
 
     def _predecessors(self, model: Model) -> Iterable[int]:
-        """What was in service or taught from before the current version: the previous one, then its ancestors."""
+        """Numbers of possible stand-ins: the previous version, the current one's ancestors, then the previous one's."""
         with self._database.read() as connection:
             line = [version.number for version in versions.lineage(connection, model, model.current)][::-1]
             before = [version.number for version in versions.lineage(connection, model, model.previous)][::-1]
@@ -250,7 +250,7 @@ class Registry:
             self._measures.forget(name)
 
     def _look(self) -> None:
-        """Notice promotions and deletions; what has to be loaded for them is loaded beside this thread."""
+        """Notice promotions and deletions; the versions they need are loaded on other threads."""
         with self._guard:
             used = {model.id for model in self._models.values()} | self._current.keys()
             others = list(self._others)
@@ -265,7 +265,7 @@ class Registry:
                 self.forget(model_id)
             elif (serving := self._current.get(model_id)) is not None and serving.number == model.current:
                 self.enter(serving, model)
-            elif serving is not None or model_id in self._faults:  # else only others were asked for
+            elif serving is not None or model_id in self._faults:  # else only other versions were asked for
                 self._once(self._bring, model, None)
 
     def _watch(self) -> None:
@@ -273,11 +273,11 @@ class Registry:
         while not self._stopped.wait(self._watch_seconds):
             try:
                 self._look()
-            except SQLAlchemyError as error:  # away for a while; what is loaded goes on serving
+            except SQLAlchemyError as error:  # unreachable for a while; loaded versions go on serving
                 log.warning("promotions cannot be looked for: %s", error)
 
     def _preload(self) -> "list[Future[Served]]":
-        """Begin to load some models before they are asked for; what cannot be loaded is tried again and told."""
+        """Begin to load the models taught last; one that does not load is a fault, and is tried again."""
         try:
             with self._database.read() as connection:
                 likely = models.lately_taught(connection, limit=self._capacity)
@@ -288,7 +288,7 @@ class Registry:
 
 
 async def _outcome(future: "Future[Served]") -> Served:
-    """What a loading thread brings; it goes on for others when this one stops waiting."""
+    """The version that a loading thread loads; the load goes on if this wait is cancelled."""
     waited = asyncio.wrap_future(future)
-    waited.add_done_callback(lambda done: done.cancelled() or done.exception())  # whoever waits: it was looked at
+    waited.add_done_callback(lambda done: done.cancelled() or done.exception())  # exception() marks it as retrieved
     return await asyncio.shield(waited)

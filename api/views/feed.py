@@ -1,4 +1,4 @@
-"""What is new of the increments that somebody follows: one look at the database for all streams of a process."""
+"""News of the increments that clients follow: one poll of the database serves all streams of a process."""
 
 import asyncio
 import logging
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """An increment as it is now, and its steps since somebody looked last."""
+    """An increment as it is now, and its events since the last poll."""
 
     increment: Increment
     steps: tuple[Event, ...]
@@ -31,22 +31,22 @@ class News:
 
 @dataclass(eq=False)
 class _Reader:
-    """One stream, and what it was not given yet: a client that reads slowly finds all of it together."""
+    """One stream, and the news that it has not taken yet; for a slow client they add up."""
 
     increment_id: str
-    seen: int  # number of the last step that was found for it
+    seen: int  # number of the last event that was found for it
     news: News | None = None
     is_over: bool = False
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def take(self) -> News | None:
-        """What is new, once."""
+        """Take the news out; None if there are none."""
         self.changed.clear()
         news, self.news = self.news, None
         return news
 
     def tell(self, found: News | None) -> None:
-        """Add what a look has found; None: there is no such increment any more."""
+        """Add the news that a poll has found; None means that the increment was deleted."""
         if found is None:
             self.end()
             return
@@ -60,23 +60,23 @@ class _Reader:
         self.changed.set()
 
     def end(self) -> None:
-        """Nothing more will come."""
+        """End the stream once its news are taken."""
         self.is_over = True
         self.changed.set()
 
 
 class Feed:
-    """Looks as long as somebody reads; a database that is away for a while ends no stream."""
+    """Polls the database while there are streams; they stay open while the database is unreachable."""
 
     def __init__(self, database: Database, *, ending: asyncio.Event) -> None:
-        """Look into ``database``, until the event is set."""
+        """Poll ``database`` until ``ending`` is set."""
         self._database, self._ending = database, ending
         self._readers: set[_Reader] = set()
-        self._joined = asyncio.Event()  # not to wait until the next look is due
+        self._joined = asyncio.Event()  # by a new stream: poll at once
         self._looking: asyncio.Task[None] | None = None
 
     async def follow(self, increment_id: str, *, after: int) -> AsyncIterator[News]:
-        """What is new of an increment, again and again, to its end or that of the process, or until it is deleted."""
+        """Yield an increment's news after event number ``after``, until it ends or is deleted or the process ends."""
         reader = _Reader(increment_id, after)
         self._readers.add(reader)
         self._joined.set()
@@ -110,7 +110,7 @@ class Feed:
             reader.end()
 
     def _look(self, wanted: Mapping[str, int]) -> dict[str, News]:
-        with self._database.read() as connection:  # one view: a final status comes with its event
+        with self._database.read() as connection:  # one snapshot: a final status comes with its event
             steps = events.after_each(connection, wanted)
             changed = [name for name, new in steps.items() if any(step.kind == "status" for step in new)]
             shown = {
@@ -122,7 +122,7 @@ class Feed:
 
 
 def _wanted(readers: Sequence[_Reader]) -> dict[str, int]:
-    """By increment, the last step that every one of its readers has been given."""
+    """By increment, the number of the last event that all of its readers have."""
     wanted: dict[str, int] = {}
     for reader in readers:
         wanted[reader.increment_id] = min(reader.seen, wanted.get(reader.increment_id, reader.seen))

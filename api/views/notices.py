@@ -1,4 +1,4 @@
-"""What to know of an increment, or of a model's defaults, that is allowed and yet seldom what somebody wants."""
+"""Notices on settings of an increment, or defaults of a model, that are allowed but seldom wanted."""
 
 from collections.abc import Sequence
 
@@ -7,14 +7,14 @@ from storage.domain import IncrementReport, Model
 from trainer import recipes
 
 _SHOWN = 5  # names in a sentence
-_MEMORY = '{"memory": {"per_class": 20}}'  # of as many exemplars as a model has by default
+_MEMORY = '{"memory": {"per_class": 20}}'  # the memory that a model has by default
 
 
 def of_increment(report: IncrementReport) -> list[str]:
-    """A sentence if its strategy is made for rehearsal and sees nothing of an old class; none once it has ended.
+    """A notice if the strategy is made for rehearsal and no image of an old class is shown; none after the end.
 
-    Of the classes as they were when it was queued, with the memory that the model has now: it counts when the
-    increment begins.
+    The old classes are those at the time of queueing. The memory is the model's present one, since the increment uses
+    the one that the model has when it begins.
     """
     increment, unshown, memory = report.increment, report.increment.unshown, report.memory
     strategy = recipes.known(increment.strategy)
@@ -34,7 +34,7 @@ def of_increment(report: IncrementReport) -> list[str]:
 
 
 def of_model(model: Model) -> list[str]:
-    """A sentence if the default strategy is made for rehearsal and the model keeps nothing for it."""
+    """A notice if the default strategy is made for rehearsal and the model keeps no exemplars."""
     strategy = recipes.known(model.strategy)
     if not strategy.without_exemplars or model.memory is not None:
         return []

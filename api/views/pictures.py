@@ -1,4 +1,4 @@
-"""The history of a model as a picture: how accuracy and forgetting went, and on which task."""
+"""The history of a model as a picture: accuracy and forgetting by version, and accuracy by task."""
 
 import io
 import math
@@ -12,7 +12,7 @@ _BLUE, _ORANGE = "#2a6fbb", "#d9822b"
 
 def history(metrics: ModelMetricsOut) -> bytes:
     """A PNG: curves of average accuracy and forgetting over the versions, and the task-agnostic accuracy matrix."""
-    from matplotlib.figure import Figure  # a sixth of what the API imports, and few ask for a picture
+    from matplotlib.figure import Figure  # a sixth of what the API imports, and rarely used
     from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(11, 4.2), layout="constrained")

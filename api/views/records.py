@@ -59,7 +59,7 @@ def batch(connection: Connection, record: Batch) -> BatchOut:
 
 
 def increment(report: IncrementReport) -> IncrementOut:
-    """An increment with its attempts, what its batch lost on the way, and what to expect of it."""
+    """An increment with its attempts, the rejects of its batch, and notices."""
     record = report.increment
     return IncrementOut.model_validate(
         _fields(record)
@@ -82,7 +82,7 @@ def version_list(connection: Connection, of: Model, records: Sequence[Version]) 
 
 
 def current(record: Model) -> CurrentOut:
-    """What is in service."""
+    """The version in service and the one before."""
     return CurrentOut(
         model=record.name, version=record.current, previous=record.previous, revision=record.current_revision
     )

@@ -1,4 +1,4 @@
-"""What a network is worth: every metric of it on held-out images, in the service and in experiments alike."""
+"""The evaluation of a network: all its metrics on held-out images, for the service and for experiments."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,11 +12,11 @@ from trainer.learning.data import ImageSet
 from trainer.learning.learned import Learned, head_rows, logits_of
 from trainer.reporting import Report
 
-LEVEL = 1e-3  # of the test below: so often, at most, a network that guesses is called worse than one that does
+LEVEL = 1e-3  # of significance of the test below: a network that guesses fails it so often at most
 
 
 class BelowChance(Exception):
-    """What was taught is told apart worse than by guessing: that is a fault of the training, and no version."""
+    """Predictions are worse than guesses: the training has failed, and no version is made of it."""
 
 
 def evaluate(
@@ -50,10 +50,11 @@ def evaluate(
 
 
 def check_learned(confusion: NDArray[np.int64], *, which: str, within: str) -> None:
-    """Raise `BelowChance` if predictions among classes, [true, predicted] images, are worse than guesses beyond doubt.
+    """Raise `BelowChance` if predictions, counts of images [true, predicted], are significantly worse than guesses.
 
-    A guess is the same predictions dealt out among the images at random, so that a network that gives every image one
-    class guesses, however many images that class has. One-sided binomial test: few images can be wrong by bad luck.
+    A guess assigns the same predictions to the images at random. So a network that predicts one class for all images
+    guesses, however many images that class has. The test is binomial and one-sided, since a few images can be wrong by
+    bad luck.
     """
     images, hits = int(confusion.sum()), int(confusion.trace())
     if images == 0:

@@ -1,9 +1,9 @@
-"""What a version can do and what it forgot: every metric of a version, from the logits of its held-out images.
+"""Every metric of a version, of accuracy and of forgetting, from the logits of its held-out images.
 
-``a[t, u]`` is the accuracy on the held-out images of task u of version t in a line of ancestors, counted from 0. A
-version brings one new task or none: then its row is as long as the one before, and every task is an old one. None is
-what was not measured: a mean over a None is None, a maximum skips Nones. Everything comes task-agnostic (``tag``:
-argmax over all classes) and task-aware (``taw``: argmax within the true task's classes).
+``a[t, u]`` is the accuracy of version t on the held-out images of task u. Versions are those of a line of ancestors,
+counted from 0. A version adds one task or none. If it adds none, its row is as long as the one before, and every task
+is an old one. None means not measured: a mean over a None is None, a maximum skips Nones. Every metric has two forms:
+task-agnostic (``tag``: argmax over all classes) and task-aware (``taw``: argmax within the true task's classes).
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,19 +23,17 @@ CALIBRATION_BINS = 15  # Guo et al., arXiv:1706.04599 §4
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """One form of prediction, task-agnostic or task-aware, held against the labels."""
+    """One form of prediction, task-agnostic or task-aware, compared with the labels."""
 
     accuracy: Row  # by task, in 0 … 1
     confusion: NDArray[np.int64]  # [true class, predicted class] images
     calibration_error: float | None  # over all measured images
-    whole: (
-        bool  # whether images of every class that can be predicted were there; False: who is wrongly named is unknown
-    )
+    whole: bool  # whether every task that can be predicted has images; if not, false positives are unknown
 
 
 @dataclass(frozen=True, slots=True)
 class Imbalance:
-    """Levels of each task's logits and head rows; drifting apart, they favour some tasks over others."""
+    """Levels of each task's logits and head rows; levels that differ favour some tasks over others."""
 
     mean_logit_on_others: Row  # on held-out images of other tasks
     weight_norm: Row  # mean Euclidean norm of the head's rows
@@ -139,7 +137,7 @@ def _old(matrix: Sequence[Row]) -> int:
 
 
 def _scores(logits: Floats, targets: Indices, task_of_image: Indices, images: Indices, *, whole: bool) -> Scores:
-    """Hold the argmax of ``logits`` against ``targets``; −∞ excludes a class."""
+    """Compare the argmax of ``logits`` with ``targets``; a logit of −∞ excludes a class."""
     predicted = logits.argmax(axis=1)
     correct = predicted == targets
     right = np.bincount(task_of_image, weights=correct, minlength=len(images))
@@ -167,7 +165,7 @@ def _imbalance(
         if rows is not None and len(rows) != len(task_of_class):
             raise ValueError(f"{name}: expected one for each of {len(task_of_class)} classes, got {len(rows)}")
     others = [logits[np.ix_(task_of_image != task, task_of_class == task)] for task in tasks]
-    whole = set(task_of_image.tolist()) == set(tasks)  # else "others" would be others for each task
+    whole = set(task_of_image.tolist()) == set(tasks)  # else the "others" of tasks could not be compared
     return Imbalance(
         mean_logit_on_others=[float(values.mean()) if whole else None for values in others],
         weight_norm=_mean_by_task(weight_norms, task_of_class),
@@ -186,7 +184,7 @@ def _mean_by_task(rows: Sequence[float] | None, task_of_class: Indices) -> Row:
 def _summary(
     matrix: Sequence[Row], scores: Scores, *, test_images: Sequence[int | None], labels: Sequence[str]
 ) -> dict[str, Any]:
-    """One form's part of the document; ``matrix`` holds its rows so far, its own last."""
+    """One form's part of the document; ``matrix`` has a row for each version so far, the last for this one."""
     last, old = matrix[-1], _old(matrix)
     forgotten = [forgetting_by_task(matrix[: s + 1]) for s in range(len(matrix))]
     learned: Row = [next(row[u] for row in matrix if len(row) > u) for u in range(old)]
@@ -213,10 +211,10 @@ def _summary(
 
 
 def _of_class(scores: Scores, index: int) -> dict[str, Any]:
-    """Support, precision, recall and F1; None where nothing was measured, or never predicted.
+    """Support, precision, recall and F1 of a class; None if it was not measured, or (precision) never predicted.
 
-    While images of other classes are missing, precision and F1 are unknown: a network that gave everything this class
-    would have a precision of 1.
+    If images of other tasks are missing, precision and F1 are unknown: a network that predicted this class for all
+    images would have a precision of 1.
     """
     confusion = scores.confusion
     hits, support, predicted = confusion[index, index], confusion[index].sum(), confusion[:, index].sum()
@@ -237,7 +235,7 @@ def _levels(imbalance: Imbalance) -> dict[str, Any]:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    """None for no values at all, too: at t = 0 nothing can have been forgotten."""
+    """The mean; None if a value is None or there are no values, such as forgetting at t = 0."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known and len(known) == len(values) else None
 

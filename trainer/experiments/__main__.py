@@ -25,8 +25,8 @@ FAILED, UNUSABLE, INTERRUPTED = 1, 2, 130  # exit statuses
 
 
 def main() -> int:
-    """Run the experiment of the command line; 0 unless something could not be done."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: nothing is left running
+    """Run the experiment of the command line; the exit status, 0 if all runs are complete."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: no process is left running
     try:
         return _experiment(parse())
     except (AccreteError, OSError) as error:
@@ -40,7 +40,7 @@ def main() -> int:
 def _experiment(asked: Arguments) -> int:
     machine = devices.shared(devices.present(asked.devices), jobs=asked.jobs, threads=asked.threads)
     for strategy in asked.strategies:
-        resolve(strategy, asked.recipe)  # what is wrong with it is said before the data are read
+        resolve(strategy, asked.recipe)  # a wrong recipe is refused before the data are read
     sequence = _tasks(asked, machine)
     setting = plan.describe(
         sequence, network=asked.network, memory=asked.memory, recipe=asked.recipe, weights_folder=asked.weights_folder
@@ -94,7 +94,7 @@ def _tasks(asked: Arguments, machine: Machine) -> tuple[Task, ...]:
 
 
 def _left(orders: Sequence[Order], lines: Sequence[results.Record], *, tasks: int) -> list[Order]:
-    """The orders of runs that are not complete; says what is on record already."""
+    """The orders of runs that are not complete; prints what is recorded already."""
     known = {order.run.digest for order in orders}
     here = plan.code_version()
     if others := {line["code"] for line in lines if line["run"] in known} - {here}:
@@ -106,7 +106,7 @@ def _left(orders: Sequence[Order], lines: Sequence[results.Record], *, tasks: in
 
 
 def _complete(order: Order, lines: Sequence[results.Record], *, tasks: int) -> bool:
-    with suppress(Invalid):  # a version is damaged; the run itself says which, and the others are not held up
+    with suppress(Invalid):  # a version is damaged: the run itself will say which, and the other runs go on
         return finished(order, lines, tasks=tasks) == tasks
     return False
 

@@ -1,4 +1,4 @@
-"""What `python -m trainer.experiments` is asked for."""
+"""The command line of `python -m trainer.experiments`."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -40,7 +40,7 @@ class Arguments:
 
 
 def parse(words: Sequence[str] | None = None) -> Arguments:
-    """Read the command line; ends the process with a message where it cannot be."""
+    """Read the command line; ends the process with a message if it is wrong."""
     given = vars(_parser().parse_args(words))
     limits = Limits(given.pop("classes"), given.pop("images_per_class"))
     return Arguments(**given | {"data": tuple(given["data"])}, limits=limits)

@@ -1,4 +1,4 @@
-"""Which runs an experiment has, and what makes a run the one it is."""
+"""The runs of an experiment, and the digest that identifies a run."""
 
 import hashlib
 import json
@@ -36,7 +36,7 @@ class Run:
 
     @property
     def seed(self) -> int:
-        """Source of all its chance."""
+        """Seed of all its random numbers."""
         return self.recipe.seed
 
     @property
@@ -47,7 +47,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Setting:
-    """What the runs of an experiment have in common; strategy and seed are all that tells them apart."""
+    """What the runs of an experiment have in common; they differ only in strategy and seed."""
 
     network: str
     memory: Memory | None
@@ -63,7 +63,7 @@ class Setting:
         return Run(strategy, recipe, self.network, self.memory, self.data_digest, self._digest(strategy, recipe))
 
     def _digest(self, strategy: str, recipe: Recipe) -> str:
-        """A preset is only a name for its values, and counts by these."""
+        """SHA-256 of what affects the outcome; of a preset that is its values, not its name."""
         identity = {
             "data": self.data_digest,
             "network": self.network,
@@ -80,7 +80,7 @@ class Setting:
 def describe(
     tasks: Sequence[Task], *, network: str, memory: Memory | None, recipe: Mapping[str, Any], weights_folder: Path
 ) -> Setting:
-    """The setting of an experiment on these tasks."""
+    """The setting of an experiment on these tasks; raises `Invalid`."""
     if "seed" in recipe:
         raise Invalid("--recipe has a seed: seeds are given by --seeds")
     weights = None
@@ -96,8 +96,8 @@ def describe(
 def runs(setting: Setting, tasks: Sequence[Task], *, strategies: Sequence[str], seeds: Sequence[int]) -> list[Run]:
     """Every run, seed by seed, so that all strategies can be compared early.
 
-    Raises what cannot be before the first begins: `UnknownStrategy`, `UnknownNetwork`, `RecipeInvalid`,
-    `StrategyUnfit`, `Invalid`.
+    Everything is checked before the first run begins: raises `UnknownStrategy`, `UnknownNetwork`, `RecipeInvalid`,
+    `StrategyUnfit` and `Invalid`.
     """
     planned = [setting.run(strategy, seed) for seed in seeds for strategy in strategies]
     try:
@@ -118,7 +118,7 @@ def runs(setting: Setting, tasks: Sequence[Task], *, strategies: Sequence[str], 
 
 
 def _check_tasks(tasks: Sequence[Task], memory: Memory | None, *, rehearses_all: bool) -> None:
-    """Hold every task to what the service asks of a batch."""
+    """Check every task by the rules of the service for a batch."""
     known: list[str] = []
     for task in tasks:
         classes = len(known) + len(task.labels)
@@ -133,7 +133,7 @@ def _check_tasks(tasks: Sequence[Task], memory: Memory | None, *, rehearses_all:
 
 
 def releases() -> dict[str, str]:
-    """The published numbers of what computes."""
+    """Release numbers of accrete and torch."""
     try:
         accrete = version("accrete")
     except PackageNotFoundError:  # run from a folder of sources
@@ -143,9 +143,9 @@ def releases() -> dict[str, str]:
 
 @cache
 def code_version() -> str:
-    """Releases and a digest of the sources that train and measure, when first asked.
+    """Releases, and a digest of the sources that train and measure, as they were at the first call.
 
-    It is kept with the results and no part of a run's identity: a comment that changes must not end a long run.
+    It is kept with the results, but is not part of a run's identity: a changed comment must not invalidate a long run.
     """
     state = hashlib.sha256()
     for package in (losses, trainer):

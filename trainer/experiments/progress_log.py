@@ -1,4 +1,4 @@
-"""What people see while an experiment runs: lines on standard error."""
+"""The progress of an experiment, as lines on standard error."""
 
 import sys
 import time
@@ -11,12 +11,12 @@ EPOCH_SECONDS = 5.0  # between two lines about the epochs of one run
 
 
 def say(text: str) -> None:
-    """One line, with the time of day."""
+    """Print one line, with the time of day."""
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 class ProgressLog:
-    """Puts what runs say into words: every task and end, and of the epochs some."""
+    """Prints the messages of runs: every finished task, every end of a run, and some of the epochs."""
 
     def __init__(self, *, runs: int, tasks: int) -> None:
         """Count up to so many runs, each of so many tasks."""
@@ -26,7 +26,7 @@ class ProgressLog:
         self._next: dict[str, float] = {}
 
     def tell(self, order: Order, message: Mapping[str, Any]) -> None:
-        """Say a message of `trainer.experiments.runs.children`, if it is worth a line."""
+        """Print a message of `trainer.experiments.runs.children`; epochs only every `EPOCH_SECONDS`."""
         if message["kind"] == "epoch":
             self._epoch(order, message)
         elif message["kind"] == "task":

@@ -1,4 +1,4 @@
-"""What came out of each task of each run: one line of JSON in a file that is only ever appended to."""
+"""The results of each task of each run: one line of JSON in a file that is only appended to."""
 
 import csv
 import fcntl
@@ -63,17 +63,17 @@ def append(file: Path, line: Record) -> None:
         fcntl.flock(opened, fcntl.LOCK_EX)
         end = opened.seek(0, os.SEEK_END)
         if end and os.pread(opened.fileno(), 1, end - 1) != b"\n":
-            data = b"\n" + data  # what was cut off stays a line of its own, which `read` passes over
+            data = b"\n" + data  # the cut-off line stays a line of its own, which `read` skips
         while data:
             data = data[opened.write(data) :]
         os.fsync(opened.fileno())
 
 
 def read(file: Path) -> list[Record]:
-    """Every whole line that counts, task by task of one run after the other.
+    """The valid lines, run by run, in each run by task.
 
-    A line takes the place of those that came before it for its task, and for later tasks of its run, which were
-    learned on top of what it replaces.
+    A line replaces earlier lines of its run for the same task and for later tasks, since those were learned on top of
+    the version that is replaced.
     """
     if not file.exists():
         return []
@@ -90,9 +90,9 @@ def read(file: Path) -> list[Record]:
 
 
 def worst_task(lines: Sequence[Record]) -> tuple[float, float] | None:
-    """TAw accuracy of the task least above its chance level in any of the lines, and that level.
+    """TAw accuracy, 0 … 1, of the task that is least above its chance level in any of the lines, and that level.
 
-    Tasks of one class do not count, being right by definition; None where a task was not measured, or none counts.
+    Tasks of one class do not count, since every answer is right. None if a task was not measured, or no task counts.
     """
     pairs = [pair for line in lines for pair in zip(line["taw"]["accuracy"], line["chance"], strict=True)]
     told = [(accuracy, chance) for accuracy, chance in pairs if chance < 1]
@@ -102,13 +102,13 @@ def worst_task(lines: Sequence[Record]) -> tuple[float, float] | None:
 
 
 def write_csv(file: Path, lines: Iterable[Record]) -> None:
-    """One row for each run and task with every headline metric; empty is what was not measured."""
+    """Write a row for each run and task, with every headline metric; those that were not measured are empty."""
     rows = [_row(line) for line in sorted(lines, key=lambda line: (line["strategy"], line["seed"], line["task"]))]
     replace(file, _csv(rows))
 
 
 def replace(file: Path, text: str) -> None:
-    """Write a file so that whoever reads it sees the old or the new one whole."""
+    """Replace a file atomically: readers see the whole old or the whole new one."""
     partial = file.with_name(f".{file.name}.{os.getpid()}")
     partial.write_text(text, encoding="utf-8")
     partial.replace(file)

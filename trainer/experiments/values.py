@@ -1,4 +1,4 @@
-"""How the values on the command line are read; what cannot be read is answered with the reader's own description."""
+"""Readers of values on the command line; a reader's docstring is the error message for a value that it cannot read."""
 
 import argparse
 import json

@@ -1,6 +1,6 @@
-"""How a network is computed: eager, frozen or compiled, whichever is the fastest here.
+"""How a network is computed: eager, frozen or compiled, whichever is the fastest on this machine.
 
-Others import from here alone.
+Other packages import from here alone.
 """
 
 from api.serving.execution.libraries import Compiler, Library

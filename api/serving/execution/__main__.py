@@ -1,11 +1,11 @@
 """`python -m api.serving.execution`: compile the backbone of a make of network to a library, by Inductor.
 
-It takes half a minute of a processor and would hold the interpreter for seconds at a time, so it is done in a process
-of its own, of the lowest priority where it is to yield. What to compile comes as a line of JSON on standard input,
-whose end is taken for the parent's: then this process and the compilers it started end, too.
+Compiling takes half a minute of a processor and holds the interpreter lock for seconds at a time. So it has a process
+of its own, with the lowest priority if the order says ``yields``. The order is a line of JSON on standard input. The
+end of standard input means that the parent has ended: then this process and the compilers it started end, too.
 
-The weights are inputs of what is compiled and no part of it. One library does for all versions of a make, which pass
-their own, and the process that compiles needs none.
+The weights are inputs of the library, not constants in it. So one library serves all versions of a make, each with its
+own weights, and this process needs none.
 """
 
 import json
@@ -25,7 +25,7 @@ from torch.func import functional_call
 from api.serving.execution.libraries import weights
 from trainer.networks import build
 
-EXAMPLES = 16  # images of the minibatch that is compiled for; any other number will do later
+EXAMPLES = 16  # images of the example minibatch; the library takes any other number
 
 
 class _Functional(nn.Module):
@@ -33,7 +33,7 @@ class _Functional(nn.Module):
 
     def __init__(self, backbone: nn.Module, names: Sequence[str]) -> None:
         super().__init__()
-        self.__dict__["_backbone"] = backbone  # no submodule, whose weights would become constants
+        self.__dict__["_backbone"] = backbone  # not a submodule: its weights would become constants
         self._names = names
 
     def forward(self, images: Tensor, *given: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ def compile_backbone(network_name: str, *, channels: int, image_size: int, head_
         package = torch._inductor.aoti_compile_and_package(
             program,
             package_path=str(target.with_suffix(".pt2")),
-            inductor_configs={"cpp.dynamic_threads": True},  # as many as the caller allows, not as many as here
+            inductor_configs={"cpp.dynamic_threads": True},  # as many as the caller allows, not as this process has
         )
     with zipfile.ZipFile(package) as archive:
         (library,) = (name for name in archive.namelist() if name.endswith(".so"))
@@ -67,7 +67,7 @@ def main() -> None:
     asked = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if asked["yields"] and sys.platform == "linux":
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # what nobody else wants: nobody waits for it
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # processor time that is idle: nothing waits for it
     compile_backbone(
         asked["network"],
         channels=asked["channels"],

@@ -1,7 +1,7 @@
 """A network whose weights are constants: batch normalisation folded, convolutions prepacked and fused with others.
 
-Its backbone is traced once for all versions of one make. What torch.jit traces or freezes in place is never let go
-again, weights included: each version loads the trace anew, which goes with it.
+Its backbone is traced once for all versions of one make. torch.jit never frees a module that it traces or freezes in
+place, nor its weights. So each version loads its own copy of the trace, which is freed with the version.
 """
 
 import io
@@ -31,20 +31,20 @@ def blueprint(network: IncrementalNetwork, sample: Tensor) -> bytes | None:
         buffer = io.BytesIO()
         with _silent():
             torch.jit.save(traced, buffer)
-    except RuntimeError as error:  # what a tracer cannot follow
+    except RuntimeError as error:  # the tracer cannot follow the network
         log.info("%s is not frozen: %s", network.name, error)
         return None
     return buffer.getvalue()
 
 
 def frozen(network: IncrementalNetwork, trace: bytes, *, pause_seconds: float = 0.0) -> Forward:
-    """The logits of a network in evaluation mode, its backbone by the trace of another of its make.
+    """A function for the logits of a network in evaluation mode; the trace may be of another network of its make.
 
-    Three steps hold the interpreter, some 20 ms each for a ResNet-18; a pause after each lets others catch up.
+    Three steps hold the interpreter lock, some 20 ms each for a ResNet-18. A pause after each lets requests be served.
     """
     device = next(network.parameters()).device
     with _silent(), torch.no_grad():
-        # What is loaded was written by `blueprint`, in this process's own memory: no file, and nobody else's program.
+        # Safe to load: the trace is no file, `blueprint` has written it in this process's memory.
         backbone = torch.jit.load(io.BytesIO(trace), map_location=device)  # type: ignore[no-untyped-call]
         for path, weight in _weights(network.backbone):
             _put(backbone, path, weight.detach())
@@ -74,7 +74,7 @@ def _put(module: nn.Module, path: str, weight: Tensor) -> None:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """torch.jit is to go one day, as it says each time; the network itself will still serve then."""
+    """Ignore the warnings that torch.jit is deprecated; without it, the network itself would still serve."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         yield

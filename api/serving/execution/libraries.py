@@ -44,12 +44,12 @@ class Source:
 class Library:
     """A compiled backbone of one make, for the weights of any version of it.
 
-    torch's own loader holds the interpreter lock while it computes, and so would stop everything else. The library's C
-    interface (torch/csrc/inductor/aoti_runtime/interface.h) is called by ctypes, which does not.
+    torch's own loader holds the interpreter lock while it computes, which would stop all other threads. So the
+    library's C interface (torch/csrc/inductor/aoti_runtime/interface.h) is called by ctypes, which releases the lock.
     """
 
     def __init__(self, path: Path, *, callers: int) -> None:
-        """Load it, for so many threads that call it at once; raises `OSError` and `RuntimeError`."""
+        """Load the library for ``callers`` threads that call it at once; raises `OSError` and `RuntimeError`."""
         self._library = ctypes.CDLL(str(path))
         self._container = ctypes.c_void_p()
         create = self._library.AOTInductorModelContainerCreateWithDevice
@@ -58,7 +58,7 @@ class Library:
         self._run = self._library.AOTInductorModelContainerRun
 
     def forward(self, network: IncrementalNetwork) -> Forward:
-        """The logits of a network in evaluation mode whose weights lie channels-last."""
+        """A function for the logits of a network in evaluation mode, whose weights are channels-last in memory."""
         given = list(weights(network.backbone).values())
 
         def forward(images: Tensor) -> Tensor:
@@ -69,19 +69,19 @@ class Library:
     def _features(self, inputs: list[Tensor]) -> Tensor:
         handles = [_pointer(handle, None) for handle in torch._C._aoti.unsafe_alloc_void_ptrs_from_tensors(inputs)]
         given, made = (ctypes.c_void_p * len(handles))(*handles), (ctypes.c_void_p * 1)()
-        # It takes the handles over, whatever comes of it.
+        # The call takes ownership of the handles, even if it fails.
         if self._run(self._container, given, ctypes.c_size_t(len(handles)), made, ctypes.c_size_t(1), None, None):
             raise RuntimeError("the compiled network failed; its reason is in the error output")
         return torch._C._aoti.alloc_tensor_by_stealing_from_void_ptr(_capsule(made[0], None, None))
 
 
 class Compiler:
-    """The libraries of this machine: those that lie in the folder, and those that are made when they are asked for."""
+    """The compiled libraries of this machine: those in the folder, and those that are compiled on request."""
 
     def __init__(self, folder: Path, *, callers: int, yields: bool = True) -> None:
-        """Keep them in ``folder``, which other processes may use at the same time.
+        """Keep the libraries in ``folder``, which other processes may use at the same time.
 
-        ``yields``: a compilation takes only what processors have left.
+        ``callers`` threads call a library at once. With ``yields`` a compilation takes only idle processor time.
         """
         self._folder, self._callers, self._yields = folder, callers, yields
         self._stopped = threading.Event()
@@ -91,7 +91,7 @@ class Compiler:
         self._stopped.set()
 
     def at_hand(self, source: Source) -> Library | None:
-        """The library of a source that was compiled before, for this processor and by this torch."""
+        """The library of a source, if it was compiled before, for this processor and by this torch; else None."""
         for path in self._folder.glob(f"{_stem(source)}-*.so"):
             if path.stem.rpartition("-")[2] != file_digest(path):
                 log.warning("%s is damaged, and deleted", path)
@@ -104,7 +104,7 @@ class Compiler:
         return None
 
     def compile(self, source: Source) -> Library | None:
-        """The same, compiled if it has to be; None where it cannot be, as the log then says."""
+        """The library of a source, compiled if necessary; None if that fails, as the log then says, or after `stop`."""
         compiler = os.environ.get("CXX", "g++")
         if shutil.which(compiler) is None:
             log.info("%s is not compiled: there is no C++ compiler %s", source.network, compiler)
@@ -143,7 +143,7 @@ class Compiler:
         return self.at_hand(source)
 
     def _run_compiler(self, source: Source, target: Path, work: Path) -> int | None:
-        """Its exit status; None where it was ended, because we end or because it took too long."""
+        """Exit status of the compiler; None if it was killed, after `stop` or because it took too long."""
         environment = os.environ | {
             "TMPDIR": str(work),
             "TORCHINDUCTOR_CACHE_DIR": str(work / "cache"),
@@ -157,7 +157,7 @@ class Compiler:
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
                 env=environment,
-                process_group=0,  # and no session of its own, in which Linux would not compare priorities with ours
+                process_group=0,  # not a session: across sessions, Linux does not compare priorities
             )
         assert process.stdin is not None
         end = time.monotonic() + COMPILE_SECONDS
@@ -174,13 +174,13 @@ class Compiler:
             return process.returncode
         finally:
             with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # what it started as well
+                os.killpg(process.pid, signal.SIGKILL)  # and the processes it started
             process.wait()
             process.stdin.close()
 
     @contextmanager
     def _locked(self) -> Iterator[bool]:
-        """Whether it is our turn: one process compiles at a time; False where we end while we wait."""
+        """Wait for the lock, as one process compiles at a time; False if `stop` was called before it was free."""
         with (self._folder / "lock").open("wb") as lock:
             while not self._stopped.is_set():
                 with suppress(BlockingIOError):
@@ -192,14 +192,14 @@ class Compiler:
 
 
 def _stem(source: Source) -> str:
-    """What the names of a source's libraries begin with: the source, and what they are good for."""
+    """First part of a library's file name: the source, and a digest of it, of torch and of the processor."""
     made_for = json.dumps([asdict(source), torch.__version__, platform.machine(), _instruction_sets()])
     digest = hashlib.sha256(made_for.encode()).hexdigest()[:16]
     return f"{source.network}-{source.channels}x{source.image_size}-{source.head_kind}-{digest}"
 
 
 def _instruction_sets() -> str:
-    """What this processor can do, as Linux tells it: what is compiled here uses all of it."""
+    """Instruction sets of this processor, as Linux lists them: a library compiled here may use all of them."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith(("flags", "Features")):
@@ -214,6 +214,6 @@ _capsule.restype, _capsule.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes
 
 
 def weights(backbone: nn.Module) -> dict[str, Tensor]:
-    """What versions of one make differ in, by name and in the order in which a library takes it."""
+    """The floating-point parameters and buffers of a backbone, by name, in the order in which a library takes them."""
     named = [*backbone.named_parameters(), *backbone.named_buffers()]
     return {name: tensor for name, tensor in named if tensor.is_floating_point()}

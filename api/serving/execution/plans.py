@@ -1,4 +1,4 @@
-"""How a version's network is computed: several executions of the same weights, and for each minibatch the fastest."""
+"""How a version's network is computed: of several executions of the same weights, the fastest for each minibatch."""
 
 import logging
 import math
@@ -21,16 +21,16 @@ from trainer.networks import LoadedVersion
 P = ParamSpec("P")
 Result = TypeVar("Result")
 
-SIZES = (1, 4, 16)  # images of a minibatch at which executions are measured, each good until the next
+SIZES = (1, 4, 16)  # images of the minibatches that are measured; each result holds up to the next size
 RUNS = 5  # timed at each size; the shortest counts
 TOLERANCE = 1e-3  # by which a logit may differ from the eager one's
-DOUBLING = 1.3  # times as fast must be what takes twice the threads
-NICENESS = 10  # of what prepares a version beside the one in service, as of training
+DOUBLING = 1.3  # an execution on twice the threads must be so many times as fast
+NICENESS = 10  # of the thread that prepares a version beside the one in service, as of training
 EAGER, FROZEN, COMPILED = "eager", "frozen", "compiled"
 
 log = logging.getLogger(__name__)
 
-Choice = dict[int, tuple[str, int]]  # from so many images on: name and threads of the execution
+Choice = dict[int, tuple[str, int]]  # by the least number of images: name and threads of the execution
 
 
 @dataclass(eq=False)
@@ -67,7 +67,7 @@ class Plan:
 
     @torch.inference_mode()
     def probabilities(self, pixels: Tensor) -> Tensor:
-        """Softmax over all classes, float32 [n, classes] on the CPU, of `EvaluationTransform.normalise`'s pixels."""
+        """Softmax over all classes, float32 [n, classes] on the CPU; pixels as for `EvaluationTransform.normalise`."""
         step = self.step(len(pixels))
         torch.set_num_threads(step.threads)  # of this thread's computations
         images = self.version.transform.normalise(pixels.to(self.device))
@@ -75,18 +75,18 @@ class Plan:
         return logits.float().softmax(dim=1).cpu()
 
     def step(self, images: int) -> "Step":
-        """How so many images are computed at once."""
+        """The step for a minibatch of so many images."""
         return next((step for step in reversed(self.steps) if images >= step.least), self.steps[0])
 
     @property
     def chosen(self) -> Choice:
-        """Name and threads of the execution from so many images on."""
+        """Name and threads of the executions, by their least number of images."""
         return {step.least: (step.name, step.threads) for step in self.steps}
 
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """An execution, on so many threads, for minibatches from so many images on."""
+    """An execution on so many threads, for minibatches of at least ``least`` images."""
 
     least: int
     name: str
@@ -95,31 +95,31 @@ class Step:
 
 
 class Planner:
-    """Makes plans; what was fastest for one version is taken for the next of the same make, without measuring again."""
+    """Makes plans; the executions of a make are measured for its first version, and again when it gets a library."""
 
     def __init__(self, threads: int, compiler: Compiler | None = None) -> None:
-        """Let an execution on a CPU use so many threads, at most; ``compiler`` has what was compiled before."""
+        """Let an execution on a CPU use at most ``threads``; ``compiler`` has the libraries compiled before."""
         self.threads = threads
         self._compiler = compiler
         self._makes: dict[tuple[str, Source], Make] = {}
-        self._tracing = threading.Lock()  # versions are loaded side by side, and torch.jit is for one thread at a time
+        self._tracing = threading.Lock()  # versions are loaded in parallel, and torch.jit is not thread-safe
         self._yielding = ThreadPoolExecutor(1, "preparing", initializer=yield_processor)
 
     def aside(self, work: Callable[P, Result], *arguments: P.args, **options: P.kwargs) -> Future[Result]:
-        """Do some work on a thread that lets serving go first.
+        """Call ``work`` on a thread of low priority, so that serving goes first.
 
-        It is for what computes. What holds the interpreter must not yield: serving would wait for it all the longer.
+        For computations only. Work that holds the interpreter lock must not yield: serving would wait longer for it.
         """
         return self._yielding.submit(work, *arguments, **options)
 
     def stop(self) -> None:
-        """End that thread."""
+        """End the thread of low priority."""
         self._yielding.shutdown()
 
     def plan(self, version: LoadedVersion, device: torch.device, *, pause_seconds: float = 0.0) -> Plan:
         """Prepare ``version`` on ``device``, warmed at every size; its network moves there.
 
-        ``pause_seconds``: after what holds the interpreter, where others are served meanwhile.
+        ``pause_seconds`` is slept after each step that holds the interpreter lock, so that requests are served.
         """
         network = version.network.to(device).requires_grad_(False)
         samples = _samples(version, device)
@@ -131,7 +131,7 @@ class Planner:
                     make.trace, make.is_traced = blueprint(network, samples[SIZES[0]]), True
                 if make.trace is not None:
                     executions[FROZEN] = frozen(network, make.trace, pause_seconds=pause_seconds)
-        library = make.library  # as of now: another thread may enter one meanwhile
+        library = make.library  # read once: another thread may set it meanwhile
         network.to(memory_format=torch.channels_last)
         if library is not None and make.uses(COMPILED):
             executions[COMPILED] = library.forward(network)
@@ -143,9 +143,10 @@ class Planner:
         return plan
 
     def with_library(self, plan: Plan, library: Library) -> Plan:
-        """The same version where a library of its make has come later; measured anew, and warm.
+        """A new, warmed plan of the same version with a library that was compiled later.
 
-        To be called on a thread that yields the processor: the version is in service meanwhile.
+        Executions are measured again if the library is new to the make. To be called on a thread of low priority, since
+        the version is in service meanwhile.
         """
         make, samples = plan.make, _samples(plan.version, plan.device)
         executions: dict[str, Forward] = {EAGER: plan.version.network}
@@ -175,7 +176,7 @@ class Planner:
         log.info("%s at %d pixels: %s", make.source.network, make.source.image_size, make.chosen)
 
     def _counts(self, device: torch.device) -> list[int]:
-        """Numbers of threads that are tried: powers of two, and all; a GPU needs but one."""
+        """Numbers of threads to measure: powers of two below ``threads``, and ``threads``; 1 on a GPU."""
         if device.type != "cpu":
             return [1]
         return sorted(
@@ -184,7 +185,7 @@ class Planner:
 
 
 def _steps(make: Make, executions: Mapping[str, Forward]) -> tuple["Step", ...]:
-    """What was chosen, by the network itself where a version lacks the execution."""
+    """The chosen execution for each size; the eager one if the version lacks the chosen one."""
     assert make.chosen is not None
     return tuple(
         Step(size, name, threads, executions.get(name, executions[EAGER]))
@@ -198,7 +199,7 @@ def _samples(version: LoadedVersion, device: torch.device) -> dict[int, Tensor]:
 
 
 def _sample(version: LoadedVersion, device: torch.device, images: int) -> Tensor:
-    """Normalised images that are no constant, as they come before a network."""
+    """Normalised images [images, channels, size, size] with different pixels, as input of a network."""
     transform = version.transform
     count = images * transform.channels * transform.image_size * transform.image_size
     pixels = torch.arange(count, device=device).mul_(37).remainder_(256).to(torch.uint8)
@@ -207,14 +208,14 @@ def _sample(version: LoadedVersion, device: torch.device, images: int) -> Tensor
 
 
 def yield_processor() -> None:
-    """Let others go first, from this thread alone (Linux gives each thread a priority of its own)."""
+    """Lower the priority of the calling thread alone (on Linux each thread has its own)."""
     if sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 
 @torch.inference_mode()
 def _drop_deviating(executions: dict[str, Forward], samples: Mapping[int, Tensor]) -> None:
-    """Drop what does not answer as the network itself does."""
+    """Drop, in place, executions whose logits differ from the eager one's by more than `TOLERANCE`."""
     for sample in samples.values():
         expected = executions[EAGER](sample)
         for name in [name for name in executions if name != EAGER]:
@@ -226,7 +227,7 @@ def _drop_deviating(executions: dict[str, Forward], samples: Mapping[int, Tensor
 
 @torch.inference_mode()
 def _warm(steps: Sequence[Step], samples: Mapping[int, Tensor]) -> None:
-    """Compute once what is computed: the first time is slower, and nobody should wait for it."""
+    """Run every step once: the first run is slower, and no request should wait for it."""
     for step in steps:
         torch.set_num_threads(step.threads)
         step.forward(samples[step.least])
@@ -234,9 +235,9 @@ def _warm(steps: Sequence[Step], samples: Mapping[int, Tensor]) -> None:
 
 @torch.inference_mode()
 def _fastest(executions: dict[str, Forward], counts: Sequence[int], sample: Tensor) -> tuple[str, int]:
-    """Name and threads of the execution that is done first, by its shortest of some interleaved runs.
+    """Name and threads of the fastest execution, by the shortest of its `RUNS`, which are interleaved.
 
-    More threads have to be worth it: they take processors from decoding and from answering.
+    More threads must be faster by `DOUBLING`: they take processors from decoding and from answering.
     """
     seconds = {(name, threads): float("inf") for name in executions for threads in counts}
     if len(seconds) > 1:

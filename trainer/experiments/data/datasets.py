@@ -103,7 +103,7 @@ def _classes(limits: Limits, present: int) -> int:
 
 
 def _chosen(targets: Tensor, classes: int, each: int | None) -> Tensor:
-    """Positions of the images of the first ``classes``, of each class the first ``each``, in the order of the data."""
+    """Positions of the first ``each`` images (None: all) of each of the first ``classes``, in the order of the data."""
     by_class = positions_by_class(targets)
     kept = [positions[:each] for target, positions in by_class.items() if target < classes]
     return torch.cat(kept).sort().values if kept else torch.empty(0, dtype=torch.int64)
@@ -126,7 +126,7 @@ def _check(dataset: Dataset) -> None:
 
 
 def regrouped(images: ImageSet, targets: dict[int, int]) -> ImageSet:
-    """The images whose target is a key, with the new target it stands for, in the order of ``images``."""
+    """The images whose target is a key of ``targets``, with its value as new target, in the order of ``images``."""
     known = torch.tensor(sorted(targets), dtype=torch.int64)
     chosen = images.select(torch.isin(images.targets, known).nonzero()[:, 0])
     renamed = torch.tensor([targets[target] for target in chosen.targets.tolist()], dtype=torch.int64)

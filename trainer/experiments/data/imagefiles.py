@@ -1,4 +1,4 @@
-"""Image files in ImageFolder layout, in trees and zips: found, put on their sides as the service does, decoded."""
+"""Image files in ImageFolder layout, in trees and zips: found, split as the service does, and decoded."""
 
 import hashlib
 import io
@@ -80,8 +80,8 @@ class _Archive:
 def find(paths: Sequence[Path], *, threads: int) -> Found:
     """Every image below the paths; a folder of zips stands for its zips, in the order of their names.
 
-    Sides and repeated images are settled archive by archive, as the service does with each batch; what any of them
-    measures on is learned from in none. Raises `Invalid` and `BatchInvalid`.
+    Images are split, and repeated ones dropped, archive by archive, as the service does with each batch. A test image
+    of one archive is a training image of none. Raises `Invalid` and `BatchInvalid`.
     """
     parts = [part for path in paths for part in _parts(path)]
     if len(prefixes := {part.prefix for part in parts}) < len(parts):
@@ -132,7 +132,7 @@ def _parts(path: Path) -> list[_Tree | _Archive]:
 
 
 def _settled(part: _Tree | _Archive, *, threads: int) -> list[tuple[Image, File]]:
-    """The images of a part that count, by id, each with its side."""
+    """The images of a part that are kept, each with its split, sorted by id."""
     names = sorted(part.names())
     entries = (Entry(name, 0, number, is_folder=False, is_stored=True) for number, name in enumerate(names))
     try:

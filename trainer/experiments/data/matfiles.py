@@ -1,4 +1,4 @@
-"""Numeric arrays out of MATLAB files of version 5, as SVHN is published in (MathWorks, MAT-File Format, chapter 1)."""
+"""Reading numeric arrays of MATLAB files of version 5, the format of SVHN (MathWorks, MAT-File Format, chapter 1)."""
 
 import struct
 import zlib
@@ -16,7 +16,7 @@ _CLASSES = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13
 
 
 def read_mat(path: Path) -> dict[str, NDArray[Any]]:
-    """Every real numeric array by name; raises ValueError for what is no such file."""
+    """Every real numeric array by name; raises ValueError for any other file."""
     data = memoryview(path.read_bytes())
     if len(data) < HEADER_BYTES or bytes(data[126:128]) != b"IM":  # little-endian, as every processor in use writes
         raise ValueError(f"{path.name} is no MATLAB file of version 5 in little-endian order")
@@ -35,7 +35,7 @@ def _unpacked(data: memoryview) -> Iterator[tuple[int, memoryview]]:
 
 
 def _elements(data: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Data elements one after another: type, and what they hold."""
+    """The data elements in order: type and content."""
     at = 0
     while at < len(data):
         kind, length = struct.unpack_from("<2I", data, at)
@@ -54,5 +54,5 @@ def _array(body: memoryview) -> tuple[str, NDArray[Any]]:
     parts = _elements(body)
     (_, flags), (_, shape), (_, name), (kind, values) = (next(parts) for _ in range(4))
     dtype = _CLASSES[struct.unpack_from("<I", flags)[0] & 0xFF]
-    numbers = np.frombuffer(values, dtype=f"<{_NUMBERS[kind]}").astype(dtype)  # stored as small as they fit
+    numbers = np.frombuffer(values, dtype=f"<{_NUMBERS[kind]}").astype(dtype)  # stored in the smallest type that fits
     return bytes(name).decode("ascii"), numbers.reshape(np.frombuffer(shape, dtype="<i4"), order="F")

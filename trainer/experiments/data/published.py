@@ -13,14 +13,14 @@ from torch import Tensor
 from storage.errors import Invalid
 from trainer.experiments.data.matfiles import read_mat
 
-NETWORK_TIMEOUT_SECONDS = 30.0  # torchvision sets none, and a silent server would hold everything up
+NETWORK_TIMEOUT_SECONDS = 30.0  # torchvision sets none, and a server that never answers would block
 
 Side = tuple[Tensor, Tensor]  # pixels uint8 [images, channels, h, w], targets int64 [images]
 
 
 @dataclass(frozen=True)
 class Collection:
-    """What torchvision calls it, and the files it wants where nothing can be downloaded."""
+    """torchvision's name of a collection, and the files that it reads if nothing can be downloaded."""
 
     name: str
     files: tuple[str, ...]
@@ -42,7 +42,7 @@ def read_collection(name: str, folder: Path) -> tuple[tuple[str, ...], Side, Sid
     try:
         with _patience():
             return _svhn(folder) if name == "svhn" else _torchvision(collection.name, folder)
-    except (OSError, RuntimeError) as error:  # torchvision raises the one or the other
+    except (OSError, RuntimeError) as error:  # torchvision raises either
         reason = " ".join(str(error).split())
         raise Invalid(
             f"{name} is not complete in {folder} and cannot be downloaded ({reason}): "
@@ -60,14 +60,14 @@ def _torchvision(name: str, folder: Path) -> tuple[tuple[str, ...], Side, Side]:
 
 
 def as_side(data: object, targets: object) -> Side:
-    """As tensors what torchvision reads: of CIFAR arrays [n, h, w, 3] and lists, of MNIST tensors [n, h, w]."""
+    """Tensors of what torchvision reads: for CIFAR arrays [n, h, w, 3] and lists, for MNIST tensors [n, h, w]."""
     raw = torch.as_tensor(data)
     raw = raw[:, None] if raw.ndim == 3 else raw.permute(0, 3, 1, 2)
     return raw.contiguous(), torch.as_tensor(targets, dtype=torch.int64)
 
 
 def _svhn(folder: Path) -> tuple[tuple[str, ...], Side, Side]:
-    """SVHN without torchvision's reader, which wants SciPy; its addresses and checksums stay torchvision's."""
+    """SVHN without torchvision's reader, which needs SciPy; URLs and checksums are torchvision's."""
     from torchvision.datasets import SVHN
     from torchvision.datasets.utils import download_url
 

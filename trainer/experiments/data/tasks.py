@@ -29,10 +29,11 @@ class Task:
 def divide(
     dataset: Dataset, *, tasks: int, first_task_classes: int | None, class_order: int | None
 ) -> tuple[Task, ...]:
-    """All classes on so many tasks; raises `Invalid` where there are too few.
+    """Divide all classes into tasks; raises `Invalid` if there are too few classes.
 
-    Classes stay in the order of the data, or are shuffled by the seed ``class_order``. Archives that are as many as
-    the tasks are the tasks. Within a task labels are sorted, as the service does with those of a batch.
+    Classes stay in the order of the data, or are shuffled by the seed ``class_order``. If there are as many archives as
+    tasks, and neither an order nor a first task's size is given, each archive is a task. Within a task labels are
+    sorted, as the service does with those of a batch.
     """
     by_task = _labels_by_task(dataset, tasks, first_task_classes, class_order)
     old = {label: target for target, label in enumerate(dataset.labels)}
@@ -45,7 +46,10 @@ def divide(
 
 
 def sizes(classes: int, *, tasks: int, first_task_classes: int | None) -> list[int]:
-    """Classes of each task: as even as can be, the larger ones first, after a first task of its own size if given."""
+    """Number of classes of each task: as equal as possible, the larger ones first; the first task's may be given.
+
+    Raises `Invalid` if there are too few classes.
+    """
     if first_task_classes is None:
         first, rest, equal = [], classes, tasks
     else:

@@ -16,20 +16,20 @@ from trainer.experiments.results import Record
 
 @dataclass(frozen=True)
 class Report:
-    """All runs of a setting that are on record, also those of earlier commands."""
+    """The report on all recorded runs of a setting, including those of earlier commands."""
 
     out: Path
     setting: Setting
     described: tuple[tuple[str, str], ...]  # what the runs have in common: name and value
 
     def write(self, shown: Sequence[str] = ()) -> None:
-        """Write the table, which shows plots by their names, and the CSV file anew."""
+        """Write the CSV file and the table again; the table shows the plots of these names."""
         lines = self._lines()
         results.write_csv(self.out / "results.csv", lines)
         tables.write_table(self.out / "results.md", lines, described=self.described, plots=shown)
 
     def draw(self) -> None:
-        """Draw the plots, and write the table with them; raises ImportError where matplotlib is missing."""
+        """Draw the plots, and write the table with them; raises ImportError if matplotlib is missing."""
         self.write(plots.draw(self.out, self._lines()))
 
     def _lines(self) -> list[Record]:
@@ -45,7 +45,7 @@ class Report:
 
 
 def setting_in_words(asked: Arguments, setting: Setting, tasks: Sequence[Task]) -> tuple[tuple[str, str], ...]:
-    """The setting in words."""
+    """The setting in words: pairs of name and value."""
     memory = asked.memory
     return (
         ("data", _named(asked.data)),
@@ -66,7 +66,7 @@ def setting_in_words(asked: Arguments, setting: Setting, tasks: Sequence[Task]) 
 
 
 def _named(sources: Sequence[str]) -> str:
-    """Several sources by their names, after the folder that they share."""
+    """The sources; if several have one folder in common, that folder and their names."""
     if len({Path(source).parent for source in sources}) > 1 or len(sources) == 1:
         return " ".join(sources)
     return f"{Path(sources[0]).parent}: {', '.join(Path(source).name for source in sources)}"

@@ -58,8 +58,8 @@ PLOTS: Mapping[str, tuple[str, tuple[Row, ...]]] = {
     ),
 }
 
-# Okabe and Ito, Color Universal Design (2008): told apart whatever the kind of colour blindness. The marks repeat what
-# the colours say, for print.
+# Okabe and Ito, Color Universal Design (2008): colours that differ with every kind of colour blindness. The marks
+# differ too, for print without colours.
 _STYLES = {
     "": ("#000000", "o", "-"),
     "-s": ("#0072B2", "s", "-"),
@@ -72,7 +72,7 @@ _BASELINES = {"finetune": ("#999999", "x", ":"), "freeze": ("#999999", "+", "-."
 
 
 def draw(folder: Path, lines: Sequence[Record]) -> tuple[str, ...]:
-    """Write every plot that has something to show; their names. Raises ImportError where matplotlib is missing."""
+    """Write every plot that has data; returns their names. Raises ImportError if matplotlib is missing."""
     drawn = []
     for name, (title, rows) in PLOTS.items():
         if any(row.read(line) is not None for row in rows for line in lines):
@@ -84,7 +84,7 @@ def draw(folder: Path, lines: Sequence[Record]) -> tuple[str, ...]:
 
 
 def figure(title: str, rows: Sequence[Row], lines: Sequence[Record]) -> "Figure":
-    """A row for each quantity and a column for each family; of one family the quantities are beside each other."""
+    """A row for each quantity and a column for each family; with only one family, a column for each quantity."""
     from matplotlib.figure import Figure
 
     families = _families({line["strategy"] for line in lines})
@@ -109,7 +109,7 @@ def figure(title: str, rows: Sequence[Row], lines: Sequence[Record]) -> "Figure"
 
 
 def _add_legend(figure: "Figure") -> None:
-    """One for all panels, below them."""
+    """Add one legend for all panels, below them."""
     shown = {str(line.get_label()): line for panel in figure.axes for line in panel.get_lines()}
     order = ["plain", *_STYLES, *_BASELINES]
     labels = sorted(shown, key=lambda label: order.index(label if label in order else _variant(label)))
@@ -118,7 +118,7 @@ def _add_legend(figure: "Figure") -> None:
 
 
 def _families(present: set[str]) -> dict[str, list[str]]:
-    """Which strategies of each family there are, and with every one the baselines, which have no variants."""
+    """By family, its strategies that are present; each family has the baselines as well, which have no variants."""
     families: dict[str, list[str]] = {}
     for name in strategies.names():
         families.setdefault(name.partition("-")[0], []).append(name)
@@ -132,7 +132,7 @@ def _families(present: set[str]) -> dict[str, list[str]]:
 
 
 def _points(lines: Sequence[Record], strategy: str, read: Read) -> dict[int, list[float]]:
-    """What each seed came to, by the number of tasks learned."""
+    """The values of all seeds, by the number of tasks learned."""
     points: dict[int, list[float]] = {}
     for line in lines:
         if line["strategy"] == strategy and (value := read(line)) is not None:
@@ -158,7 +158,7 @@ def _style(strategy: str) -> tuple[str, str, str]:
 
 
 def _variant(strategy: str) -> str:
-    """``-s`` of lwf-s; nothing of the plain method."""
+    """The variant of a strategy, such as ``-s`` of lwf-s; empty for the plain method."""
     _family, dash, variant = strategy.partition("-")
     return dash + variant
 

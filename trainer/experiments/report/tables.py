@@ -25,7 +25,7 @@ chance level, of all tasks and seeds. Seconds are those of one run, all tasks.""
 def write_table(
     file: Path, lines: Sequence[Record], *, described: Sequence[tuple[str, str]], plots: Sequence[str]
 ) -> None:
-    """Write a Markdown page: the setting, a row for each strategy, and what is not finished."""
+    """Write a Markdown page: the setting, a row for each strategy, and the unfinished runs."""
     complete, partial = by_completeness(lines)
     rows = [_row(name, complete[name]) for name in strategies.names() if name in complete]
     parts = [
@@ -41,7 +41,7 @@ def write_table(
 
 
 def by_completeness(lines: Sequence[Record]) -> tuple[dict[str, list[list[Record]]], list[str]]:
-    """Complete runs by strategy, each its lines by task; and in words the others."""
+    """Complete runs by strategy, each as its lines in the order of tasks; and the other runs, in words."""
     runs: dict[str, list[Record]] = {}
     for line in sorted(lines, key=lambda line: (line["seed"], line["task"])):
         runs.setdefault(line["run"], []).append(line)
@@ -56,7 +56,7 @@ def by_completeness(lines: Sequence[Record]) -> tuple[dict[str, list[list[Record
 
 
 def percent(values: Sequence[float | None]) -> str:
-    """``37.8 ± 0.5``; no deviation of a single value, nothing where one was not measured."""
+    """Mean and deviation, ``37.8 ± 0.5``; of a single value only the value; `NONE` if a value was not measured."""
     known = [value * 100 for value in values if value is not None]
     if not known or len(known) < len(values):
         return NONE

@@ -1,4 +1,4 @@
-"""Runs in processes of their own, several at once, each on a device; none outlives us."""
+"""Runs in child processes, several at once, each on a device; no child outlives this process."""
 
 import asyncio
 import json
@@ -22,17 +22,17 @@ Tell = Callable[[Order, Mapping[str, Any]], None]
 
 
 def perform_all(orders: Sequence[Order], *, devices: Sequence[str], jobs: int, tell: Tell) -> int:
-    """Perform every order, ``jobs`` at once; how many failed.
+    """Perform every order, ``jobs`` at once; returns how many failed.
 
-    ``tell`` is given what each run says: its epochs and tasks, and an end with the key ``reason``, which is None for a
-    run that is complete. Ctrl-C and SIGTERM kill every process, and then KeyboardInterrupt is raised.
+    ``tell`` gets the messages of each run, about its epochs, its tasks and its end. At the end ``reason`` is None if
+    the run is complete. Ctrl-C and SIGTERM kill every child, and then KeyboardInterrupt is raised.
     """
     before = signal.getsignal(signal.SIGTERM)
     try:
         return asyncio.run(_perform_all(orders, devices=devices, jobs=jobs, tell=tell))
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
-    except ExceptionGroup as group:  # what `tell` raised, when others were cancelled for it
+    except ExceptionGroup as group:  # `tell` raised it, so the other runs were cancelled
         raise group.exceptions[0] from None
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -59,7 +59,7 @@ async def _perform_all(orders: Sequence[Order], *, devices: Sequence[str], jobs:
 
 
 async def _perform(order: Order, tell: Tell) -> tuple[str | None, bool]:
-    """Why the run is not complete, if it is not, and whether that is a failure."""
+    """Perform an order: the reason if the run is not complete, else None; and whether it failed."""
     refusal = "it gave no reason"
     with tempfile.TemporaryFile() as errors:
         process = await asyncio.create_subprocess_exec(
@@ -67,7 +67,7 @@ async def _perform(order: Order, tell: Tell) -> tuple[str | None, bool]:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=errors,
-            start_new_session=True,  # Ctrl-C reaches us alone, and we end it
+            start_new_session=True,  # Ctrl-C reaches only this process, which ends the child
             env=_environment(order),
         )
         assert process.stdin is not None
@@ -92,12 +92,12 @@ async def _perform(order: Order, tell: Tell) -> tuple[str | None, bool]:
 
 
 def _environment(order: Order) -> dict[str, str]:
-    """Threads that wait for each other must sleep, or runs beside each other would be many times slower."""
+    """The child's environment: waiting threads sleep, since busy waiting makes parallel runs many times slower."""
     return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "OMP_NUM_THREADS": str(order.threads)}
 
 
 def _crash(order: Order, status: int, errors: BinaryIO) -> str:
-    """How it ended, with its last line; all it said goes into a file."""
+    """How the process ended, with the last line of its error output; all of the output is written to a file."""
     errors.seek(0)
     log = order.folder.path / CRASH
     log.parent.mkdir(parents=True, exist_ok=True)

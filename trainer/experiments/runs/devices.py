@@ -19,13 +19,13 @@ class Machine:
 
 
 def shared(devices: tuple[str, ...], *, jobs: int | None, threads: int | None) -> Machine:
-    """The devices with a run on each and the processors divided among them, unless other numbers are given."""
+    """One run on each device, the processors divided among the runs, unless other numbers are given."""
     jobs = jobs or len(devices)
     return Machine(devices, jobs, threads or max(1, len(os.sched_getaffinity(0)) // jobs))
 
 
 def present(wanted: Sequence[str]) -> tuple[str, ...]:
-    """The devices that names stand for, each once; raises `Invalid` for one that is not here."""
+    """The devices that names stand for, each once; raises `Invalid` for one that this machine does not have."""
     gpus = tuple(f"cuda:{index}" for index in range(torch.cuda.device_count()))
     here = {"auto": gpus or ("cpu",), "cpu": ("cpu",), **{gpu: (gpu,) for gpu in gpus}}
     if gpus:

@@ -1,4 +1,4 @@
-"""What a run leaves on disk: a folder for each finished task, written whole or not at all."""
+"""The files of a run on disk: a folder for each finished task, written whole or not at all."""
 
 import fcntl
 import json
@@ -36,7 +36,7 @@ class RunFolder:
         return self.task(t).exists()
 
     def prune(self, tasks: int) -> None:
-        """Remove, of so many tasks, those that come after a missing one: they were learned on top of it."""
+        """Remove, of ``tasks`` tasks, those after the first missing one, since they were learned on top of it."""
         missing = next((t for t in range(tasks) if not self.has(t)), tasks)
         for t in range(missing + 1, tasks):
             if self.has(t):
@@ -67,7 +67,7 @@ class RunFolder:
     def write(
         self, t: int, learned: Learned, *, manifest: Mapping[str, Any], exemplars: Mapping[int, Sequence[str]]
     ) -> None:
-        """Leave task t finished: on disk to the last byte before it is there under its name."""
+        """Write task t as finished; its folder gets its name after every byte is on disk."""
         partial = self.path / f"task-{t:02d}.partial"
         shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
         partial.mkdir(parents=True)
@@ -80,7 +80,7 @@ class RunFolder:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Keep other processes away while working on the run; raises `RunElsewhere` where one is at it."""
+        """Lock the run against other processes; raises `RunElsewhere` if another process works on it."""
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / LOCK).open("ab") as lock:
             try:

@@ -1,7 +1,7 @@
 """The process of one run: `python -m trainer.experiments.runs.process`, started by `trainer.experiments.runs.children`.
 
-It takes its order as a line of JSON on standard input and the end of that stream for the death of who started it; what
-happens it says on standard output, a JSON object a line.
+Its order is a line of JSON on standard input. The end of standard input means that the parent has ended, and ends the
+process. Its messages go to standard output, one JSON object a line.
 """
 
 import json
@@ -26,11 +26,11 @@ ORDER = TypeAdapter(Order)
 
 
 def main() -> int:
-    """Perform the run that standard input asks for."""
+    """Perform the run that standard input asks for; the exit status."""
     order = ORDER.validate_json(sys.stdin.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
     line = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nothing else may write to the line
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # any other output must not mix with the messages
 
     def say(message: dict[str, Any]) -> None:
         line.write(json.dumps(message) + "\n")

@@ -1,4 +1,4 @@
-"""One run: every task of it that is not done yet, through the service's own functions."""
+"""One run: its unfinished tasks are learned by the functions that the service uses."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -59,17 +59,18 @@ class _Epochs(SilentReport):
 
 
 def perform(order: Order, tasks: Sequence[Task], say: Say) -> None:
-    """Bring the run to its end from wherever it stands.
+    """Perform all tasks of the run that are not finished.
 
-    Raises `RunElsewhere` if another process is at it, `Invalid` for a version that is damaged, and what `learn` raises.
+    Raises `RunElsewhere` if another process works on it, `Invalid` for a damaged version, `BelowChance`, and the errors
+    of `learn`.
     """
     torch.set_num_threads(order.threads)
     occupy(torch.device(order.device))
-    code_version()  # as it is now, should somebody edit it while we train
+    code_version()  # cached now, in case the sources are edited during training
     with order.folder.alone():
         order.folder.prune(len(tasks))
         for t in range(finished(order, results.read(order.results), tasks=len(tasks)), len(tasks)):
-            if not order.folder.has(t):  # else a crash came between folder and line
+            if not order.folder.has(t):  # else a crash came after the folder, before the line
                 _learn(order, tasks[: t + 1], say)
             line = _line(order, t, tasks=len(tasks))
             results.append(order.results, line)
@@ -78,9 +79,9 @@ def perform(order: Order, tasks: Sequence[Task], say: Say) -> None:
 
 
 def finished(order: Order, lines: Sequence[results.Record], *, tasks: int) -> int:
-    """How many tasks, from the first on, are on disk and on record as they are on disk; of so many in all.
+    """Number of the first tasks, of ``tasks`` in all, that are on disk and whose recorded line matches the disk.
 
-    Raises `Invalid` where a version is damaged.
+    Raises `Invalid` if a version is damaged.
     """
     recorded = {line["task"]: line for line in lines if line["run"] == order.run.digest}
     for t in range(tasks):
@@ -98,13 +99,13 @@ def _line(order: Order, t: int, *, tasks: int) -> dict[str, Any]:
 
 
 def _learn(order: Order, tasks: Sequence[Task], say: Say) -> None:
-    """Learn the last of ``tasks`` on top of the version after the one before, measure it, and write it down."""
+    """Learn the last of ``tasks`` on top of the version of the task before, measure it, and write it."""
     began = time.monotonic()
     run, t, new = order.run, len(tasks) - 1, tasks[-1]
     kept = _rehearsed(order, tasks)
     channels, size, _width = new.train.shape
     learned = learn(
-        # Always from its files, as in the service: what was interrupted goes on from exactly the same.
+        # Always loaded from its files, as in the service, so that an interrupted run goes on from the same state.
         parent=order.folder.learned(t - 1) if t else None,
         architecture=Architecture(run.network, image_size=size, channels=channels),
         new_classes=len(new.labels),
@@ -140,7 +141,7 @@ def _learn(order: Order, tasks: Sequence[Task], say: Say) -> None:
 
 
 def _rehearsed(order: Order, tasks: Sequence[Task]) -> ImageSet | None:
-    """The images of old tasks that stand beside the new ones; None where there are none."""
+    """The images of old tasks to learn from beside the new ones; None if there are none."""
     *old, _new = tasks
     if not old:
         return None
