@@ -75,7 +75,7 @@ class HyperParameters:
     )
     temperature: float = field(
         default=2.0,
-        metadata=_said("T, softens what is distilled. 2: LwF §4; 1 for LUCIR (LOSSES).", symbol="T", gt=0, le=100),
+        metadata=_said("T, softens what is distilled. 2: LwF §3; 1 for LUCIR (LOSSES).", symbol="T", gt=0, le=100),
     )
     task_reduction: TaskReduction = field(
         default="sum",

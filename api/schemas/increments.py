@@ -61,7 +61,9 @@ class IncrementOut(Answer):
     promoted: bool | None
     note: str | None
     progress: ProgressOut | None
-    notices: list[str] = Field(description="What to expect of it that is seldom wanted, and the way out.")
+    notices: list[str] = Field(
+        description="Consequences of its settings that are seldom wanted, and how to avoid them."
+    )
     rejects: list[RejectOut]
     reject_count: int
     error: str | None

@@ -66,6 +66,8 @@ class ModelOut(Answer):
     head: int | None
     current: int | None
     previous: int | None
-    notices: list[str] = Field(description="What to expect of these defaults that is seldom wanted, and the way out.")
+    notices: list[str] = Field(
+        description="Consequences of these defaults that are seldom wanted, and how to avoid them."
+    )
     classes: list[str] = Field(description="Labels the head knows, in the order of its logits.")
     created_at: datetime

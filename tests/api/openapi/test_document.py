@@ -6,7 +6,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
-from api.openapi.descriptions import WORDS
+from api.openapi.descriptions import DESCRIPTIONS
 from tests.api.scopes import PUBLIC, SCOPES
 
 METHODS = ("get", "post", "put", "patch", "delete")
@@ -192,7 +192,7 @@ def test_every_example_is_what_its_schema_allows(document):
 def test_every_word_of_the_vocabulary_is_used(document):
     used = {where for where, _ in properties(document)} | {parameter["name"] for _, parameter in parameters(document)}
     names = {re.split(r"[. ]", where)[-1] for where in used}
-    assert sorted(word for word in WORDS if word.rpartition(".")[2] not in names) == []
+    assert sorted(word for word in DESCRIPTIONS if word.rpartition(".")[2] not in names) == []
 
 
 def test_operations_are_called_as_a_person_would_call_them(document):
