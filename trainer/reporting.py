@@ -1,34 +1,34 @@
-"""Where an increment tells how far it is, and what ends it."""
+"""Where an increment reports its progress, and the error that ends one that diverges."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 
 class LossNotFinite(Exception):
-    """Training diverged; another attempt with the same recipe would as well."""
+    """Training diverged; another attempt with the same recipe would diverge too."""
 
 
 class Report(Protocol):
-    """Where the stages of an increment tell how far they are."""
+    """Where the stages of an increment report their progress."""
 
     def progress(self, **state: Any) -> None:
-        """Say where things stand now; most calls are passed over, see `due`."""
+        """Report the current state; most calls are ignored, see `due`."""
 
     def due(self) -> bool:
-        """Whether a call of `progress` would be passed on, for callers to whom finding out the state has a price."""
+        """Whether a call of `progress` would be reported now, for callers whose state is expensive to determine."""
 
     def alive(self) -> None:
-        """Say that there is nothing new, but that work goes on; most calls are passed over."""
+        """Report that work goes on, without any news; most calls are ignored."""
 
     def opaque(self) -> AbstractContextManager[None]:
-        """Take a step that cannot say how far it is."""
+        """A context for a step that cannot report its progress."""
 
     def epoch(self, **done: Any) -> None:
-        """Say that an epoch is complete."""
+        """Report that an epoch is complete."""
 
 
 class SilentReport:
-    """A report nobody reads, for increments trained in process."""
+    """A report that discards everything, for increments trained in process."""
 
     def progress(self, **state: Any) -> None:
         """Say nothing."""

@@ -19,7 +19,7 @@ from trainer.ingestion.splits import Ingested, settle
 from trainer.networks.pictures import Form
 from trainer.reporting import Report
 
-_SMALL = 2 << 20  # bytes of an archive that is decoded before other processes had started to
+_SMALL = 2 << 20  # bytes; a smaller archive is decoded before other processes would have started
 
 
 def ingest_archive(
@@ -32,9 +32,10 @@ def ingest_archive(
     folder: Path,
     report: Report,
 ) -> Ingested:
-    """Decode the images of a batch's archive, store them and pack them; the archive itself stays where it is.
+    """Decode the images of a batch's archive, store them and pack them; the archive's blob is kept.
 
-    Raises `BatchInvalid` when too many files are no images, and what `storage.archives.reading` raises.
+    Raises `BatchInvalid` as `settle` does, for example if too many files are not images, and the errors of
+    `storage.archives.reading`.
     """
     assert batch.archive is not None
     path = folder / "archive"
@@ -45,7 +46,7 @@ def ingest_archive(
     rejects = list(index.rejects)
     numbers: dict[str, int] = {}
     originals = Originals(folder, archive=path if index.is_stored else None)
-    underway = deque[Member]()  # that were read, and whose findings have not come
+    underway = deque[Member]()  # read, and not decoded yet
 
     def contents() -> Iterator[Content]:
         for member, content in read(path, index):

@@ -1,6 +1,6 @@
-"""Image files decoded by several processes: threads would spend their time waiting for each other's interpreter.
+"""Decoding of image files in several processes: threads would wait for each other, for the interpreter's lock.
 
-Nothing here may import torch, nor anything that does: each process starts with this module, in a twentieth of a second.
+Nothing here may import torch, directly or indirectly: every process imports this module first, and starts in 0.05 s.
 """
 
 import ctypes
@@ -20,45 +20,45 @@ from typing import NamedTuple
 from trainer.ingestion.rows import put_at
 from trainer.networks.pictures import Form, ImageRejected
 
-_AHEAD = 2  # groups that wait for each process; bounds memory whatever comes
+_AHEAD = 2  # groups that are queued for each process; bounds memory
 _PARENT_GONE = 77
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
-_KEPT_BYTES = 256 << 20  # a picture of 50 million pixels takes 200 MB
+_KEPT_BYTES = 256 << 20  # above the 200 MB of a picture of 50 million pixels
 
 
 @dataclass(frozen=True, slots=True)
 class DecodingOptions:
-    """What all groups have in common."""
+    """Options of decoding, the same for all groups."""
 
-    rows: Path  # of a `trainer.ingestion.rows.Rows`, which takes what is decoded
+    rows: Path  # file of a `trainer.ingestion.rows.Rows`, which takes the decoded images
     form: Form
     max_pixels: int  # of one image
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedImages:
-    """Image files that lie near each other, in this order, in a larger file."""
+    """A group of image files that lie near each other, in this order, in a larger file."""
 
     path: Path
     offsets: tuple[int, ...]
     sizes: tuple[int, ...]
-    first: int  # number of the first one's row; the others follow
+    first: int  # number of the first file's row; the others follow
 
 
-class DecodedImage(NamedTuple):  # which goes from process to process in a third of a dataclass's time
-    """What an image file turned out to be."""
+class DecodedImage(NamedTuple):  # sent between processes in a third of a dataclass's time
+    """The finding about an image file."""
 
     digest: str  # SHA-256
-    fault: str | None  # why it is no image; None: its row was written
+    fault: str | None  # why it is not an image; None if its row was written
 
 
 def decoded(
     groups: Iterable[EncodedImages], options: DecodingOptions, *, processes: int
 ) -> Iterator[list[DecodedImage]]:
-    """Findings of each group in order; with fewer than two processes all is done in this one.
+    """Findings of each group, in order; with fewer than two ``processes`` this process decodes everything.
 
-    The processes end with the iterator, and with this process. What one of them raises is raised here; one that is
-    killed is a BrokenProcessPool.
+    The processes end with the iterator, and with this process. An error in one of them is raised here. Raises
+    BrokenProcessPool if one of them is killed.
     """
     if processes < 2:
         yield from (examine(group, options) for group in groups)
@@ -70,7 +70,7 @@ def decoded(
 
 
 def examine(group: EncodedImages, options: DecodingOptions) -> list[DecodedImage]:
-    """Decode the files of a group and write their rows, those of files that are no image as zeros."""
+    """Decode the files of a group and write their rows; the row of a file that is not an image is zeros."""
     begin, end = group.offsets[0], group.offsets[-1] + group.sizes[-1]
     with group.path.open("rb", buffering=0) as file:
         data = os.pread(file.fileno(), end - begin, begin)
@@ -92,16 +92,16 @@ def examine(group: EncodedImages, options: DecodingOptions) -> list[DecodedImage
 
 
 def _settle_in() -> None:
-    """What a new process does first."""
+    """Prepare a new process."""
     _keep_memory()
     _end_with_parent()
 
 
 def _keep_memory() -> None:
-    """Use the memory of one picture for the next, instead of giving it back and asking for it again.
+    """Reuse the memory of one picture for the next, instead of returning it to the kernel and allocating it again.
 
-    The kernel empties every page it gives out, one process at a time: two that decode large photographs would be as
-    slow as one (docs/benchmarks.md). mallopt(3) of the GNU C library; another one does as it does.
+    The kernel zeroes every page it hands out, for one process at a time: two processes that decode large photographs
+    would be as slow as one (docs/benchmarks.md). Uses mallopt(3) of the GNU C library; no effect with another library.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
@@ -110,7 +110,7 @@ def _keep_memory() -> None:
 
 
 def _end_with_parent() -> None:
-    """End when the process that wants the images has ended, however it did."""
+    """End this process when its parent has ended, for whatever reason."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     sentinel = parent.sentinel

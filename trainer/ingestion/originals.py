@@ -12,33 +12,33 @@ from storage.blobs.store import BlobStore
 from storage.domain import Pack
 from trainer.ingestion.decoding import EncodedImages
 
-_PARCEL_FILES, _PARCEL_BYTES = 64, 1 << 20  # that are decoded at a time: a tenth of a second's work, about
+_PARCEL_FILES, _PARCEL_BYTES = 64, 1 << 20  # decoded at a time at most: about 0.1 s of work
 
 
 class Originals:
-    """Files by number, in packs under a scratch folder until it is known which of them stay.
+    """Files by number, in packs in a scratch folder, until it is known which files are kept.
 
-    They are decoded out of the archive where they lie there as they are, else out of the packs: those are written past
-    the page cache if nobody has to read them.
+    Files that the archive stores uncompressed are decoded from the archive, others from the packs. Packs that nobody
+    will read soon are written past the page cache.
     """
 
     def __init__(self, folder: Path, *, archive: Path | None) -> None:
-        """Begin with none. ``archive``: every file to come lies in it as it is."""
+        """Begin without files. ``archive`` must store every file uncompressed; None if there is no such archive."""
         self._folder, self._archive = folder, archive
         self._packs: list[PackWriter] = []
         self._firsts: list[int] = []  # number of the first file of each pack
         self._offsets, self._sizes = array("Q"), array("Q")
-        self._waiting: list[int] = []  # offsets of files that no group holds yet, where they will be read
+        self._waiting: list[int] = []  # offsets of files that are in no group yet, in the file that they are read from
 
     def groups(self, files: Iterable[Content]) -> Iterator[EncodedImages]:
-        """Keep files, numbered as they come, and hand them on, several at a time; each can be read at once."""
+        """Keep files, numbered in their order, and yield them in groups; the files of a group can be read at once."""
         for data, offset in files:
             if not self._packs or self._packs[-1].size >= LARGEST:
                 yield from self._parcel()
                 self._begin()
             read_at = kept_at = self._packs[-1].add(data)
             if self._archive is not None:
-                assert offset is not None  # the index has said that every image is stored
+                assert offset is not None  # by the index every image is stored uncompressed
                 read_at = offset
             if not self._fits(read_at, len(data)):
                 yield from self._parcel()
@@ -49,9 +49,9 @@ class Originals:
         self._end()
 
     def store(self, staying: Sequence[int], blobs: BlobStore) -> tuple[tuple[Pack, ...], dict[int, tuple[str, int]]]:
-        """Put the files that stay into the store; the packs, and where each file is: digest and offset, by number.
+        """Put the files of these numbers into the store; the packs, and by number each file's pack digest and offset.
 
-        A pack with files that do not stay is written again without them.
+        A pack that also has other files is rewritten without them.
         """
         stored, places = [], {}
         for which, members in groupby(sorted(staying), key=lambda number: bisect_right(self._firsts, number) - 1):
@@ -63,7 +63,7 @@ class Originals:
             stored.append(pack)
             places.update({number: (pack.digest, offset) for number, offset in zip(numbers, offsets, strict=True)})
         for writer in self._packs:
-            writer.path.unlink(missing_ok=True)  # of which nothing stays
+            writer.path.unlink(missing_ok=True)  # packs of which no file is kept
         return tuple(stored), places
 
     def _begin(self) -> None:
@@ -77,14 +77,14 @@ class Originals:
             self._packs[-1].close()
 
     def _fits(self, offset: int, size: int) -> bool:
-        """Whether a file belongs into the group of those that wait: near them and behind them, and not too many."""
+        """Whether a file can join the waiting group: behind its files and near them, and the group is not full."""
         if not self._waiting:
             return True
         behind = offset >= self._waiting[-1] + self._sizes[-1]  # an archive may list its members in any order
         return behind and len(self._waiting) < _PARCEL_FILES and offset + size - self._waiting[0] <= _PARCEL_BYTES
 
     def _parcel(self) -> Iterator[EncodedImages]:
-        """The files that wait, if any do; written, so that they can be read."""
+        """The waiting files as a group, if there are any; flushed, so that they can be read."""
         if self._waiting:
             self._packs[-1].flush()
             path, first = self._archive or self._packs[-1].path, len(self._sizes) - len(self._waiting)

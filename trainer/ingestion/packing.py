@@ -1,4 +1,4 @@
-"""Packed copies of images: each is decoded and resized once, and from then on read as it goes into a network."""
+"""Packed copies of images: an image is decoded and resized once, then read in the form in which a network takes it."""
 
 from collections.abc import Callable, Iterable
 from itertools import groupby
@@ -13,10 +13,9 @@ from trainer.networks.pictures import Form
 def store(
     images: Iterable[Image], row: Callable[[Image], bytes], *, form: Form, folder: Path, blobs: BlobStore
 ) -> dict[str, tuple[str, int]]:
-    """Write the images' rows into shards, and say where each is: digest and row, by the image's id.
+    """Write the images' rows into shards; the place of each image, shard digest and row number, by its id.
 
-    The order depends on nothing but the images. Each side has shards of its own, since retention may want to keep one
-    of them only.
+    The order depends only on the images. Each split has shards of its own, since retention may keep one split only.
     """
     places: dict[str, tuple[str, int]] = {}
     ordered = sorted(images, key=lambda image: (str(image.split), image.label, image.digest, image.filename))

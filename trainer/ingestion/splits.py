@@ -1,4 +1,4 @@
-"""Which images of a batch count, and on which side each is: no storage, no archive, only what was found in them."""
+"""Which images of a batch are used, and in which split: decided by the findings alone, without storage or archive."""
 
 import hashlib
 from collections import defaultdict
@@ -9,27 +9,27 @@ from storage.archives.bad_share import check_share
 from storage.domain import Image, Pack, Reject, Split
 from storage.errors import BatchInvalid
 
-TEST_SHARE = 0.2  # of the range of the content hash (DESIGN, Evaluation images)
+TEST_SHARE = 0.2  # share of the content hash's range (DESIGN, Evaluation images)
 _HASH_RANGE = 1 << 256
 
 
 @dataclass(frozen=True)
 class Ingested:
-    """What decoding a batch found."""
+    """The result of ingesting a batch."""
 
     images: tuple[Image, ...]
     rejects: tuple[Reject, ...]
     digest: str
-    packs: tuple[Pack, ...] = ()  # that were written for the images
+    packs: tuple[Pack, ...] = ()  # written for the images
 
 
 def settle(
     stored: Sequence[Image], rejects: Sequence[Reject], *, labels: Collection[str], max_bad_share: float
 ) -> Ingested:
-    """Drop duplicates, put each image on its side, and digest the whole.
+    """Drop duplicates, give each image its split, and compute the digest of the batch.
 
-    ``labels`` are the classes the batch set out with: one that comes out with fewer than two images, or with none to
-    learn from, raises `BatchInvalid`, as does a share of rejects above ``max_bad_share``.
+    ``labels`` are the classes that the batch had at first. Raises `BatchInvalid` if one of them is left with fewer than
+    two images or without a training image, and if the share of rejects is above ``max_bad_share``.
     """
     check_share(rejects, images=len(stored), limit=max_bad_share)
     unique, repeated = _without_repetition(stored)
@@ -49,16 +49,16 @@ def settle(
 
 
 def data_digest(images: Iterable[Image]) -> str:
-    """SHA-256 over label, side and content of each image, in an order that depends on nothing else."""
+    """SHA-256 over label, split and content of each image, in an order that depends on nothing else."""
     lines = sorted(f"{image.label}\0{image.split}\0{image.digest}\n" for image in images)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _without_repetition(stored: Sequence[Image]) -> tuple[list[Image], list[Reject]]:
-    """One image of each content: the test side keeps it if both have it, and two labels for it are one too many."""
+    """One image of each content, and the others as rejects; an image with the test split is kept before others."""
     kept: dict[str, Image] = {}
     repeated: list[Reject] = []
-    by_wish = {Split.TEST: 0, Split.TRAIN: 1, None: 2}  # a side that was asked for counts more than none
+    by_wish = {Split.TEST: 0, Split.TRAIN: 1, None: 2}  # a requested split goes before none
     for image in sorted(stored, key=lambda image: (image.digest, by_wish[image.split], image.filename)):
         first = kept.setdefault(image.digest, image)
         if first is not image:
@@ -68,7 +68,7 @@ def _without_repetition(stored: Sequence[Image]) -> tuple[list[Image], list[Reje
 
 
 def _split(images: Sequence[Image]) -> tuple[Image, ...]:
-    """Give every class an evaluation side: the one it came with, or by content hash – never none, never all."""
+    """Give each class an evaluation split: the batch's own, or one by content hash, which leaves neither side empty."""
     settled: list[Image] = []
     for members in _by_label(images).values():
         if any(image.split is Split.TEST for image in members):

@@ -1,4 +1,4 @@
-"""Correcting, after training, a newest head that outweighs the old ones."""
+"""Weight alignment: correction, after training, of a newest head whose rows are longer than those of old heads."""
 
 import torch
 from torch import nn
@@ -10,8 +10,8 @@ from trainer.networks import IncrementalNetwork
 def align_weights(network: IncrementalNetwork) -> None:
     """Multiply the newest head's rows by γ, the mean norm of all old rows over that of the new ones, in place.
 
-    Zhao et al., arXiv:1911.07053, "weight aligning": afterwards new and old rows are of equal length in the mean, and
-    the new ones keep their proportions to one another. Biases stay, and so does a network of a single task. Raises
+    Zhao et al., arXiv:1911.07053, "weight aligning": afterwards new and old rows have the same mean norm, and the new
+    rows keep their proportions to one another. Biases do not change; neither does a network of a single task. Raises
     ValueError for cosine heads, whose logits do not depend on the length of a row.
     """
     if network.head_kind != "linear":

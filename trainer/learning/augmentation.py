@@ -13,8 +13,9 @@ class Augmentation:
     """Shifts and mirrors uint8 images [batch, channels, image_size, image_size].
 
     ``crop`` shifts by up to image_size // 8 pixels each way (4 of 32: He et al. 2016 §4.2), ``crop-flip`` also mirrors
-    half of the images left to right; ``auto`` is crop-flip for colour and crop for grey images, since a mirrored digit
-    or page is another or none. The generator is its only source of chance; its state is all that resuming needs.
+    half of the images left to right. ``auto`` is crop-flip for colour images and crop for grey ones, since a mirrored
+    digit or page is a different one or none. All randomness comes from the generator, so that resuming needs only its
+    state.
     """
 
     kind: AugmentationKind
@@ -23,7 +24,7 @@ class Augmentation:
     generator: torch.Generator
 
     def __call__(self, images: Tensor) -> Tensor:
-        """A new minibatch, or the same one for ``none``."""
+        """A new minibatch, or the same one for ``none``; raises ValueError for images of another type or shape."""
         expected = (self.channels, self.image_size, self.image_size)
         if images.dtype != torch.uint8 or images.shape[1:] != expected:
             raise ValueError(
@@ -46,8 +47,8 @@ class Augmentation:
     def _shifted(self, batch: int) -> Tensor:
         """[batch, image_size] source positions along one axis.
 
-        Beyond the edge the picture is reflected: zeros would be black bars, which a white page or a bright
-        photograph has nowhere else.
+        Positions beyond the edge are reflected: zeros would add black bars, which a white page or a bright photograph
+        does not have.
         """
         reach, last = self.image_size // 8, self.image_size - 1
         positions = (

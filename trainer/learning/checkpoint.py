@@ -1,4 +1,4 @@
-"""Where training stands at the end of an epoch, so that another process can go on from there to the same weights."""
+"""Checkpoints: the state of a training at the end of an epoch, from which another process gets the same weights."""
 
 import json
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from safetensors import safe_open
 
-if TYPE_CHECKING:  # torch takes seconds to load, and the worker, which only reads states, does without
+if TYPE_CHECKING:  # torch takes seconds to import, and the worker, which only reads states, does not need it
     from torch import Tensor
 
 _STATE = "state"  # key of the JSON among the file's metadata
@@ -18,8 +18,8 @@ _STATE = "state"  # key of the JSON among the file's metadata
 class Checkpoint:
     """Tensors by name, and everything else as JSON.
 
-    The state has at least ``epoch``, the number of epochs that are complete, those of earlier phases included,
-    ``phase``, the index of the one they end in, and ``execution``, how they were computed (`trainer.learning.compute`).
+    The state has at least three keys. ``epoch`` is the number of complete epochs, including those of earlier phases.
+    ``phase`` is the index of the phase of the last one. ``execution`` is the `ComputeConfig` that computed them.
     """
 
     tensors: Mapping[str, "Tensor"]
@@ -32,7 +32,7 @@ class Checkpoint:
 
     @property
     def phase(self) -> int:
-        """The phase under way, from 0; those of earlier releases name none, as there was but one."""
+        """The phase under way, from 0; checkpoints of earlier releases name none, as there was only one phase."""
         return int(self.state.get("phase", 0))
 
 
@@ -40,16 +40,16 @@ class Checkpoints(Protocol):
     """Where an increment's checkpoints are kept."""
 
     def load(self) -> Checkpoint | None:
-        """The last one of an earlier attempt at the same training; None to begin from the start."""
+        """The last checkpoint of an earlier attempt at the same training; None to begin from the start."""
         ...
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Keep it in the place of the one before; a reader finds the one or the other, never a part."""
+        """Replace the last checkpoint by this one; a reader finds the old or the new one, never a part."""
         ...
 
 
 def write(file: Path, checkpoint: Checkpoint) -> None:
-    """Write it into one file, which appears whole or not at all; a power cut right afterwards may still take it."""
+    """Write a checkpoint to one file, atomically but not durably: a power cut soon afterwards may lose it."""
     from safetensors.torch import save_file
 
     unfinished = file.with_name(f".{file.name}.unfinished")
@@ -62,14 +62,14 @@ def write(file: Path, checkpoint: Checkpoint) -> None:
 
 
 def read(file: Path) -> Checkpoint:
-    """The inverse of `write`; raises ValueError or safetensors' own error for a file that is none."""
+    """The inverse of `write`; raises ValueError or SafetensorError for a file that is not a checkpoint."""
     state = read_state(file)
     with safe_open(file, framework="pt") as opened:
         return Checkpoint({name: opened.get_tensor(name) for name in opened.keys()}, state)  # noqa: SIM118
 
 
 def read_state(file: Path) -> dict[str, Any]:
-    """Its state alone, in a moment however large the file is; raises what `read` raises."""
+    """The state alone, without reading the tensors; raises the errors of `read`."""
     with safe_open(file, framework="numpy") as opened:
         state = json.loads((opened.metadata() or {}).get(_STATE, "null"))
     if not isinstance(state, dict) or "epoch" not in state:

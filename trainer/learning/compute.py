@@ -1,4 +1,4 @@
-"""How a training is computed: device, precision and threads, chosen before the first step, recorded, and kept."""
+"""How a training is computed: device, precision and threads, chosen before the first step and kept when it resumes."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -10,19 +10,19 @@ import torch
 from trainer.recipes import Precision
 
 Computed = Literal["float32", "bfloat16"]
-AMPERE = 8  # the first generation of CUDA devices (by compute capability) that multiplies bfloat16
+AMPERE = 8  # major compute capability of the first CUDA devices that multiply bfloat16
 
 
 @dataclass(frozen=True, slots=True)
 class ComputeConfig:
-    """What weights depend on beside data and recipe; a training that is resumed goes on in the same way."""
+    """What the weights depend on beside data and recipe; a resumed training keeps the same configuration."""
 
-    device: str  # type, such as cpu or cuda: which of several equal ones does not matter
+    device: str  # type, such as cpu or cuda; the index does not matter
     precision: Computed  # of the networks' convolutions and linear layers; weights, losses and heads stay float32
     threads: int  # of one operation on the CPU
 
     def autocast(self) -> AbstractContextManager[None]:
-        """Within it networks are computed in the precision."""
+        """A context in which networks are computed in ``precision``."""
         return torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bfloat16")
 
     def to_json(self) -> dict[str, Any]:
@@ -36,27 +36,28 @@ class ComputeConfig:
 
 
 def occupy(device: torch.device) -> None:
-    """Have this process compute on it and on no other.
+    """Make this GPU the default of this process; a device without an index changes nothing.
 
-    Where a call names none, torch takes the first GPU, and hundreds of MB of it: page-locked memory, the events that
-    `trainer.learning.progress` waits for, and the generator whose state a checkpoint keeps would be that one's.
+    Where a call names no device, torch uses the first GPU, and takes hundreds of MB of its memory. Page-locked memory,
+    the events that `trainer.learning.progress` waits for, and the generator whose state is in a checkpoint would then
+    belong to the first GPU.
     """
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
 
 
 def choose(device: torch.device, precision: Precision) -> ComputeConfig:
-    """The execution on a device with as many threads as torch has now, in the precision that a recipe asks for.
+    """The configuration for a device, with torch's current number of threads and the precision of a recipe.
 
-    ``auto`` is bfloat16 wherever the processor multiplies it by itself; there training is 1.4 to 1.5 times as fast as
-    in float32 and comes to the same accuracy (docs/benchmarks.md). Where it is emulated it is slower.
+    ``auto`` is bfloat16 where the processor has instructions for it. There training is 1.4 to 1.5 times as fast as in
+    float32, with the same accuracy (docs/benchmarks.md). Emulated bfloat16 is slower than float32.
     """
     chosen: Computed = precision if precision != "auto" else "bfloat16" if bfloat16_is_native(device) else "float32"
     return ComputeConfig(device=device.type, precision=chosen, threads=torch.get_num_threads())
 
 
 def bfloat16_is_native(device: torch.device) -> bool:
-    """Whether the device has instructions for it: AVX-512 BF16 or AMX on a CPU, Ampere or later on CUDA."""
+    """Whether the device has bfloat16 instructions: AVX-512 BF16 or AMX on a CPU, Ampere or later on CUDA."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device)[0] >= AMPERE
     if device.type == "cpu":

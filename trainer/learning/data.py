@@ -1,4 +1,4 @@
-"""Images in memory as the training loop wants them: one uint8 tensor, its targets, and who each image is."""
+"""Images in memory as the training loop needs them: one uint8 tensor, the targets, and the ids of the images."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,18 +12,19 @@ _ALL = torch.empty(0, dtype=torch.int64)  # stands for every row of a pool
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Decoded images of known targets: rows of a pool of pixels, which several sets share and which may lie in a file.
+    """Decoded images with targets, as rows of a pool of pixels.
 
-    Choosing and joining sets of one pool moves no pixels.
+    Several sets can share a pool, and a pool may be a mapped file. Selecting images of a set and joining sets of one
+    pool copies no pixels.
     """
 
     pool: Tensor  # uint8 [pooled, channels, size, size]
     targets: Tensor  # int64 [images], class index in the order of the logits
     ids: tuple[str, ...]  # of the stored images
-    rows: Tensor = _ALL  # int64 [images], where each stands in the pool
+    rows: Tensor = _ALL  # int64 [images], index of each image in the pool
 
     def __post_init__(self) -> None:
-        """Take the whole pool where no rows are named."""
+        """Use the whole pool if no rows are given; raises ValueError if rows, targets and ids differ in number."""
         if self.rows is _ALL:
             object.__setattr__(self, "rows", torch.arange(len(self.pool)))
         if not len(self.rows) == len(self.targets) == len(self.ids):
@@ -45,7 +46,7 @@ class ImageSet:
         return self.pool[self.rows]
 
     def minibatches(self, size: int) -> Iterator[Tensor]:
-        """The pixels in their order, copies of ``size`` images at a time and of the rest."""
+        """Copies of the pixels, in order, ``size`` images at a time; the last minibatch may be smaller."""
         for rows in torch.split(self.rows, size):
             yield self.pool[rows]
 
@@ -57,7 +58,7 @@ class ImageSet:
         return ImageSet(torch.cat([self.pixels, other.pixels]), **together)  # type: ignore[arg-type]
 
     def counts(self, classes: int) -> tuple[int, ...]:
-        """Images of each of so many classes."""
+        """Number of images of each class, 0 … ``classes`` − 1."""
         return tuple(self.targets.bincount(minlength=classes).tolist())
 
     def select(self, positions: Tensor) -> "ImageSet":
@@ -71,7 +72,7 @@ class ImageSet:
 
 
 def positions_by_class(targets: Tensor) -> dict[int, Tensor]:
-    """Where the images of each class present stand: int64 positions, rising, by class index, rising."""
+    """Positions of the images of each class that occurs: int64, ascending, by class index, ascending."""
     classes, counts = torch.unique(targets, return_counts=True)
     grouped = torch.split(targets.argsort(stable=True), counts.tolist())
     return dict(zip(classes.tolist(), grouped, strict=True))
@@ -80,8 +81,8 @@ def positions_by_class(targets: Tensor) -> dict[int, Tensor]:
 def channel_statistics(images: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel, on the scale 0…1.
 
-    Counted per grey level, minibatch by minibatch, so that memory does not grow with the number of images and the
-    result does not depend on their order; a flat channel gets the deviation of one grey level, which keeps the
+    Values are counted per grey level, minibatch by minibatch. So memory does not grow with the number of images, and
+    the result does not depend on their order. A flat channel gets the deviation of one grey level, which keeps the
     normalised image finite.
     """
     channels = images.shape[0]

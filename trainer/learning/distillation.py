@@ -1,4 +1,4 @@
-"""What one minibatch costs a student, beside its teacher where the objective asks for one."""
+"""The loss of one minibatch for a student, with a teacher where the objective needs one."""
 
 from dataclasses import dataclass, replace
 
@@ -13,13 +13,13 @@ from trainer.networks.gradcam import attention_maps
 
 @dataclass(frozen=True)
 class DistillationStep:
-    """A student, the version it came from, and what the two are held to."""
+    """A student, its teacher, and the objective of the student's training."""
 
     student: IncrementalNetwork
-    teacher: IncrementalNetwork | None  # in evaluation mode and without gradients; None where nothing is kept
+    teacher: IncrementalNetwork | None  # in evaluation mode and without gradients; None if nothing is distilled
     objective: Objective
-    shown: tuple[int, ...]  # training images of each class, the new ones last
-    old_tasks: int  # that the version before knows: all but the last, or all where no class is new
+    shown: tuple[int, ...]  # number of training images of each class, new classes last
+    old_tasks: int  # tasks that the parent knows: all but the last, or all if no class is new
 
     @property
     def rehearses(self) -> bool:
@@ -51,7 +51,7 @@ class DistillationStep:
 
     @torch.no_grad()
     def classification(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """The classification term alone, of the network as it is in service: what a validation goes by (LOSSES)."""
+        """The classification term alone, of the student's logits as in serving: the validation loss (LOSSES)."""
         return replace(self.objective, weights=LABELS)(
             student_logits=self.student(inputs),
             teacher_logits=None,
@@ -69,4 +69,4 @@ class DistillationStep:
                 return self.teacher.observe(inputs, stage=True)
         with torch.inference_mode():
             taught = self.teacher.observe(inputs)
-        return Observed(taught.logits.clone(), taught.features.clone())  # usable where gradients are kept
+        return Observed(taught.logits.clone(), taught.features.clone())  # not inference tensors: autograd accepts them

@@ -9,28 +9,28 @@ from torch.nn import functional as F
 from trainer.learning.data import ImageSet, positions_by_class
 from trainer.recipes import Selection
 
-_TIE = 1e-10  # well above what rounding does to a score, well below what tells two float32 features apart
+_TIE = 1e-10  # far above a score's rounding error, far below the difference that distinct float32 features make
 
 
 def herd(features: Tensor, *, count: int, kept: Tensor | None = None) -> list[int]:
     """Positions in ``features`` [candidates, dim] of a class's next ``count`` exemplars, most wanted first.
 
-    Rebuffi et al., arXiv:1611.07725, Algorithm 4: each time the candidate that brings the mean of all exemplars nearest
-    to the class mean, on L2-normalised features. The class mean is that of the candidates and of ``kept``
-    [kept, dim], the exemplars there already, with which the sum begins. Means are not normalised again, as in the
-    authors' program: what comes near a mean is a mean. No candidate is taken twice, of equal ones the first; with
-    fewer than ``count`` all are ranked. Raises ValueError for features that are not finite.
+    Rebuffi et al., arXiv:1611.07725, Algorithm 4: each step takes the candidate that brings the mean of all exemplars
+    nearest to the class mean, on L2-normalised features. ``kept`` [kept, dim] are the exemplars there already: they
+    count in the class mean and in the mean of the exemplars. Means are not normalised again, as in the authors'
+    program, so that a mean is compared with a mean. No candidate is taken twice. Of equal candidates the first is
+    taken. With fewer than ``count`` candidates all are ranked. Raises ValueError for features that are not finite.
     """
     candidates = _normalised(features)
     exemplars = _normalised(features[:0] if kept is None else kept)
     total = exemplars.sum(0)
     mean = (total + candidates.sum(0)) / max(len(exemplars) + len(candidates), 1)
-    lengths = candidates.square().sum(1)  # 1, but for features of zeros
+    lengths = candidates.square().sum(1)  # 1, or 0 for features that are all 0
     chosen: list[int] = []
     for size in range(len(exemplars) + 1, len(exemplars) + 1 + min(count, len(candidates))):
-        # ‖mean − (total + x) / size‖², times −size² and without what is the same for every candidate x.
+        # ‖mean − (total + x) / size‖², times −size², without the terms that are the same for every candidate x.
         scores = 2 * (candidates @ (size * mean - total)) - lengths
-        # Equal features need not score equally to the last bit: it depends on their place among the threads.
+        # Scores of equal features can differ in their last bits, by how rows are divided among threads.
         best = int((scores >= scores.max() - _TIE).nonzero()[0])
         chosen.append(best)
         total += candidates[best]
@@ -39,7 +39,7 @@ def herd(features: Tensor, *, count: int, kept: Tensor | None = None) -> list[in
 
 
 def _normalised(features: Tensor) -> Tensor:
-    """In float64, where the order does not depend on how many threads add up; on the device they are on."""
+    """L2-normalised in float64, so that the ranking does not depend on the number of threads; on the same device."""
     if features.ndim != 2 or not bool(features.isfinite().all()):
         raise ValueError(f"expected finite features [images, dim], got {list(features.shape)} or some not finite")
     return F.normalize(features.detach().double(), dim=1)
@@ -54,11 +54,11 @@ def choose(
     seed: int,
     features: Callable[[ImageSet], Tensor],
 ) -> dict[int, tuple[str, ...]]:
-    """Exemplars of every class, ``share`` each: image ids by target, most wanted first.
+    """Exemplars of every class, at most ``share`` each: image ids by target, most wanted first.
 
-    What the parent ``kept`` stays first in its order, so a shrinking share drops the least wanted; free places go to
-    the class's own ``candidates`` by herding or at random, without replacement. ``features`` maps images to
-    [images, dim] and is asked for herding only, class by class, where there are free places.
+    ``kept``, the parent's exemplars, come first and in their order, so a smaller share drops the least wanted. Free
+    places go to ``candidates`` of the class, by herding or at random, without replacement. ``features`` maps images to
+    [images, dim]. It is called for herding only, once for each class that has free places and candidates.
     """
     generator = torch.Generator().manual_seed(seed)
     nowhere = torch.empty(0, dtype=torch.int64)

@@ -1,4 +1,4 @@
-"""What of a network stays as the parent left it."""
+"""Fixed parts: modules and rows of a network that training does not change."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from trainer.networks import IncrementalNetwork
 
 
 class Rows:
-    """Rows of a parameter that stay, of one whose other rows learn."""
+    """Fixed rows of a parameter whose other rows are trained."""
 
     def __init__(self, parameter: nn.Parameter, stays: Tensor) -> None:
         """``stays`` is bool [rows], on the CPU; the rows stay at the values they have now."""
@@ -21,38 +21,38 @@ class Rows:
         self._values = parameter.detach().clone()
 
     def hide(self) -> None:
-        """Give them no gradient, which would count in the length of the whole."""
+        """Set their gradient to 0, as it would count in the norm by which gradients are clipped."""
         if self._parameter.grad is not None:
             self._parameter.grad.masked_fill_(self._stays, 0.0)
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Take back what decay and momentum did to them."""
+        """Undo the changes that weight decay and momentum made to them."""
         self._parameter.copy_(torch.where(self._stays, self._values, self._parameter))
 
 
 @dataclass(frozen=True)
 class Fixed:
-    """Modules that stay as they are to the last bit, and rows of others."""
+    """Modules that stay the same to the last bit, and fixed rows of other modules."""
 
     modules: tuple[nn.Module, ...] = ()
     rows: tuple[Rows, ...] = ()
 
     def before_step(self) -> None:
-        """Between gradients and the optimiser's step."""
+        """To be called between the backward pass and the optimiser's step."""
         for rows in self.rows:
             rows.hide()
 
     def after_step(self) -> None:
-        """After the optimiser's step."""
+        """To be called after the optimiser's step."""
         for rows in self.rows:
             rows.restore()
 
 
 def fixed_parts(network: IncrementalNetwork, *, strategy: Strategy, shown: Sequence[int], old_tasks: int) -> Fixed:
-    """What a strategy fixes, and the head rows of old classes of which no image is shown (LOSSES, Notation).
+    """The parts that a strategy fixes, and the head rows of old classes without training images (LOSSES, Notation).
 
-    ``shown`` counts images of every class; the first ``old_tasks`` heads are the parent's.
+    ``shown`` is the number of training images of each class. The first ``old_tasks`` heads are the parent's.
     """
     if not old_tasks:
         return Fixed()

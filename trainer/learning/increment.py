@@ -22,12 +22,12 @@ from trainer.networks import EvaluationTransform, IncrementalNetwork, build, fol
 from trainer.recipes import Recipe, check_fit, known
 from trainer.reporting import Report
 
-PROCEDURE = 2  # how recipe and images become weights: counted up where the same ones come to others
+PROCEDURE = 2  # version of the training procedure; increased when the same recipe and images give other weights
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """What a model's first increment builds."""
+    """The network that a model's first increment builds; ``image_size`` is the height and the width, in pixels."""
 
     network: str
     image_size: int
@@ -49,18 +49,17 @@ def learn(
     report: Report,
     checkpoints: Checkpoints | None = None,
 ) -> Learned:
-    """Train one increment on ``images`` of the batch and the parent's ``exemplars``; the parent is left as it was.
+    """Train one increment on ``images`` of the batch and the parent's ``exemplars``; the parent is not changed.
 
-    ``t`` versions are before it in its line of ancestors; what is random comes from that and the recipe's seed.
+    ``t`` is the number of versions before it in its line of ancestors. Randomness depends on ``t`` and the recipe's
+    seed only. Images of old classes, in ``images`` or ``exemplars``, are rehearsed. Without a new class the network
+    gains no head, and all tasks are old: what the parent predicts for them is distilled while their classes are trained
+    further. For a strategy that learns from every image, ``exemplars`` are all training images of the old tasks.
 
-    Images of old classes, in either, are rehearsed. Without a new class the network gains no head and all tasks are old
-    ones: what the parent says of them is kept while their classes are learned on.
-
-    For a strategy that learns from every image, ``exemplars`` are all
-    training images of the old tasks. Normalisation is fixed by the first increment's images, the kind of heads by the
-    first increment's strategy. With ``checkpoints`` it goes on from the last one, to the weights it would have come to
-    undisturbed. Raises `StrategyUnfit` where the network is not what the strategy needs,
-    `RecipeInvalid` for initial weights that are missing or do not fit, and `LossNotFinite`.
+    The first increment's images fix the normalisation, and its strategy fixes the kind of heads. With ``checkpoints``,
+    training goes on from the last one, and gives the same weights as without an interruption. Raises `StrategyUnfit` if
+    the network does not fit the strategy, `RecipeInvalid` if initial weights are missing or do not fit, and
+    `LossNotFinite`.
     """
     chosen = known(strategy)
     _check(chosen, recipe, architecture, parent)
@@ -95,7 +94,7 @@ def learn(
 
 
 def _check(strategy: Strategy, recipe: Recipe, architecture: Architecture, parent: Learned | None) -> None:
-    """Whether the strategy can work on the network; may build one, and so draws random numbers."""
+    """Raise an error if the strategy or recipe does not fit the network; may build a network and so draw at random."""
     check_fit(
         strategy.name,
         recipe,
@@ -109,7 +108,7 @@ def _check(strategy: Strategy, recipe: Recipe, architecture: Architecture, paren
 def _begun(
     architecture: Architecture, strategy: Strategy, parent: Learned | None, recipe: Recipe, weights_folder: Path
 ) -> IncrementalNetwork:
-    """What learning starts from: the parent's network, or a fresh one with heads for the tasks the parent knows."""
+    """The network to start from: a copy of the parent's, or a new one with heads for the tasks the parent knows."""
     if parent is not None and not strategy.every_image:
         return copy.deepcopy(parent.network)
     network = build(
@@ -125,7 +124,7 @@ def _begun(
 
 
 def _transform_of(images: ImageSet, architecture: Architecture, report: Report) -> EvaluationTransform:
-    """Normalisation by the first images, which every later version keeps."""
+    """Normalisation by the first increment's images; every later version keeps it."""
     with report.opaque():
         mean, std = channel_statistics(images)
     return EvaluationTransform(architecture.image_size, architecture.channels, mean=mean, std=std)

@@ -1,4 +1,4 @@
-"""What an increment makes: a network with its transform, and what it says of images."""
+"""The result of an increment: a network with its transform; and its outputs for images."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ EVALUATION_MINIBATCH = 256
 
 @dataclass(frozen=True)
 class Learned:
-    """A network after an increment, and how images are brought before it."""
+    """A network after an increment, with the transform of its input images."""
 
     network: IncrementalNetwork
     transform: EvaluationTransform
-    execution: ComputeConfig | None = None  # how it was computed; None for one that was read from its folder
+    execution: ComputeConfig | None = None  # how it was computed; None if it was loaded from a folder
 
 
 @torch.inference_mode()
@@ -31,7 +31,7 @@ def logits_of(learned: Learned, images: ImageSet, *, report: Report) -> Tensor:
 
 @torch.inference_mode()
 def features_of(learned: Learned, images: ImageSet, *, report: Report) -> Tensor:
-    """Features float32 [images, dim] in evaluation mode, where the network is; raises `LossNotFinite` as above."""
+    """Features float32 [images, dim] in evaluation mode, on the network's device; raises `LossNotFinite` as above."""
     return _outputs(learned, learned.network.features, images, width=learned.network.dim, report=report)
 
 
@@ -51,7 +51,7 @@ def _outputs(
         parts.append(outputs(inputs).float().to(to or device))
         report.progress(step=min(len(parts) * EVALUATION_MINIBATCH, len(images)), steps=len(images))
     found = torch.cat(parts) if parts else torch.empty(0, width, device=to or device)
-    if not bool(found.isfinite().all()):  # the very last step can diverge after its loss was looked at
+    if not bool(found.isfinite().all()):  # the last step can diverge after its loss was checked
         raise LossNotFinite("the trained network's outputs are not finite: lower learning_rate in the recipe")
     return found
 

@@ -1,4 +1,4 @@
-"""What an epoch shows: minibatches drawn, changed and normalised on the device of training, one after another."""
+"""The minibatches of an epoch: drawn, augmented and normalised, one after another, on the training device."""
 
 import math
 from collections.abc import Iterator
@@ -19,24 +19,23 @@ _COPIED = 4096  # images on their way to a GPU at a time
 
 
 class Extent(NamedTuple):
-    """How long a phase is at most."""
+    """The largest length of a phase."""
 
     epochs: int
-    steps: int  # of each
+    steps: int  # of each epoch
 
 
 def extent(images: int, recipe: Recipe) -> Extent:
-    """That of so many images with a recipe.
+    """The extent of a phase over this number of images, with a recipe.
 
-    Minibatches are parts of nearly one size, of two images at least: one alone leaves batch normalisation nothing to
-    average.
+    Minibatches are of nearly equal size, with at least two images: batch normalisation cannot average over one.
     """
     steps = max(1, min(math.ceil(images / recipe.minibatch), images // 2))
     return Extent(epochs=max(recipe.epochs, math.ceil(recipe.least_steps / steps)), steps=steps)
 
 
 class Minibatches:
-    """Images as an epoch shows them; everything random comes from two generators, which a checkpoint keeps."""
+    """Images in minibatches, epoch by epoch; all randomness comes from two generators, whose state a checkpoint has."""
 
     def __init__(
         self,
@@ -49,7 +48,7 @@ class Minibatches:
         device: torch.device,
         phase: int = 0,
     ) -> None:
-        """Move the pixels to the device if they fit; on a CPU they stay where they are, in memory or in a file."""
+        """Copy the pixels to a GPU if they fit; with a CPU they stay where they are, in memory or in a file."""
         self._images = images
         self._sampling = sampling
         self._device = device
@@ -67,7 +66,7 @@ class Minibatches:
         self.epochs, self.steps = extent(len(images), recipe)
 
     def epoch(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Normalised images [batch, channels, size, size] and targets int64 [batch], every image once (uniform)."""
+        """Minibatches of one epoch: normalised images [batch, channels, size, size] and targets int64 [batch]."""
         order = epoch_order(self._sampling, self._images.targets, generator=self._shuffling)
         rows = self._rows[order].to(self._pool.device)
         positions = order.to(self._device)
@@ -80,13 +79,13 @@ class Minibatches:
         return {"shuffling": self._shuffling.get_state(), "changing": self._changing.get_state()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Go on from a state."""
+        """Set the generators to a state."""
         self._shuffling.set_state(state["shuffling"])
         self._changing.set_state(state["changing"])
 
 
 def _resident(images: ImageSet, device: torch.device) -> tuple[Tensor, Tensor]:
-    """A pool on the device that holds these images, and their rows int64 on the CPU; the pool as it is if too large."""
+    """A pool with these images, on the GPU if they fit, else where they are; and their rows, int64 on the CPU."""
     if device.type != "cuda":
         return images.pool, images.rows
     free, _total = torch.cuda.mem_get_info(device)

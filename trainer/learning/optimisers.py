@@ -1,4 +1,4 @@
-"""Stochastic gradient descent as an increment takes it."""
+"""The optimiser of an increment: stochastic gradient descent."""
 
 from collections.abc import Iterable
 from inspect import unwrap
@@ -13,24 +13,25 @@ from trainer.recipes import Recipe
 
 
 class EagerSGD(SGD):
-    """torch's SGD without what keeps torch.compile away from it, or lets it in.
+    """torch's SGD without the wrappers for torch.compile.
 
-    The methods of torch's optimisers are wrapped in functions that import torch._dynamo when they are called first:
-    1.3 s of every increment, in which nothing is ever compiled. Under the wraps are the same methods.
+    torch wraps the methods of its optimisers in functions that import torch._dynamo at their first call. That takes
+    1.3 s of every increment, and nothing is ever compiled. The methods inside the wrappers are the same.
     """
 
     state_dict = unwrap(SGD.state_dict)
     load_state_dict = unwrap(SGD.load_state_dict)
     zero_grad = unwrap(SGD.zero_grad)
     add_param_group = unwrap(SGD.add_param_group)
-    step = torch.no_grad()(unwrap(SGD.step))  # the wrap of this one was also what turned gradients off
+    step = torch.no_grad()(unwrap(SGD.step))  # its wrapper also turned gradients off
 
 
 def sgd(recipe: Recipe, trained: Iterable[nn.Parameter], device: torch.device) -> Optimizer:
     """SGD with the recipe's rate, momentum and weight decay, fused where torch can.
 
-    A scalar is the logarithm of a cosine head's scale η. It does not decay, 0 being no value to draw it to, and has a
-    rate of its own, with which η moves as it would if it were the parameter itself: d log η = dη / η, on both sides.
+    The only scalar parameter is log η, with the scale η of cosine heads. It has no weight decay, as there is no reason
+    to pull it to 0. It has a learning rate of its own, with which η moves as if η were the parameter: d log η = dη / η
+    applies to the gradient and to the step.
     """
     of_shape: dict[bool, list[nn.Parameter]] = {False: [], True: []}
     for parameter in trained:

@@ -1,4 +1,4 @@
-"""How fast training goes, and how far it is."""
+"""Progress and speed of training."""
 
 import math
 import time
@@ -13,10 +13,10 @@ from trainer.reporting import LossNotFinite, Report
 
 
 class Progress:
-    """Keeps the count of steps, loss and speed; within an epoch it never waits for a GPU to know the loss."""
+    """Counts steps, loss and speed; within an epoch it never waits for a GPU to read the loss."""
 
     def __init__(self, report: Report, extents: Sequence[Extent]) -> None:
-        """Of all phases, also of those that an earlier attempt has done."""
+        """``extents`` are those of all phases, including phases that an earlier attempt completed."""
         self._report = report
         self._each = [steps for epochs, steps in extents for _ in range(epochs)]  # steps of every epoch
         self._epochs = len(self._each)
@@ -35,7 +35,7 @@ class Progress:
         self._glance: _Glance | None = None
 
     def advance(self, step: int, loss: Tensor, images: int) -> None:
-        """A step of the epoch is done, counted from 1, on so many images."""
+        """A step of the epoch is done: its number from 1, its loss (a scalar) and its number of images."""
         self._step = step
         self._loss_sum = self._loss_sum + loss
         self._images += images
@@ -44,9 +44,9 @@ class Progress:
             self._report.progress(**self._state(seen))
 
     def end(self) -> None:
-        """The epoch is complete; raises `LossNotFinite` if its loss was not."""
+        """The epoch is complete; raises `LossNotFinite` if its mean loss is not finite."""
         loss = self._checked(float(self._loss_sum) / self._step)
-        seconds = time.monotonic() - self._epoch_began  # a GPU has finished only now that the loss is known
+        seconds = time.monotonic() - self._epoch_began  # after the loss is read, when a GPU has finished
         self._report.progress(**self._state(loss))
         self._report.epoch(
             epoch=self._epoch,
@@ -58,7 +58,7 @@ class Progress:
         self._done += self._steps
 
     def _glanced(self) -> float | None:
-        """The mean loss of the epoch as it was a moment ago; None while it is on its way."""
+        """A recent mean loss of the epoch; None until its copy from the device is complete."""
         if self._glance is None:
             self._glance = _Glance(torch.as_tensor(self._loss_sum / self._step))
         if (loss := self._glance.value()) is None:
@@ -88,7 +88,7 @@ class Progress:
 
 
 class _Glance:
-    """A number on its way from a device to us, which goes on working meanwhile."""
+    """A number that is copied from a device asynchronously, while the device goes on computing."""
 
     def __init__(self, number: Tensor) -> None:
         self._arrived: torch.cuda.Event | None = None
@@ -99,6 +99,6 @@ class _Glance:
             self._arrived.record()
 
     def value(self) -> float | None:
-        """The number once it is here."""
+        """The number; None until it is copied."""
         on_its_way = self._arrived is not None and not self._arrived.query()  # type: ignore[no-untyped-call]
         return None if on_its_way else float(self._number)

@@ -1,4 +1,4 @@
-"""How the learning rate moves while a network learns, and when learning ends."""
+"""Schedules: how the learning rate changes during training, and when training ends."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -11,19 +11,19 @@ VALIDATED = frozenset({"plateau"})  # the kinds that ask for a validation loss
 
 
 class Schedule(Protocol):
-    """What the training loop tells a schedule of, which has the optimiser's rate in its hands from the start."""
+    """The calls that the training loop makes to a schedule, which sets the optimiser's learning rate."""
 
     def step(self) -> None:
-        """After each step of the optimiser."""
+        """Called after each step of the optimiser."""
 
     def epoch(self, validation_loss: float | None) -> bool:
-        """After each epoch: whether learning ends here. The loss is None where nothing was held back to measure it."""
+        """Called after each epoch; whether training ends here. The loss is None without validation images."""
 
     def finish(self) -> None:
-        """After the last epoch."""
+        """Called after the last epoch."""
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """What has come of it so far, beside the optimiser's own state: as JSON, and as tensors by name."""
+        """The schedule's state, without the optimiser's: JSON values, and tensors by name."""
 
     def restore(self, values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         """Go on from a state; the optimiser and the network were restored before."""
@@ -41,10 +41,11 @@ def schedule_for(
     rate_divisor: float,
     lowest_rate: float,
 ) -> Schedule:
-    """The schedule of a name, from the optimiser's rate and momentum: constant, cosine, one-cycle or plateau.
+    """The schedule of a kind, from the optimiser's rate and momentum: constant, cosine, one-cycle or plateau.
 
-    The first three are of a fixed length; ``one-cycle`` (Smith and Topin, arXiv:1708.07120) brings its own warm-up and
-    moves momentum against the rate, from the optimiser's to 0.1 less and back. The last three values are `Plateau`'s.
+    The first three have a fixed length. ``one-cycle`` (Smith and Topin, arXiv:1708.07120) has its own warm-up. It moves
+    momentum against the rate, from the optimiser's momentum to 0.1 less and back. The last three arguments are those of
+    `Plateau`. Raises ValueError for any other kind.
     """
     total, warmup = epochs * steps_per_epoch, warmup_epochs * steps_per_epoch
     match kind:
@@ -66,10 +67,10 @@ def schedule_for(
 
 
 def learning_rate_factor(kind: str, *, warmup: float, total: int) -> Callable[[int], float]:
-    """What the learning rate is multiplied by at each step of ``total``, after rising linearly for ``warmup`` steps.
+    """The factor of the learning rate at each of ``total`` steps; it rises linearly for the first ``warmup`` steps.
 
     ``constant`` stays at 1; ``cosine`` falls to 0 along half a cosine (Loshchilov and Hutter, arXiv:1608.03983, Eq. 5,
-    without restarts). The warm-up takes half of the steps at most.
+    without restarts). The warm-up takes at most half of the steps.
     """
     rising = round(min(warmup, total / 2))
 
@@ -88,7 +89,7 @@ def _one_cycle(optimiser: torch.optim.Optimizer, *, total: int) -> torch.optim.l
     return torch.optim.lr_scheduler.OneCycleLR(
         optimiser,
         max_lr=[group["lr"] for group in optimiser.param_groups],
-        total_steps=total + 1,  # it is asked for the rate after the last step too
+        total_steps=total + 1,  # it also computes a rate after the last step
         cycle_momentum=max(momenta) > 0,
         base_momentum=[max(momentum - 0.1, 0.0) for momentum in momenta],
         max_momentum=momenta,
@@ -96,7 +97,7 @@ def _one_cycle(optimiser: torch.optim.Optimizer, *, total: int) -> torch.optim.l
 
 
 class Planned:
-    """A schedule laid down beforehand, step by step; no loss changes it."""
+    """A schedule that is fixed in advance, step by step; it does not depend on the loss."""
 
     def __init__(self, scheduler: torch.optim.lr_scheduler.LRScheduler) -> None:
         self._scheduler = scheduler
@@ -106,31 +107,31 @@ class Planned:
         self._scheduler.step()
 
     def epoch(self, validation_loss: float | None) -> bool:
-        """Never the end."""
+        """Return False: the length is fixed."""
         return False
 
     def finish(self) -> None:
-        """Leave the last weights."""
+        """Keep the last weights."""
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """The scheduler's place."""
+        """The scheduler's state."""
         return self._scheduler.state_dict(), {}
 
     def restore(self, values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-        """Go on from that place."""
+        """Go on from a state."""
         self._scheduler.load_state_dict(dict(values))
 
 
 class Plateau:
-    """The published schedule (LOSSES): the rate is divided where the validation loss no longer falls.
+    """The published schedule (LOSSES): the rate is divided when the validation loss no longer falls.
 
-    After ``patience`` epochs in a row without a new lowest loss the best weights come back, buffers such as batch
-    normalisation's statistics included, and every rate is divided by ``rate_divisor``; learning ends once no rate
-    reaches ``lowest_rate``, and with the best weights. ``rise`` multiplies the rates step by step, for a warm-up.
+    After ``patience`` epochs in a row without a new lowest loss, the best weights are restored, with buffers such as
+    batch normalisation's statistics, and every rate is divided by ``rate_divisor``. Training ends, with the best
+    weights, once all rates are below ``lowest_rate``. ``rise`` gives a factor of the rates at each step, for a warm-up.
 
-    - A loss that is not a number counts as no improvement: the best weights and a lower rate are the cure.
-    - Without a loss (None) nothing is known, and nothing done: the rate stays, and the last weights.
-    - Momentum starts afresh from restored weights, since what the optimiser remembers led away from them.
+    - A loss that is NaN counts as no improvement: the best weights and a lower rate are the remedy.
+    - Without a loss (None) nothing changes: the rate stays, and the last weights are kept.
+    - Momentum is cleared when weights are restored, since the old momentum led away from them.
     """
 
     def __init__(
@@ -162,7 +163,7 @@ class Plateau:
         self._set_rates()
 
     def epoch(self, validation_loss: float | None) -> bool:
-        """Take the weights for the best so far, or lose patience; True once the rate is too low to go on."""
+        """Keep the weights if they are the best so far, else count the epoch; True once the rate is too low."""
         if validation_loss is None:
             return False
         if validation_loss < self._lowest_loss:
@@ -182,7 +183,7 @@ class Plateau:
 
     @torch.no_grad()
     def finish(self) -> None:
-        """Bring the best weights back."""
+        """Restore the best weights."""
         if self._best:
             for tensor, best in zip(self._tensors(), self._best, strict=True):
                 tensor.copy_(best)
@@ -198,7 +199,7 @@ class Plateau:
         return values, {f"best.{place}": tensor for place, tensor in enumerate(self._best)}
 
     def restore(self, values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-        """Take them up again."""
+        """Restore rates, patience and the best weights."""
         self._rates, self._steps, self._waited = values["rates"], values["steps"], values["waited"]
         if values["lowest_loss"] is not None:
             self._lowest_loss = values["lowest_loss"]

@@ -1,4 +1,4 @@
-"""What a training has come to between two epochs, and how it is taken up again."""
+"""The state of a training between two epochs: how it is saved and restored."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ from trainer.learning.schedules import Schedule
 
 @dataclass(frozen=True)
 class TrainingState:
-    """Everything that changes in the course of a training: weights, momentum, rates, places in random sequences."""
+    """Everything that changes during a training: weights, momentum, rates, states of random generators."""
 
     student: nn.Module
     optimiser: torch.optim.Optimizer
@@ -23,7 +23,10 @@ class TrainingState:
     execution: ComputeConfig
 
     def checkpoint(self, *, epoch: int, phase: int = 0) -> Checkpoint:
-        """The state after an epoch, counted from 1 over all phases; a phase's last if it ends early. Copies nothing."""
+        """The state after an epoch, without copying tensors; ``epoch`` counts from 1 over all phases.
+
+        If a phase ends early, ``epoch`` is the last one that the phase could have had.
+        """
         schedule, schedule_tensors = self.schedule.state()
         optimiser = self.optimiser.state_dict()
         state = {
@@ -43,7 +46,7 @@ class TrainingState:
         return Checkpoint(tensors, state)
 
     def resume(self, saved: Checkpoint) -> None:
-        """Take everything up again but the weights, which have to be there before what is fixed is looked at."""
+        """Restore all but the weights, which must be restored before the fixed parts are determined."""
         self._restore_optimiser(saved)
         self.schedule.restore(saved.state["schedule"], _under("schedule", saved.tensors))
         generators = _under("random", saved.tensors)
@@ -55,13 +58,13 @@ class TrainingState:
         state: dict[int, dict[str, Any]] = {}
         for place, parameter in enumerate(parameters):
             if buffers := _under(f"optimiser.{place}", saved.tensors):
-                # In the memory format of the parameter: a fused step runs through both in the order of their memory.
+                # In the memory format of the parameter: a fused step reads both in the order of their memory.
                 state[place] = {name: torch.empty_like(parameter).copy_(value) for name, value in buffers.items()}
         self.optimiser.load_state_dict({"state": state, "param_groups": saved.state["optimiser"]})
 
 
 def weights_of(saved: Checkpoint) -> dict[str, Tensor]:
-    """The student's weights and statistics, by its own names."""
+    """The student's weights and statistics, by their names in its state_dict."""
     return _under("student", saved.tensors)
 
 
@@ -81,5 +84,5 @@ def _named(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _under(prefix: str, tensors: Any) -> dict[str, Tensor]:
-    """Those of a prefix, without it."""
+    """The tensors whose names have a prefix, by their names without it."""
     return {name[len(prefix) + 1 :]: tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}.")}

@@ -1,4 +1,4 @@
-"""The training loop: minibatch SGD on images that lie in memory, phase by phase, towards objectives of `losses`."""
+"""The training loop: minibatch SGD on images in memory, phase by phase, with objectives of `losses`."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ VALIDATION_MINIBATCH = 256
 
 @dataclass(frozen=True)
 class Training:
-    """What all phases of an increment work with."""
+    """What all phases of an increment have in common."""
 
     student: IncrementalNetwork  # changed in place
     teacher: IncrementalNetwork | None  # as in `DistillationStep`
@@ -47,11 +47,11 @@ def train(
     saved: Checkpoint | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> None:
-    """Take the student through the phases in place; what a phase fixes stays as it is to the last bit.
+    """Train the student in place, phase by phase; the fixed parts of a phase stay the same to the last bit.
 
-    Everything random comes from the seeds, so on one machine, CPU and execution the weights repeat to the last bit;
-    also when it goes on from ``saved``, one of the ``checkpoints`` that it made in the same execution on the same
-    phases. Raises `LossNotFinite`.
+    All randomness comes from the seeds, so with the same machine, CPU and execution the weights repeat to the last bit.
+    This also holds when training goes on from ``saved``, a checkpoint of the same phases with the same execution.
+    Raises `LossNotFinite`.
     """
     divided = [_divided(phase) for phase in phases]
     extents = [extent(len(images), phase.recipe) for phase, (images, _) in zip(phases, divided, strict=True)]
@@ -76,7 +76,7 @@ def train(
 
 
 def _divided(phase: Phase) -> tuple[ImageSet, ImageSet | None]:
-    """What a phase trains on, and what it holds back to judge by, if it does."""
+    """The training images of a phase, and its validation images; None if its schedule needs none."""
     if phase.recipe.schedule not in VALIDATED:
         return phase.images, None
     return split_by_hash(phase.images, share=phase.recipe.validation_share)
@@ -86,7 +86,7 @@ class _Course:
     """A phase under way."""
 
     def __init__(self, training: Training, phase: Phase, place: int, images: ImageSet, held: ImageSet | None) -> None:
-        """Begin with the student as the phases before have left it."""
+        """Begin with the weights that the phases before have left; ``held`` are the validation images."""
         student = self._student = training.student
         device = next(student.parameters()).device
         self._step = DistillationStep(
@@ -116,7 +116,7 @@ class _Course:
         self.state = TrainingState(student, self._optimiser, self._schedule, self._minibatches, training.execution)
 
     def epoch(self, epoch: int, progress: Progress) -> bool:
-        """Go through all images once; whether the phase ends with it."""
+        """Train for one epoch; whether the phase ends with it."""
         _training_mode(self._student, self._fixed.modules)
         progress.begin(epoch)
         for step, (inputs, targets) in enumerate(self._minibatches.epoch(), start=1):
@@ -141,7 +141,7 @@ class _Course:
 
 
 def _parameters(student: IncrementalNetwork, fixed: Collection[nn.Module]) -> list[nn.Parameter]:
-    """What is optimised: everything that is not fixed, which from now on needs no gradient."""
+    """The parameters to optimise, all that are not fixed; turns gradients off for the fixed ones."""
     student.requires_grad_(True)
     for module in fixed:
         module.requires_grad_(False)
@@ -149,7 +149,7 @@ def _parameters(student: IncrementalNetwork, fixed: Collection[nn.Module]) -> li
 
 
 def _training_mode(student: IncrementalNetwork, fixed: Collection[nn.Module]) -> None:
-    """Training mode but for what is fixed, whose batch statistics stay as well."""
+    """Set training mode, and evaluation mode for fixed modules, so that their batch statistics do not change."""
     student.train()
     for module in fixed:
         module.eval()
@@ -173,7 +173,7 @@ def _schedule(
 
 @dataclass(frozen=True)
 class _Validation:
-    """Images held back from training, to see when it has come to a halt."""
+    """Images held back from training, to see when it no longer improves."""
 
     distillation: DistillationStep
     images: ImageSet

@@ -1,4 +1,4 @@
-"""Which training images are held back to see when learning has come to a halt."""
+"""Validation images: training images that are held back to see when training no longer improves."""
 
 import hashlib
 from collections import defaultdict
@@ -13,16 +13,18 @@ _HASHED = 256  # images at a time
 
 
 def split_by_hash(images: ImageSet, *, share: float) -> tuple[ImageSet, ImageSet]:
-    """The part to train on and the part to validate on, about ``share`` of all (0 … 1); each in the order they came.
+    """The images to train on, and those to validate on, about ``share`` of all (0 … 1); both in the given order.
 
-    By a hash of the pixels, so that a side depends neither on the machine nor on the order nor, with the exceptions
-    below, on the other images: an exemplar stays on its side from increment to increment. Equal pixels are on one side,
-    whatever their classes. A class never loses all its images: those of its largest hash are trained on then. If no
-    image is left to validate on, those of the smallest hash that no class depends on are; there are none where every
-    class has a single distinct image.
+    The split is by a hash of the pixels. So it depends neither on the machine nor on the order. With two exceptions it
+    does not depend on the other images: an exemplar stays on its side from increment to increment. Equal pixels
+    are on the same side, whatever their classes.
 
-    Evaluation images were taken out long before, by the hash of the stored file (`trainer.ingestion.splits`); this is
-    another hash of other bytes, so that the share is one of what was left.
+    The exceptions: If all images of a class were held back, those with its largest hash are trained on. If no image
+    were left to validate on, the images with the smallest hash are held back, of those that are not the only ones of a
+    class. There are no validation images if every class has a single distinct image.
+
+    Evaluation images were removed before, by the hash of the stored file (`trainer.ingestion.splits`). This is another
+    hash, of other bytes, so that ``share`` is a share of the remaining images.
     """
     hashes = [_hash(image.numpy().tobytes()) for few in images.minibatches(_HASHED) for image in few.cpu()]
     distinct: dict[int, set[int]] = defaultdict(set)
@@ -35,7 +37,7 @@ def split_by_hash(images: ImageSet, *, share: float) -> tuple[ImageSet, ImageSet
 
 
 def _held_back(classes: Collection[set[int]], *, share: float) -> set[int]:
-    """Of the hashes of each class's images those that validate."""
+    """The hashes of the images to validate on; ``classes`` are the hashes of each class's images."""
     everything = set().union(*classes)
     under = {code for code in everything if code < share * 2 ** (8 * _HASH_BYTES)}
     held = under - {max(members) for members in classes if members <= under}

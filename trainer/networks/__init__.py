@@ -1,7 +1,7 @@
-"""Networks, how images are brought before them, and versions on disk; all that serving needs.
+"""Networks, the transforms of their input images, and versions on disk: all that serving needs.
 
-Imports nothing but torch, torchvision (only when one of its networks is asked for), Pillow and safetensors, and each of
-them only with a name that needs it: `pictures` does without torch, so that processes that decode start at once.
+The package needs only torch, torchvision, Pillow and safetensors. Each of them is imported with the first name that
+needs it. torchvision is needed for its own networks only. `pictures` needs no torch, so decoding processes start fast.
 """
 
 from importlib import import_module

@@ -13,13 +13,13 @@ from trainer.networks.heads import HeadKind
 from trainer.networks.incremental import IncrementalNetwork
 from trainer.networks.resnet32 import ResNet32
 
-REGNETS = ("regnet_x_", "regnet_y_")  # prefixes of one length
-TORCHVISION_CLASSES = 1000  # what torchvision builds by default; marks the layer to cut off
+REGNETS = ("regnet_x_", "regnet_y_")  # prefixes of equal length
+TORCHVISION_CLASSES = 1000  # torchvision's default; identifies the layer to remove
 
 
 def names() -> tuple[str, ...]:
     """Every name that `build` knows, the default first."""
-    import torchvision  # loaded only when asked for: it costs a second, and ResNet-32 does without
+    import torchvision  # imported late: it takes a second, and ResNet-32 does not need it
 
     return ("resnet32", *torchvision.models.list_models(module=torchvision.models))
 
@@ -29,8 +29,8 @@ def build(
 ) -> IncrementalNetwork:
     """A freshly initialised network in training mode, with a head for each of ``task_sizes``.
 
-    With cosine heads its features are not rectified (`families`). Draws from torch's global generator: seed it first.
-    Raises ValueError for an unknown name, and for a network that cannot take such images or such heads.
+    With cosine heads the last activation is removed (`families`). Weights are drawn from torch's global generator: seed
+    it first. Raises ValueError for an unknown name, and for a network that cannot take such images or such heads.
     """
     network = _probed(name, channels=channels, image_size=image_size, head_kind=head_kind)
     for classes in task_sizes:
@@ -41,16 +41,16 @@ def build(
 def check(
     name: str, *, channels: int, image_size: int, head_kind: HeadKind = "linear", attention: bool = False
 ) -> None:
-    """Raise what `build` would, without the cost of its weights wherever the network can be made without them.
+    """Raise the errors that `build` would raise; most networks are checked without allocating their weights.
 
-    With ``attention`` also ValueError for a network of which no Grad-CAM maps can be made.
+    With ``attention``, also raises ValueError for a network that cannot give Grad-CAM maps.
     """
     probed = partial(_probed, channels=channels, image_size=image_size, head_kind=head_kind, attention=attention)
-    if name == "resnet32":  # made in less time than torch takes to import what the meta device needs
+    if name == "resnet32":  # building it is faster than the imports that the meta device needs
         probed(name)
     elif name.startswith(REGNETS) and name in names():
-        # They compute their widths with tensors, which the meta device cannot. The smallest one stands for all: they
-        # differ in width and depth, not in what they take; the largest would ask for gigabytes.
+        # RegNets compute their widths from values of tensors, and a meta tensor has none. The smallest RegNet is
+        # checked for all: they differ in width and depth, not in the images they accept. The largest needs gigabytes.
         smallest = f"{name[: len(REGNETS[0])]}400mf"
         try:
             probed(smallest)
@@ -88,7 +88,7 @@ def _probed(
         if head_kind == "cosine" and family is not None:
             family.unrectify(backbone)
         features, maps = _dry_pass(backbone, torch.zeros(1, channels, image_size, image_size), family)
-    except (RuntimeError, ValueError, AssertionError) as error:  # each family complains in its own way
+    except (RuntimeError, ValueError, AssertionError) as error:  # the type depends on the family
         reason = str(error).partition("\n")[0]
         raise ValueError(f"network {name!r} cannot take {image_size} × {image_size} images: {reason}") from error
     if not isinstance(features, torch.Tensor) or features.ndim != 2:
@@ -112,7 +112,7 @@ def _probed(
 
 
 def _dry_pass(backbone: nn.Module, images: Tensor, family: Family | None) -> tuple[object, torch.Size | None]:
-    """What the backbone gives for images in evaluation mode, and the shape of its last stage's maps, if it is known."""
+    """The backbone's output in evaluation mode, and the shape of its last stage's maps; None for an unknown stage."""
     shapes: list[torch.Size] = []
     stage = backbone.get_submodule(family.stage) if family else nn.Identity()
     watch = stage.register_forward_hook(lambda _stage, _inputs, maps: shapes.append(maps.shape))
@@ -141,7 +141,7 @@ def _torchvision(name: str, channels: int, image_size: int) -> tuple[nn.Module, 
 
 
 def _options(name: str, image_size: int) -> dict[str, Any]:
-    """What a family must be told at construction: its image size, or to leave its auxiliary classifiers out."""
+    """Constructor arguments of the families that need some: the image size, or no auxiliary classifiers."""
     if name.startswith("vit_"):
         return {"image_size": image_size}
     if name == "maxvit_t":
@@ -152,7 +152,7 @@ def _options(name: str, image_size: int) -> dict[str, Any]:
 
 
 def _find(network: nn.Module, kind: Any, fits: Callable[[Any], bool], *, last: bool) -> tuple[str, Any]:
-    """Path and module of the first or last layer of a kind that fits."""
+    """Path and module of the first or last layer of ``kind`` that ``fits``; raises ValueError if there is none."""
     found = [(path, layer) for path, layer in network.named_modules() if isinstance(layer, kind) and fits(layer)]
     if not found:
         raise ValueError("its layers are not those of a known classifier")

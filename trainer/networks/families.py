@@ -1,7 +1,7 @@
-"""Families of networks whose inside is known: where their last convolutional stage ends, and their last activation.
+"""Families of networks of known structure: where the last convolutional stage and the last activation are.
 
-Grad-CAM looks at that stage, and cosine heads want the activation gone, so that features take negative values too
-(Hou et al., CVPR 2019, §4.1). The tensors keep their names, so that weight files fit with or without it.
+Grad-CAM needs that stage. Cosine heads need the activation removed, so that features can be negative (Hou et al.,
+CVPR 2019, §4.1). The removal renames no tensor, so weight files fit with and without the activation.
 """
 
 from dataclasses import dataclass
@@ -10,23 +10,23 @@ from torch import Tensor, nn
 
 
 class UnrectifiedBlock(nn.Module):
-    """A residual block of torchvision's ResNets that gives its sum as it is.
+    """A residual block of torchvision's ResNets without the ReLU after the sum.
 
-    Takes over the layers of a BasicBlock or Bottleneck, whose one ReLU stands between its convolutions too and so
-    cannot be taken out by itself.
+    It takes over the layers of a BasicBlock or Bottleneck. Those use one ReLU module both between the convolutions and
+    after the sum, so that module itself cannot be removed.
     """
 
     conv1: nn.Module
     bn1: nn.Module
     conv2: nn.Module
     bn2: nn.Module
-    conv3: nn.Module | None  # of a Bottleneck
+    conv3: nn.Module | None  # only in a Bottleneck
     bn3: nn.Module | None
     relu: nn.Module
     downsample: nn.Module | None
 
     def __init__(self, block: nn.Module) -> None:
-        """``block`` lends its layers and is not to be used any more."""
+        """Take over the layers of ``block``, which must not be used afterwards."""
         super().__init__()
         for name in ("conv1", "bn1", "conv2", "bn2", "conv3", "bn3", "relu", "downsample"):
             self.add_module(name, getattr(block, name, None))
@@ -41,12 +41,12 @@ class UnrectifiedBlock(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """Networks of one build. In paths −1 is the last child."""
+    """Networks of the same structure. In paths, −1 stands for the last child."""
 
-    prefixes: tuple[str, ...]  # of the names
+    prefixes: tuple[str, ...]  # of network names
     stage: str  # path of the module that gives the last maps [batch, k, h, w]; no batch normalisation after it
     rectified: str | None  # path of the last activation before the classifier, None where there is none
-    instead: type[nn.Module] = nn.Identity  # what stands there without it; made from the module it replaces
+    instead: type[nn.Module] = nn.Identity  # its replacement, constructed with the replaced module
 
     def unrectify(self, network: nn.Module) -> None:
         """Take the last activation out of a network, in place."""
@@ -62,10 +62,10 @@ FAMILIES = (
     Family(("regnet_",), stage="trunk_output", rectified="trunk_output.-1.-1.activation"),
     # the ReLU6 of the last convolution
     Family(("mobilenet_v2",), stage="features", rectified="features.-1.2"),
-    # the Hardswish between the two layers of the classifier, the first of which thereby gives the features; the one
+    # the Hardswish between the two layers of the classifier: the features are the first layer's output; the Hardswish
     # of the last convolution is not the last activation and stays
     Family(("mobilenet_v3_",), stage="features", rectified="classifier.1"),
-    # the SiLU of the last convolution: never below −0.28, it is a ReLU as far as directions go
+    # the SiLU of the last convolution: as it is never below −0.28, it restricts directions like a ReLU
     Family(("efficientnet_b", "efficientnet_v2_"), stage="features", rectified="features.-1.2"),
     # ends in layer normalisation of the pooled maps: nothing to remove
     Family(("convnext_",), stage="features", rectified=None),
@@ -74,12 +74,12 @@ KNOWN = "ResNet-32 and torchvision's ResNet, ResNeXt, Wide ResNet, RegNet, Mobil
 
 
 def family_of(name: str) -> Family | None:
-    """The family of a network's name, None for one whose inside is not known."""
+    """The family of the network of that name; None if its structure is not known."""
     return next((family for family in FAMILIES if name.startswith(family.prefixes)), None)
 
 
 def _resolved(path: str, network: nn.Module) -> str:
-    """The path with names in the place of −1."""
+    """The path with every −1 replaced by the name of the last child."""
     names: list[str] = []
     for part in path.split("."):
         children = [name for name, _ in network.get_submodule(".".join(names)).named_children()]

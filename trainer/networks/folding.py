@@ -1,4 +1,4 @@
-"""Batch normalisation of a network that only predicts is a fixed scale and shift: the convolution takes it over."""
+"""Folding batch normalisation, a fixed scale and shift in a network that only predicts, into the convolution before."""
 
 import copy
 from functools import partial
@@ -11,15 +11,15 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from trainer.networks.incremental import IncrementalNetwork
 
 TOLERANCE = (
-    1e-3  # of the features of a dry pass, relative to their largest: rounding stays far below, a mistake does not
+    1e-3  # of features after folding, relative to the largest feature: rounding stays far below, a mistake does not
 )
 
 
 def folded(network: IncrementalNetwork) -> IncrementalNetwork:
-    """A copy in evaluation mode, without gradients, whose convolutions do what the batch normalisation after them did.
+    """A copy in evaluation mode, without gradients, with batch normalisation folded into the convolutions before it.
 
-    The modules keep their places, so that a stage can still be observed. Which normalisation follows which convolution
-    is seen in a dry pass; where the copy does not give the same features, it is left as it was.
+    Modules keep their paths, so that a stage can still be observed. A forward pass finds which normalisation follows
+    which convolution. If folding changes the features, the copy is returned without it.
     """
     plain = copy.deepcopy(network).eval().requires_grad_(False)
     device = next(plain.parameters()).device
@@ -37,8 +37,8 @@ def folded(network: IncrementalNetwork) -> IncrementalNetwork:
 
 
 def _pairs(network: IncrementalNetwork, images: Tensor) -> list[tuple[str, str]]:
-    """Paths of each convolution with the normalisation that is given its very output."""
-    made: list[tuple[Tensor, str]] = []  # kept alive, so that no later tensor takes an identity over
+    """Paths of each convolution and of the normalisation whose input is that convolution's output tensor."""
+    made: list[tuple[Tensor, str]] = []  # kept alive, so that no later tensor gets the same identity
     pairs: list[tuple[str, str]] = []
 
     def convolved(path: str, _module: nn.Module, _inputs: object, output: Tensor) -> None:

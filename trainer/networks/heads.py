@@ -1,4 +1,4 @@
-"""Heads, one a task: linear layers, or rows of which only the direction counts."""
+"""Heads, one per task: linear layers, or cosine heads, in which only the direction of a row counts."""
 
 from typing import Literal, get_args
 
@@ -8,21 +8,21 @@ from torch.nn import functional as F
 
 HeadKind = Literal["linear", "cosine"]
 HEAD_KINDS: tuple[HeadKind, ...] = get_args(HeadKind)
-SMALLEST_NORM = 1e-6  # vectors shorter than this count as this long, which bounds gradients; those of 0 have cosine 0
+SMALLEST_NORM = 1e-6  # shorter vectors are divided by this, which bounds gradients; a zero vector has cosine 0
 
 
 class CosineHead(nn.Linear):
     """Cosines between features and a row for each class, in −1 … 1, without bias.
 
-    Hou et al., Learning a unified classifier incrementally via rebalancing (LUCIR), CVPR 2019, §3.2, Eq. 4, but for
-    the scale η: the network has one for all its heads. Rows start as those of a linear layer do, uniform within
-    ±1/√dim, as in the authors' program.
+    Hou et al., Learning a unified classifier incrementally via rebalancing (LUCIR), CVPR 2019, §3.2, Eq. 4, without
+    the scale η: the network has one η for all its heads. Rows are initialised like those of a linear layer, uniform
+    within ±1/√dim, as in the authors' program.
     """
 
     def __init__(
         self, dim: int, classes: int, *, device: torch.device | None = None, dtype: torch.dtype | None = None
     ) -> None:
-        """``dim`` features to as many cosines as there are ``classes``."""
+        """Map ``dim`` features to one cosine per class."""
         super().__init__(dim, classes, bias=False, device=device, dtype=dtype)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -37,7 +37,7 @@ def cosines(features: Tensor, *, rows: Tensor) -> Tensor:
 
 
 def _directions(vectors: Tensor) -> Tensor:
-    """Vectors [n, dim] at length 1; by a square root that also has a second derivative at 0, unlike a norm."""
+    """Vectors [n, dim] scaled to length 1, by a clamped square root: unlike a norm it has a second derivative at 0."""
     vectors = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
     squares = vectors.square().sum(dim=1, keepdim=True)
     return vectors * squares.clamp_min(SMALLEST_NORM**2).rsqrt()

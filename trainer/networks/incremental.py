@@ -10,24 +10,24 @@ from torch import Tensor, nn
 
 from trainer.networks.heads import HEAD_KINDS, CosineHead, HeadKind, cosines
 
-# Of η. At 1, where the authors' program starts, the softmax stays flat over ten epochs and η can fall below 0. 10 is
-# where Gidaris and Komodakis start (arXiv:1804.09458 §3.2).
+# Initial η. With 1, as in the authors' program, the softmax stays flat for ten epochs and η can fall below 0. 10 is
+# the initial value of Gidaris and Komodakis (arXiv:1804.09458 §3.2).
 FIRST_SCALE = 10.0
-SMALLEST_SCALE = 1e-6  # that a file of an earlier release is taken to hold
+SMALLEST_SCALE = 1e-6  # lower bound for |η| read from a file of an earlier release
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Observed:
-    """What one forward pass showed."""
+    """Outputs of one forward pass."""
 
     logits: Tensor  # [batch, classes]
     features: Tensor  # [batch, dim]
-    stage: Tensor | None = None  # activation of the last convolutional stage [batch, k, h, w], where it was asked for
+    stage: Tensor | None = None  # activation of the last convolutional stage [batch, k, h, w], if requested
     scores: Tensor | None = None  # the logits with their graph back to the stage, whether or not gradients are enabled
 
 
 class IncrementalNetwork(nn.Module):
-    """Backbone and heads; the logits of all tasks stand beside each other in the order the tasks came."""
+    """A backbone with one head per task; the logits of all tasks are concatenated, oldest task first."""
 
     log_scale: nn.Parameter | None
 
@@ -45,9 +45,10 @@ class IncrementalNetwork(nn.Module):
     ) -> None:
         """Wrap a backbone that maps [batch, channels, image_size, image_size] to [batch, dim].
 
-        ``classifier`` is the path the backbone's own last layer had, under which weight files hold it; ``stage`` the
-        path of its last convolutional stage, if that is known; ``head_kind`` one of ``HEAD_KINDS``. Cosine heads have
-        one learnable scale η, whose logarithm is the parameter: no step of an optimiser makes it negative.
+        ``classifier`` is the path that the backbone's removed last layer has in weight files. ``stage`` is the path of
+        the last convolutional stage; None if that is unknown. Raises ValueError if ``head_kind`` is not one of
+        ``HEAD_KINDS``. Cosine heads share one learnable scale η. The parameter is log η, so no optimiser step can make
+        η negative.
         """
         if head_kind not in HEAD_KINDS:
             raise ValueError(f"heads are {' or '.join(HEAD_KINDS)}, got {head_kind!r}")
@@ -100,11 +101,12 @@ class IncrementalNetwork(nn.Module):
         return self.logits(self.features(images))
 
     def observe(self, images: Tensor, *, stage: bool = False) -> Observed:
-        """Logits and features, and with ``stage`` what `trainer.networks.gradcam` needs, from one pass.
+        """Logits and features from one forward pass; with ``stage`` also the tensors that `gradcam` needs.
 
-        Grad-CAM differentiates logits towards the stage, so from there on a graph is always made. Under no_grad, or
-        with a frozen backbone, it begins at the stage and holds nothing of the backbone; under no_grad the logits and
-        features given are without it. Raises ValueError for a network without a known stage.
+        Grad-CAM differentiates logits with respect to the stage, so the layers after the stage always record a graph.
+        Under no_grad, or with a frozen backbone, the graph begins at the stage and holds nothing of the backbone. Under
+        no_grad the returned logits and features are detached. With ``stage``, raises ValueError for a network without a
+        known stage, and RuntimeError in inference mode.
         """
         if not stage:
             features = self.features(images)
@@ -117,7 +119,7 @@ class IncrementalNetwork(nn.Module):
         own = get_ident()
 
         def keep(_stage: nn.Module, _inputs: object, activation: Tensor) -> Tensor:
-            if get_ident() != own:  # somebody else's images, through the same network
+            if get_ident() != own:  # another thread's images, through the same network
                 return activation
             torch.set_grad_enabled(True)
             seen.append(activation if activation.requires_grad else activation.detach().requires_grad_())
@@ -126,7 +128,7 @@ class IncrementalNetwork(nn.Module):
         hook = self.backbone.get_submodule(self.stage).register_forward_hook(keep)
         wanted = torch.is_grad_enabled()
         try:
-            with torch.set_grad_enabled(wanted):  # ends what ``keep`` begins
+            with torch.set_grad_enabled(wanted):  # restores the mode that ``keep`` changes
                 features = self.features(images)
                 scores = self.logits(features)
         finally:
@@ -136,25 +138,25 @@ class IncrementalNetwork(nn.Module):
         return Observed(scores.detach(), features.detach(), seen[-1], scores)
 
     def row_norms(self) -> Tensor:
-        """Euclidean norm of each class's row [classes] as it is stored; cosine heads look at directions only."""
+        """Euclidean norm of each class's stored row [classes]; cosine heads use only a row's direction."""
         return torch.cat([layer.weight.detach().norm(dim=1) for layer in self._layers()])
 
     def biases(self) -> Tensor | None:
-        """Bias of each class [classes]; cosine heads have none."""
+        """Bias of each class [classes]; None for cosine heads, which have none."""
         layers = self._layers()
         return None if self.log_scale is not None else torch.cat([layer.bias.detach() for layer in layers])
 
     def _layers(self) -> list[nn.Linear]:
-        """The heads; a cosine head is a linear layer by its parameters."""
+        """The heads, all subclasses of `nn.Linear`; raises RuntimeError before the first task."""
         if not self.heads:
             raise RuntimeError("the network has no task yet: call add_task first")
         return [head for head in self.heads if isinstance(head, nn.Linear)]
 
 
 def _scale_as_logarithm(_network: nn.Module, state: dict[str, Any], prefix: str, *_unused: Any) -> None:
-    """Read what earlier releases wrote: η itself, of either sign.
+    """Replace η in a state of an earlier release, which stored η itself and of either sign, by log η.
 
-    A negative η is as good as a positive one with the rows turned round: the outputs are the same.
+    A negative η is made positive, and the sign of every row is changed: the outputs stay the same.
     """
     if (scale := state.pop(f"{prefix}scale", None)) is None:
         return

@@ -1,4 +1,4 @@
-"""Starting a network from a weight file instead of from chance."""
+"""Initial weights of a network from a file, instead of random ones."""
 
 import re
 from collections.abc import Mapping
@@ -17,8 +17,8 @@ DENSENET_NAME = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")  # as to
 def load_initial_weights(network: IncrementalNetwork, path: Path) -> None:
     """Fill the backbone from a .safetensors file, or a .pth/.pt file of tensors only; heads keep their values.
 
-    Reads torchvision's weight files and the ``weights.safetensors`` of a version. Raises ValueError that names the
-    tensors that are missing, unexpected or of another shape; then nothing has changed.
+    Reads torchvision's weight files and the ``weights.safetensors`` of a version. Raises ValueError, with the names of
+    the tensors that are missing, unexpected or of another shape; the network is unchanged then.
     """
     tensors = _backbone_tensors(_read(path), classifier=network.classifier)
     own = network.backbone.state_dict()
@@ -39,14 +39,14 @@ def load_initial_weights(network: IncrementalNetwork, path: Path) -> None:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """Tensors by name; nothing but tensors is ever read."""
+    """Tensors by name; raises ValueError for a file that holds anything but tensors."""
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
-    except Exception as error:  # refused code comes as an exception of the pickle module, which stays unimported
+    except Exception as error:  # code in the file raises an error of pickle, which is not imported here
         reason = str(error).partition("\n")[0]
         raise ValueError(f"{path.name} is no safetensors file and no .pth of tensors only: {reason}") from error
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
@@ -57,9 +57,9 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def _backbone_tensors(tensors: Mapping[str, Tensor], *, classifier: str) -> dict[str, Tensor]:
-    """Names as the backbone has them, without classifiers."""
-    plain = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}  # of DataParallel
-    if any(name.startswith("backbone.") for name in plain):  # a version of this service: its heads go
+    """The tensors by the backbone's own names, without those of classifiers."""
+    plain = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}  # from DataParallel
+    if any(name.startswith("backbone.") for name in plain):  # a version of this service: heads are dropped
         return {
             name.removeprefix("backbone."): tensor for name, tensor in plain.items() if name.startswith("backbone.")
         }

@@ -1,4 +1,4 @@
-"""Image files with a fault that no viewer minds: what Pillow refuses is made readable, where every pixel is there."""
+"""Repair of image files that viewers show and Pillow refuses, provided that every pixel is there."""
 
 import hashlib
 import io
@@ -11,20 +11,20 @@ from PIL import Image
 
 _PNG, _JPEG, _END_OF_IMAGE = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"\xff\xd9"
 _END_CHUNK = b"\0\0\0\0IEND\xaeB`\x82"
-_SEGMENT = re.compile(rb"\xff+([\xc0-\xcf\xda-\xfe])(..)", re.DOTALL)  # a mark and the length of what belongs to it
-_MARK = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # that ends a scan's data
+_SEGMENT = re.compile(rb"\xff+([\xc0-\xcf\xda-\xfe])(..)", re.DOTALL)  # a marker and the length of its segment
+_MARK = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # a marker that ends a scan's data
 _FRAMES, _SCAN = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}, 0xDA
 _COEFFICIENTS = 64
 _CRITICAL = frozenset([b"IHDR", b"PLTE", b"IDAT", b"IEND"])
-_OF_PIXELS = frozenset([b"tRNS", b"eXIf", b"acTL", b"fcTL", b"fdAT"])  # ancillary, and what the picture looks like
-_TAILS = tuple(bytes(random.Random(seed).choices(range(1, 255), k=256)) for seed in (1, 2))  # no byte is a mark's
+_OF_PIXELS = frozenset([b"tRNS", b"eXIf", b"acTL", b"fcTL", b"fdAT"])  # ancillary chunks that affect the picture
+_TAILS = tuple(bytes(random.Random(seed).choices(range(1, 255), k=256)) for seed in (1, 2))  # without markers
 
 
 def mended(data: bytes, *, max_pixels: int) -> bytes | None:
-    """The file without such a fault, or None where it has none of these.
+    """The repaired file, or None if there is nothing that can be repaired here.
 
-    A PNG file: long or damaged texts and profiles are left out, a missing end mark is added. A JPEG file: a missing
-    end mark is added if no pixel depends on what follows.
+    PNG: texts and profiles, which may be too long or damaged, are left out, and a missing end chunk is added.
+    JPEG: a missing end marker is added if no pixel depends on the missing bytes.
     """
     if data.startswith(_PNG):
         return _PNG + b"".join(_chunks_of_pixels(data))
@@ -34,7 +34,7 @@ def mended(data: bytes, *, max_pixels: int) -> bytes | None:
 
 
 def _chunks_of_pixels(data: bytes) -> Iterator[bytes]:
-    """The chunks that decide what a PNG file shows; ancillary ones only where their checksum is right (PNG §13)."""
+    """The chunks that affect the picture of a PNG file; ancillary ones only with a correct checksum (PNG §13)."""
     view, at = memoryview(data), len(_PNG)
     while at + 12 <= len(data):
         length, kind = int.from_bytes(view[at : at + 4], "big"), bytes(view[at + 4 : at + 8])
@@ -53,10 +53,10 @@ def _has_its_sum(chunk: memoryview) -> bool:
 
 
 def _ended(data: bytes, *, max_pixels: int) -> bytes | None:
-    """A JPEG file with its end mark, unless it breaks off before its last pixel.
+    """The JPEG file with an end marker; None if the file breaks off before its last pixel.
 
-    The decoder fills up with grey what is missing, and does not say so. So other bytes are put in its place: pixels
-    that are all there stay the same.
+    The decoder fills missing pixels with grey and reports no error. So the file is also decoded with random bytes in
+    place of the missing ones: if every pixel is there, all decoded pictures are equal.
     """
     whole = data + _END_OF_IMAGE
     try:
@@ -71,11 +71,11 @@ def _ended(data: bytes, *, max_pixels: int) -> bytes | None:
 
 
 def _has_every_scan(data: bytes) -> bool:
-    """Whether a JPEG file goes on to a scan after which no bit of any coefficient is to come (ITU-T T.81 §B.2, §G.1).
+    """Whether the scans of a JPEG file hold every coefficient to its last bit (ITU-T T.81 §B.2, §G.1).
 
-    A progressive one that breaks off between two scans looks whole, if a little blurred.
+    A progressive file that breaks off between two scans decodes without an error, only slightly blurred.
     """
-    components, exact = set[int](), set[tuple[int, int]]()  # by number; (component, coefficient)
+    components, exact = set[int](), set[tuple[int, int]]()  # component numbers; (component, coefficient) pairs
     at = 2
     while segment := _SEGMENT.match(data, at):
         kind, length = segment[1][0], int.from_bytes(segment[2], "big")

@@ -1,6 +1,6 @@
 """From an image file to its pixels, the same in training, evaluation and serving.
 
-Needs nothing but Pillow: processes that only decode start in a twentieth of a second, and would need seconds for torch.
+Imports only Pillow: processes that only decode start in 0.05 s, and importing torch would take seconds.
 """
 
 import io
@@ -13,7 +13,7 @@ from trainer.networks.mending import mended
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 MODES = {1: "L", 3: "RGB"}  # Pillow's names, by channels
-SPARE = 2  # times the height and width needed are decoded, at least; Pillow's own thumbnails are made so
+SPARE = 2  # JPEG files are decoded to at least this multiple of the size needed, as for Pillow's thumbnails
 ORIENTATION_TAG = 0x0112  # EXIF 2.32 §4.6.4
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -29,7 +29,7 @@ Box = tuple[float, float, float, float]  # left, upper, right, lower; in pixels
 
 
 class ImageRejected(ValueError):
-    """The bytes are no image this service reads; ``reason`` is for the person who sent them."""
+    """The bytes are not an image that this service reads; ``reason`` is written for the sender."""
 
     def __init__(self, reason: str) -> None:
         """Keep the reason."""
@@ -38,18 +38,18 @@ class ImageRejected(ValueError):
 
 
 class Damaged(ImageRejected):
-    """Something in the file is not as it should be, perhaps only around the pixels."""
+    """The file has a fault, perhaps only outside the pixel data."""
 
 
 def decode(data: bytes, *, channels: int, image_size: int | None = None, max_pixels: int = 50_000_000) -> Image.Image:
     """The upright picture in mode L (1 channel) or RGB (3 channels), transparency laid on white.
 
-    ``image_size``: it is `resized` to that height and width. The decoder of a JPEG file then leaves out what only a
-    picture more than twice as high and wide would need, and takes a fifth of the time (docs/decisions/0017).
+    With ``image_size``, the picture is `resized` to that height and width. A large JPEG file is then decoded at a
+    reduced size, at least twice the size needed, which takes a fifth of the time (docs/decisions/0017).
 
-    Reads JPEG, PNG, WebP, BMP and GIF. Raises ImageRejected for anything else, for animations, for damaged or
-    truncated files, and, before any pixel is decoded, for more than ``max_pixels``. What is around the pixels may be
-    damaged, as viewers have it (`trainer.networks.mending`).
+    Reads JPEG, PNG, WebP, BMP and GIF. Raises ImageRejected for any other format, for animations, for damaged or
+    truncated files, and for more than ``max_pixels`` pixels; the last before any pixel is decoded. Damage outside the
+    pixel data is accepted, as in image viewers (`trainer.networks.mending`).
     """
     if channels not in MODES:
         raise ValueError(f"images have 1 channel (grey) or 3 (colour), got {channels}")
@@ -65,17 +65,17 @@ def decode(data: bytes, *, channels: int, image_size: int | None = None, max_pix
 
 
 def _read(data: bytes, channels: int, image_size: int | None, max_pixels: int) -> Image.Image:
-    """`decode` for a file without a fault; raises ImageRejected, which is Damaged where it may be mended."""
+    """`decode` without mending; raises ImageRejected, or its subclass Damaged if `mended` may repair the file."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _refuse(image, max_pixels=max_pixels)
             box = None if image_size is None else _drafted(image, SPARE * image_size)
             image.load()
             picture = _in_mode(_on_white(image), MODES[channels])
-            if image_size is not None:  # before it is turned, which a small square is sooner
+            if image_size is not None:  # before the rotation, which is faster on a small square
                 picture = resized(picture, image_size, box=box)
             return _upright(picture, _orientation(image))
-    except (ImageRejected, MemoryError):  # what is too much for this process says nothing about the image
+    except (ImageRejected, MemoryError):  # a lack of memory here says nothing about the image
         raise
     except UnidentifiedImageError as error:
         raise Damaged("not a JPEG, PNG, WebP, BMP or GIF image") from error
@@ -86,9 +86,9 @@ def _read(data: bytes, channels: int, image_size: int | None, max_pixels: int) -
 
 
 def resized(image: Image.Image, image_size: int, *, box: Box | None = None) -> Image.Image:
-    """Of that height and width; bilinear with antialiasing, exact where nothing is to be resized.
+    """The image at ``image_size`` × ``image_size``, bilinear with antialiasing; unchanged if it has that size already.
 
-    ``box``: the part of the image that is the picture, by default all of it.
+    ``box`` is the part of the image that is the picture, by default all of it.
     """
     if image.size == (image_size, image_size):
         return image
@@ -97,35 +97,36 @@ def resized(image: Image.Image, image_size: int, *, box: Box | None = None) -> I
 
 @dataclass(frozen=True)
 class Form:
-    """What a model's images are brought to."""
+    """The form in which a model takes images; ``image_size`` is the height and the width, in pixels."""
 
     channels: int
     image_size: int
 
     @property
     def row_bytes(self) -> int:
-        """Length of a packed image: height × width × channels, a byte each."""
+        """Length of a packed image in bytes: height × width × channels."""
         return self.image_size * self.image_size * self.channels
 
     def row(self, data: bytes, *, max_pixels: int) -> bytes:
-        """A packed image from an image file; raises ImageRejected for what is none."""
+        """A packed image from an image file; raises ImageRejected as `decode` does."""
         return decode(data, channels=self.channels, image_size=self.image_size, max_pixels=max_pixels).tobytes()
 
 
 def _refuse(image: Image.Image, *, max_pixels: int) -> None:
-    """Refuse by what the header says, before memory is spent."""
+    """Raise ImageRejected by the header alone, before memory is allocated for pixels."""
     width, height = image.size
     if width * height > max_pixels:
         raise ImageRejected(f"{width:,} × {height:,} pixels, more than the {max_pixels:,} allowed")
-    # a JPEG of several pictures (MPO) is a photograph with previews beside it, and its first one counts
+    # a JPEG file of several pictures (MPO) is a photograph with previews; its first picture is the photograph
     if image.format != "MPO" and getattr(image, "is_animated", False):
         raise ImageRejected(f"animated ({getattr(image, 'n_frames', 'several')} frames)")
 
 
 def _drafted(image: Image.Image, least: int) -> Box | None:
-    """Have a JPEG file decoded to a half, a quarter or an eighth that is at least so high and wide, if there is one.
+    """Have a JPEG file decoded at 1/2, 1/4 or 1/8 of its size, if that is at least ``least`` pixels high and wide.
 
-    Returns where the picture then is: its last row and column may be there in part only. None: all will be decoded.
+    Returns the box of the picture in the decoded image, whose last row and column may be partial. None: the file will
+    be decoded at full size.
     """
     if min(image.size) < 2 * least:
         return None
@@ -134,11 +135,11 @@ def _drafted(image: Image.Image, least: int) -> Box | None:
 
 
 def _orientation(image: Image.Image) -> int | None:
-    """Where EXIF says that its upper side is."""
+    """The orientation by EXIF; None if there is none or it cannot be read."""
     try:
         orientation: int | None = image.getexif().get(ORIENTATION_TAG)
     except (SyntaxError, ValueError, TypeError, KeyError, EOFError, OSError, struct.error):
-        return None  # the picture itself is fine; viewers show it as it lies when only its EXIF block is damaged
+        return None  # only the EXIF block is damaged: viewers then show the picture without rotation
     return orientation
 
 
@@ -147,12 +148,12 @@ def _upright(image: Image.Image, orientation: int | None) -> Image.Image:
 
 
 def _in_mode(image: Image.Image, mode: str) -> Image.Image:
-    """Pillow itself would copy what is in the mode already."""
+    """The image in ``mode``; not copied, as Pillow's `convert` would, if it has that mode already."""
     return image if image.mode == mode else image.convert(mode)
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    """8 bits a channel, without transparency."""
+    """The image without transparency, laid on white; 16-bit grey is reduced to 8 bits."""
     if image.mode.startswith("I"):  # 16-bit grey; Pillow itself would clip it to 255
         return image.convert("I").point(lambda value: value * (1 / 257) + 0.5).convert("L")
     if not image.has_transparency_data:

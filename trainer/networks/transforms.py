@@ -1,4 +1,4 @@
-"""From pixels to what a network sees, the same in training, evaluation and serving."""
+"""From pixels to network input, the same in training, evaluation and serving."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from trainer.networks.pictures import resized
 
 
 def pixels(image: Image.Image, image_size: int) -> Tensor:
-    """`resized` as uint8 [channels, image_size, image_size]."""
+    """The `resized` image as uint8 [channels, image_size, image_size]."""
     image = resized(image, image_size)
     raw = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)  # frombuffer wants writable memory
     return raw.view(image_size, image_size, len(image.getbands())).permute(2, 0, 1).contiguous()
@@ -29,7 +29,7 @@ class EvaluationTransform:
     std: tuple[float, ...]  # by channel, of values in 0 … 1
 
     def __post_init__(self) -> None:
-        """Refuse statistics of another number of channels, or a deviation nothing can be divided by."""
+        """Raise ValueError for statistics of another number of channels or a deviation that is not positive."""
         if len(self.mean) != self.channels or len(self.std) != self.channels:
             raise ValueError(f"{self.channels} channels need as many means and deviations, got {self!r}")
         if min(self.std) <= 0:
@@ -38,7 +38,7 @@ class EvaluationTransform:
     def normalise(self, pixels: Tensor) -> Tensor:
         """Pixels [batch, channels, h, w] to float32 (value − mean) / std, on the device of the pixels.
 
-        A value is uint8 / 255, or float32 that was so divided before.
+        A value is uint8 / 255, or float32 that was divided by 255 before. Raises ValueError for any other pixels.
         """
         if pixels.dtype not in {torch.uint8, torch.float32} or pixels.ndim != 4 or pixels.shape[1] != self.channels:
             raise ValueError(
@@ -73,7 +73,7 @@ class EvaluationTransform:
 
 
 @lru_cache(maxsize=64)
-@torch.inference_mode(mode=False)  # tensors first needed in inference mode would be of no use to training
+@torch.inference_mode(mode=False)  # training could not use a cached inference tensor
 def _of_channels(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """Float32 [1, channels, 1, 1] on a device; kept, so that a GPU is not made to wait for them at every minibatch."""
+    """Float32 [1, channels, 1, 1] on a device; cached, so that a GPU does not wait for a copy at every minibatch."""
     return torch.tensor(values, device=device).view(1, -1, 1, 1)

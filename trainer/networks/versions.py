@@ -1,4 +1,4 @@
-"""A version on disk: weights.safetensors and version.json are all one needs to predict."""
+"""A version on disk: weights.safetensors and version.json, all that prediction needs."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ FORMAT = 1  # of version.json
 
 @dataclass(frozen=True, slots=True)
 class LoadedVersion:
-    """A version ready to predict: its network in evaluation mode, and how images are brought before it."""
+    """A version ready to predict: its network in evaluation mode, and the transform of its input images."""
 
     network: IncrementalNetwork
     transform: EvaluationTransform
@@ -37,7 +37,7 @@ class LoadedVersion:
         return tuple(label for task in self.tasks for label in task)
 
     def probabilities(self, images: Sequence[bytes]) -> Tensor:
-        """[n, classes] for n image files; raises ImageRejected for what is no image."""
+        """Probabilities [n, classes] of n image files; raises ImageRejected if one of them is not an image."""
         size, channels = self.transform.image_size, self.transform.channels
         decoded = [pixels(decode(data, channels=channels, image_size=size), size) for data in images]
         return self.probabilities_of(torch.stack(decoded) if decoded else torch.empty(0, channels, size, size).byte())
@@ -52,7 +52,7 @@ class LoadedVersion:
         return logits.float().softmax(dim=1).cpu()
 
     def top_k(self, probabilities: Tensor, k: int) -> list[list[tuple[str, float]]]:
-        """For each row of [n, classes] the ``k`` best (label, probability), best first; all classes if fewer."""
+        """The ``k`` most probable (label, probability) of each row of [n, classes], best first; all if fewer."""
         labels = self.labels
         best = probabilities.topk(min(k, len(labels)), dim=1)
         return [
@@ -66,8 +66,8 @@ def write_version(
 ) -> None:
     """Write both files into an existing folder, version.json last.
 
-    ``manifest`` holds at least ``tasks`` (labels by task) and must be JSON without NaN; what describes network and
-    files is added here.
+    ``manifest`` holds at least ``tasks`` (labels by task) and must be JSON without NaN. The description of the network
+    and of the files is added here. Raises ValueError if the labels do not match the network's heads.
     """
     tasks = [list(task) for task in manifest["tasks"]]
     if tuple(map(len, tasks)) != network.task_sizes:
@@ -108,7 +108,7 @@ def load_version(folder: Path, *, device: torch.device | str = "cpu") -> LoadedV
         task_sizes=tuple(map(len, tasks)),
         head_kind=manifest["head"],
     )
-    network.load_state_dict(load_file(folder / WEIGHTS))  # copied: the file may go afterwards
+    network.load_state_dict(load_file(folder / WEIGHTS))  # copied: the file may be deleted afterwards
     transform = EvaluationTransform.from_json(manifest["transform"])
     return LoadedVersion(network=network.to(device).eval(), transform=transform, tasks=tasks, manifest=manifest)
 

@@ -1,8 +1,8 @@
-"""The program of training processes and of the one they are forked from; see `trainer.workers.forkserver`.
+"""The program of the fork server and of training processes; see `trainer.workers.forkserver`.
 
-Their arguments are `serve SOCKET NICENESS loaded|fresh`, and where what is forked may not train, `train SOCKET`.
-Nothing is imported at the top: the processes that decode images for a training process import its program again (what
-multiprocessing does with every new interpreter), and would wait for torch.
+The fork server's arguments are `serve SOCKET NICENESS loaded|fresh`. A training process that starts as a fresh
+interpreter has the arguments `train SOCKET`. Nothing is imported at the top: multiprocessing imports this module again
+in every process that decodes images for a training process, and those processes would load torch for nothing.
 """
 
 if __name__ == "__main__":
@@ -12,7 +12,7 @@ if __name__ == "__main__":
     from trainer.process import forks
 
     def train(channel: socket.socket) -> int:
-        """Run the attempt that is ordered through a socket; imported late where a fresh interpreter does so."""
+        """Run the attempt whose order comes through the socket; torch is imported only here if not loaded before."""
         from trainer.process import run
 
         return run.main(channel)

@@ -1,4 +1,4 @@
-"""What the stages of an increment work with."""
+"""The context of an attempt: the storage, settings and report that its stages use."""
 
 import logging
 import os
@@ -23,25 +23,25 @@ Answer = TypeVar("Answer")
 
 
 class StageReport(Report, Protocol):
-    """A report of an attempt: stages, checkpoints and notes besides what learning tells."""
+    """A report of an attempt: stages, checkpoints and notes, beside the progress of learning."""
 
     @property
     def seconds(self) -> dict[str, float]:
-        """How long each stage took that has ended."""
+        """Duration of each stage that has ended, in seconds."""
 
     def stage(self, name: StageName, *, resumed_from_epoch: int | None = None) -> AbstractContextManager[None]:
         """Work on one stage."""
 
     def checkpoint(self, *, epoch: int) -> None:
-        """Say that the checkpoint of an epoch lies in the folder."""
+        """Report that the checkpoint of an epoch is in the folder."""
 
     def note(self, text: str) -> None:
-        """Say something for the worker's log."""
+        """Write a text to the worker's log."""
 
 
 @dataclass(frozen=True)
 class AttemptContext:
-    """What the stages work with."""
+    """Database, blob store, settings, folder and report of an attempt."""
 
     database: Database
     blobs: BlobStore
@@ -51,19 +51,19 @@ class AttemptContext:
 
     @property
     def threads(self) -> int:
-        """Threads of training, processes of decoding: every processor unless set, as serving goes first by priority."""
+        """Threads for training and processes for decoding: the setting, or all processors, as serving has priority."""
         return self.settings.threads or len(os.sched_getaffinity(0))
 
     def read(self, call: Callable[[Connection], Answer]) -> Answer:
-        """What a transaction finds; a database that is away is waited for."""
+        """The answer of a transaction that reads; waits while the database is away."""
         return look(self.database, call, waiting=self.report.alive)
 
     def write(self, call: Callable[[Connection], Answer]) -> Answer:
-        """The answer of a transaction that writes; it may be run more than once."""
+        """The answer of a transaction that writes; waits while the database is away, and may run ``call`` again."""
         return persist(self.database, call, waiting=self.report.alive)
 
     def dispose(self) -> None:
-        """Delete what was let go of, as far as that can be done now; the rest is the worker's sweep's."""
+        """Delete the released blobs; the worker's sweep deletes later those that cannot be deleted now."""
         try:
             dispose(database=self.database, blobs=self.blobs, scratch=self.folder)
         except Exception:

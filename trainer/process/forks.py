@@ -1,11 +1,12 @@
-"""Inside the fork server: one process that has loaded torch once, and forks a training process for each attempt.
+"""Inside the fork server: one process that loads torch once, and forks a training process for each attempt.
 
-Where there may be a GPU it has loaded nothing, and what it forks goes on as a fresh interpreter: CUDA must not be used
-in a fork of a process that has used it, and what libraries do when they are loaded is not ours to say.
+Where training may use a GPU, the fork server does not load torch, and every fork executes a fresh interpreter: CUDA
+must not be used in a fork of a process that has used CUDA, and a library may use it as soon as it is imported.
 
-Between the two ends of the control socket: a byte `FORK` with the attempt's two descriptors asks for a process; its
-pid comes back at once, and its exit status when it has ended; a byte `LET_GO` says that nobody sends it signals any
-more, so that its pid may go to another. The end of the socket is the end of the worker, and of this process.
+Protocol of the control socket: the worker sends the byte `FORK` with two descriptors of the attempt. The fork server
+answers with the pid at once, and with the exit status when the process has ended. The worker then sends the byte
+`LET_GO`: it sends no more signals, so the process is reaped and its pid may be reused. When the worker ends, the socket
+closes, and the fork server ends too.
 """
 
 import ctypes
@@ -25,13 +26,13 @@ from trainer.process.resources import yield_processor
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
-Train = Callable[[socket.socket], int]  # an attempt, ordered through a socket; its exit status
+Train = Callable[[socket.socket], int]  # runs the attempt ordered through a socket; returns the exit status
 
 log = logging.getLogger(__name__)
 
 
 def main(arguments: list[str], train: Train) -> int:
-    """What `trainer.process` was asked for; its exit status."""
+    """Serve or train as the arguments say, and return the exit status; raises ValueError for other arguments."""
     match arguments:
         case [protocol.SERVE, control, niceness, loaded]:
             return serve(control=int(control), niceness=int(niceness), loaded=loaded == protocol.LOADED, train=train)
@@ -41,11 +42,11 @@ def main(arguments: list[str], train: Train) -> int:
 
 
 def serve(*, control: int, niceness: int, loaded: bool, train: Train) -> int:
-    """Fork training processes until the worker at the other end of a socket is gone; its exit status.
+    """Fork training processes until the worker at the other end of the control socket is gone; the exit status.
 
-    ``loaded``: they have torch from the beginning; else each is a fresh interpreter.
+    With ``loaded``, torch is imported before the first fork; otherwise each process is a fresh interpreter.
     """
-    yield_processor(niceness)  # which the processes to come inherit
+    yield_processor(niceness)  # the forked processes inherit it
     if loaded:
         _load()
     server = os.getpid()
@@ -61,8 +62,8 @@ def serve(*, control: int, niceness: int, loaded: bool, train: Train) -> int:
                 _become_training(channel, errors, server, loaded=loaded, train=train)
             os.close(channel)
             os.close(errors)
-            with suppress(PermissionError):  # it is another program by now, and has done so before
-                os.setpgid(pid, pid)  # as it does itself; whoever is first
+            with suppress(PermissionError):  # the child has executed its program, and set its group before
+                os.setpgid(pid, pid)  # the child does the same: no matter which is first
             worker.sendall(NUMBER.pack(pid))
             ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
             assert ended is not None  # without WNOHANG there is an answer
@@ -73,22 +74,22 @@ def serve(*, control: int, niceness: int, loaded: bool, train: Train) -> int:
 
 
 def _load() -> None:
-    """Import what every training process needs: three quarters of the time that a small increment would take.
+    """Import the modules of a training process; that would take three quarters of the time of a small increment.
 
-    Nothing may be computed here: the threads that torch computes with, and a GPU's state, do not survive a fork.
+    Nothing may be computed here: torch's threads and the state of a GPU do not survive a fork.
     """
     for module in ("trainer.process.run", "sqlalchemy.dialects.postgresql", "sqlalchemy.dialects.sqlite"):
         import_module(module)
     gc.collect()
-    gc.freeze()  # a collection in a child would write to, and so copy, every page that holds an object
+    gc.freeze()  # a garbage collection in a child would write to every page with an object, and so copy it
 
 
 def _become_training(channel: int, errors: int, server: int, *, loaded: bool, train: Train) -> None:
-    """What the new process does instead of going on as this one; never returns."""
+    """Turn the forked process into a training process; never returns."""
     status = 1
     try:
         _end_with(server)
-        os.setpgid(0, 0)  # a group to signal, of it and whatever it will start
+        os.setpgid(0, 0)  # a process group, to signal it with all processes it starts
         for stream in (sys.stdout, sys.stderr):
             os.dup2(errors, stream.fileno())
         if not loaded:
@@ -96,7 +97,7 @@ def _become_training(channel: int, errors: int, server: int, *, loaded: bool, tr
             os.execv(sys.executable, [sys.executable, "-m", "trainer.process", protocol.TRAIN, str(channel)])
         status = _trained(channel, train)
     except Exception:
-        log.exception("the training process cannot go on")  # on its error output, for the worker to read
+        log.exception("the training process cannot go on")  # on standard error, which the worker reads
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -109,7 +110,7 @@ def _trained(channel: int, train: Train) -> int:
 
 
 def _end_with(server: int) -> None:
-    """Have the kernel end this process with the fork server: without it nobody would learn how it ends."""
+    """Have the kernel kill this process when the fork server ends: only the fork server can read its exit status."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != server:
         os._exit(1)

@@ -1,4 +1,4 @@
-"""What an attempt works on: everything the database says about an increment when the attempt begins."""
+"""The job of an attempt: all that the database holds about its increment when the attempt begins."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,8 +27,8 @@ class Job:
     model: Model
     batch: Batch
     line: tuple[Version, ...]  # the parent's line of ancestors, the parent last
-    documents: tuple[Mapping[str, Any], ...]  # their metrics
-    old_batches: tuple[Batch, ...]  # those of the line
+    documents: tuple[Mapping[str, Any], ...]  # metrics of the versions in ``line``
+    old_batches: tuple[Batch, ...]  # of the versions in ``line``, in the same order
     exemplars: tuple[Image, ...]  # of the parent
     stored: frozenset[str]  # classes of which old batches still have training images
 
@@ -38,7 +38,7 @@ class Job:
         return self.line[-1].classes if self.line else ()
 
     def check_classes(self) -> None:
-        """Raise the reason why the batch, as it is now, cannot be learned on top of the parent."""
+        """Raise an error with the reason if the batch, as it is now, cannot be learned on top of the parent."""
         check_classes(
             batch=self.batch.classes,
             known=self.known,
@@ -55,19 +55,19 @@ class Job:
 
     @property
     def task_batches(self) -> tuple[Batch, ...]:
-        """The batch that brought each old task and fixed its evaluation set; some brought none."""
+        """The batch of each old task, which also fixed the evaluation set; batches that added no task are left out."""
         tasks = [0, *(len(version.tasks) for version in self.line)]
         came = zip(self.old_batches, pairwise(tasks), strict=True)
         return tuple(batch for batch, (before, after) in came if after > before)
 
     @property
     def strategy(self) -> Strategy:
-        """What the increment optimises."""
+        """The strategy of the increment."""
         return strategy_named(self.increment.strategy)
 
     @property
     def form(self) -> Form:
-        """What its images are brought to."""
+        """Channels and size of the images in training."""
         return Form(channels=self.model.channels, image_size=self.model.image_size)
 
     @property
@@ -77,7 +77,7 @@ class Job:
 
 
 def read_job(connection: Connection, claim: Claim) -> Job:
-    """Read it in one consistent view; the parent is the head as it was when the increment was claimed."""
+    """Read the job in one consistent view; the parent is the model's head as it was when the increment was claimed."""
     increment = increments.get(connection, claim.increment_id)
     model = models.by_id(connection, increment.model_id)
     line = versions.lineage(connection, model, increment.parent)

@@ -1,6 +1,6 @@
-"""What a training process tells its worker, a line each: the messages of `trainer.process.protocol`.
+"""The messages of a training process to its worker, one per line; see `trainer.process.protocol`.
 
-A worker that hears nothing for long ends it (``ACCRETE_SILENCE_SECONDS``), so what takes long says that it goes on.
+The worker ends a training process that sends nothing for ``ACCRETE_SILENCE_SECONDS``, so long steps send signs of life.
 """
 
 import threading
@@ -23,14 +23,14 @@ from trainer.process.protocol import (
 
 PROGRESS_SECONDS = 0.2  # between two progress lines; the worker writes them to the database about as often
 ALIVE_SECONDS = 1.0  # between two signs of life
-OPAQUE_SECONDS = 6 * 3600.0  # that a step may compute without anything to say; then it hangs
+OPAQUE_SECONDS = 6 * 3600.0  # a step without progress that computes for longer is taken to hang
 
 
 class LineReport:
     """A report written to a stream, with the duration of each stage."""
 
     def __init__(self, stream: TextIO) -> None:
-        """Write to ``stream``, a line at a time."""
+        """Write messages to ``stream``, one per line."""
         self._stream = stream
         self._stage: StageName = "starting"
         self._next = self._next_sign = 0.0
@@ -66,7 +66,7 @@ class LineReport:
 
     @contextmanager
     def opaque(self) -> Iterator[None]:
-        """Take a step that cannot say how far it is: it is alive as long as this process computes."""
+        """A context for a step that cannot report its progress: signs of life are sent while this process computes."""
         done = threading.Event()
         watching = threading.Thread(target=self._watch, args=[done], name="signs-of-life", daemon=True)
         watching.start()
@@ -88,11 +88,11 @@ class LineReport:
         self._write(EpochDone(**done))
 
     def checkpoint(self, *, epoch: int) -> None:
-        """Say that the checkpoint of an epoch lies in the folder, for the worker to take."""
+        """Report that the checkpoint of an epoch is in the folder, for the worker to take."""
         self._write(CheckpointLeft(epoch))
 
     def note(self, text: str) -> None:
-        """Say something for the worker's log."""
+        """Write a text to the worker's log, cut to ``NOTE`` characters."""
         self._write(Note(text[:NOTE]))
 
     def _write(self, message: Message) -> None:
@@ -103,5 +103,5 @@ class LineReport:
 
 
 def _computed() -> float:
-    """Seconds that this process has computed, but for the thread that asks."""
+    """Processor seconds that this process has used, without those of the calling thread."""
     return time.process_time() - time.thread_time()

@@ -1,4 +1,4 @@
-"""What an increment learns from, and what it is measured on."""
+"""The material of an increment: its parent, its training images and its evaluation images."""
 
 import hashlib
 import json
@@ -32,37 +32,37 @@ _SOFTWARE = ("accrete", "torch", "torchvision", "pillow")
 
 @dataclass(frozen=True)
 class Material:
-    """What an increment learns from, and what it is measured on."""
+    """The images that an increment learns from and is measured on, with its parent and its tasks."""
 
     parent: Learned | None
-    tasks: tuple[tuple[str, ...], ...]  # labels by task, the new one last, if there is one
+    tasks: tuple[tuple[str, ...], ...]  # labels by task; a new task is the last one
     new_classes: int
     train: ImageSet
     kept: ImageSet | None  # exemplars of old classes, most wanted first within a class
-    rehearsed: ImageSet | None  # old images to learn from: the same, or all there are
-    tests: tuple[ImageSet | None, ...]  # by task; None where the evaluation images are gone
+    rehearsed: ImageSet | None  # old images to learn from: ``kept``, or all that are stored
+    tests: tuple[ImageSet | None, ...]  # evaluation images by task; None where they are deleted
 
     @property
     def measured(self) -> ImageSet:
-        """The evaluation images of every task that still has some; none where all are gone."""
+        """The evaluation images of all tasks; empty if all are deleted."""
         nothing = self.train.select(torch.empty(0, dtype=torch.int64))
         return sum((task for task in self.tests if task is not None), start=nothing)
 
 
 @dataclass(frozen=True)
 class _Stored:
-    """References to stored images; none of them is in two of these, and none that is measured on is learned from."""
+    """References to stored images. No image is in two groups; no evaluation image is in a group to learn from."""
 
     train: tuple[Image, ...]
     kept: tuple[Image, ...]  # the parent's exemplars
-    spare: tuple[Image, ...]  # other training images of the old tasks, of the classes that ask for them
-    tests: tuple[tuple[Image, ...], ...]
+    spare: tuple[Image, ...]  # other training images of old classes, of those that `_asking` names
+    tests: tuple[tuple[Image, ...], ...]  # evaluation images by task
 
 
 def gather(job: Job, recipe: Recipe, context: AttemptContext, *, device: torch.device) -> Material:
-    """Read it all, the parent onto the device that trains.
+    """Read images and parent; the parent is loaded onto ``device``.
 
-    Raises `BatchInvalid` or `NothingToLearn` where a class has too little left to learn from.
+    Raises `BatchInvalid` or `NothingToLearn` where too few training images are left of a class.
     """
     new = tuple(sorted({count.label for count in job.batch.classes} - set(job.known)))
     tasks = (*(job.parent.tasks if job.parent else ()), *((new,) if new else ()))
@@ -91,7 +91,7 @@ def gather(job: Job, recipe: Recipe, context: AttemptContext, *, device: torch.d
 
 
 def _cut(pixels: Tensor, groups: Sequence[Sequence[Image]], classes: Mapping[str, int]) -> list[ImageSet | None]:
-    """A set for each group, in whose order the pixels are; None for an empty one."""
+    """An image set for each group, None for an empty one; ``pixels`` are in the order of the groups."""
     sets: list[ImageSet | None] = []
     start = 0
     for group in groups:
@@ -103,12 +103,15 @@ def _cut(pixels: Tensor, groups: Sequence[Sequence[Image]], classes: Mapping[str
 
 
 def _find(job: Job, tasks: Sequence[Sequence[str]], context: AttemptContext) -> _Stored:
-    """What is measured on is never learned from, whichever batch or label it came with; nothing is learned twice."""
+    """Find the images. Evaluation images are never learned from, whatever their batch or label; none is learned twice.
+
+    Equal images are recognised by their digests.
+    """
     asking = _asking(job)
 
     def find(connection: Connection) -> tuple[tuple[Image, ...], tuple[tuple[Image, ...], ...], list[Image]]:
         train = images.of_batch(connection, job.batch.id, split=Split.TRAIN)
-        # A class is measured on the images its first increment brought, whatever later batches hold of it.
+        # A class is measured on the evaluation images of its first increment only; later batches add none.
         tests = tuple(
             images.of_batch(connection, batch.id, split=Split.TEST, labels=set(task))
             for batch, task in zip((*job.task_batches, job.batch), tasks, strict=False)
@@ -131,9 +134,9 @@ def _find(job: Job, tasks: Sequence[Sequence[str]], context: AttemptContext) -> 
 
 
 def _asking(job: Job) -> set[str]:
-    """Old classes whose other training images are wanted: all of them, or those with free places in the memory.
+    """Old classes of which training images beside the exemplars are needed: all, or those with free memory places.
 
-    There are free places after the memory was given or enlarged, and where a class has fewer images than places.
+    Places are free after the memory was introduced or enlarged, and where a class has fewer images than places.
     """
     if job.strategy.every_image:
         return set(job.known)
@@ -147,7 +150,7 @@ def _asking(job: Job) -> set[str]:
 def _topped_up(
     job: Job, recipe: Recipe, context: AttemptContext, *, parent: Learned, kept: ImageSet | None, spare: ImageSet
 ) -> ImageSet | None:
-    """The exemplars with every free place taken, as the parent would have chosen them."""
+    """The exemplars, with the free places filled as the parent would have filled them."""
     assert job.model.memory is not None
     chosen = exemplars.choose(
         candidates=spare,
@@ -168,7 +171,11 @@ def _together(some: ImageSet | None, others: ImageSet | None) -> ImageSet | None
 
 
 def _check_taught(job: Job, new: Sequence[str], stored: _Stored) -> None:
-    """Every new class needs an image, and a single one an old class beside it; without a new one every class does."""
+    """Raise `BatchInvalid` or `NothingToLearn` where training images are missing.
+
+    Every new class needs one. A single new class also needs one of an old class. Without a new class, every class of
+    the parent needs one.
+    """
     if untaught := sorted(set(new) - {image.label for image in stored.train}):
         raise BatchInvalid(f"No training image is left of {', '.join(untaught)}: all are evaluation images.")
     if not new:
@@ -187,7 +194,10 @@ def _check_taught(job: Job, new: Sequence[str], stored: _Stored) -> None:
 
 
 def _check_complete(job: Job, old: Sequence[Image]) -> None:
-    """Joint training needs every image that was ever trained on; what retention deleted would be missing silently."""
+    """Raise `BatchInvalid` unless every training image of the old batches is stored, as joint training needs them all.
+
+    Otherwise it would silently train without the images that retention deleted.
+    """
     left = Counter(image.label for image in old)
     taught: Counter[str] = Counter()
     for batch in job.old_batches:
@@ -213,7 +223,7 @@ def _parent(job: Job, context: AttemptContext, device: torch.device) -> Learned 
 
 
 def training_of(job: Job, material: Material) -> dict[str, str]:
-    """Digests of everything that decides the result of a training, by what it is."""
+    """Digests of everything that determines the result of a training, by name."""
     parent = job.parent
     parts: dict[str, Any] = {
         "increment": job.increment.id,
@@ -230,7 +240,7 @@ def training_of(job: Job, material: Material) -> dict[str, str]:
 
 
 def _named(images: ImageSet) -> list[Any]:
-    """Who the images are and what they are taken for, in the order in which they are shown."""
+    """Ids and targets of the images, in the order in which they are shown."""
     return [list(images.ids), images.targets.tolist()]
 
 

@@ -23,15 +23,15 @@ from trainer.process.context import AttemptContext
 
 
 class PackingOvertaken(Exception):
-    """Somebody erased images, or what held them, while they were packed: the next attempt does without them."""
+    """Images, or a blob that held them, were deleted while they were packed: the next attempt trains without them."""
 
 
 def pool(images: Sequence[Image], *, form: Form, claim: Claim, context: AttemptContext) -> Tensor:
     """All pixels, uint8 [images, channels, size, size] in channels-last order, in a file of the scratch folder.
 
-    The file is mapped, so that its pages come and go with what is looked at. What has no packed copy, or a damaged one,
-    is packed first and the place recorded, so that it is decoded once. Raises `ClaimLost`, `BlobMissing` and
-    `BlobDamaged` (an original), and `BatchInvalid` for one that is no image to us any more.
+    The file is mapped, so only the pages in use need memory. An image without a packed copy, or with a damaged one, is
+    packed first and its place recorded, so that it is decoded only once. Raises `ClaimLost`, `PackingOvertaken`,
+    `BlobMissing` and `BlobDamaged` (of an original), and `BatchInvalid` for an original that can no longer be decoded.
     """
     path = context.folder / "pixels"
     with path.open("x+b") as file:
@@ -49,7 +49,7 @@ def pool(images: Sequence[Image], *, form: Form, claim: Claim, context: AttemptC
 
 
 def _copied(descriptor: int, images: dict[int, Image], *, form: Form, context: AttemptContext) -> list[int]:
-    """Write images from their shards to the places in the file that are their keys; keys of what could not be read."""
+    """Copy images from their shards to the file; each key is the row in the file. Returns keys that were not read."""
     by_shard: dict[str, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
     for position, image in images.items():
         if image.shard is not None and image.row is not None:
@@ -70,7 +70,7 @@ def _copied(descriptor: int, images: dict[int, Image], *, form: Form, context: A
 
 
 def _packed_anew(images: Sequence[Image], *, form: Form, claim: Claim, context: AttemptContext) -> list[Image]:
-    """The images with new places, in their order."""
+    """The images packed into new shards, with the new places recorded; in the same order."""
     limit = context.settings.max_image_pixels
 
     def decoded(numbered: tuple[int, Image]) -> None:
@@ -81,7 +81,7 @@ def _packed_anew(images: Sequence[Image], *, form: Form, claim: Claim, context: 
             raise PackingOvertaken(error.detail) from error
         try:
             rows.put(number, form.row(data, max_pixels=limit))
-        except ImageRejected as rejected:  # another attempt would find the same
+        except ImageRejected as rejected:  # another attempt would fail in the same way
             raise BatchInvalid(
                 f"{image.filename!r} of class {image.label!r} cannot be used any more ({rejected.reason}): erase it "
                 f"with DELETE /v1/images/{image.id} and retry, or set the limits of images as they were when it came."

@@ -1,8 +1,8 @@
-"""What worker, fork server and training process agree on.
+"""The protocol between worker, fork server and training process.
 
-The worker starts the fork server with arguments and asks it for processes by bytes. It sends a training process its
-`Order`, a line, and reads messages, a line each, until that ends with one of three statuses. What was made lies in the
-attempt's folder then. Torch-free, as the worker is.
+The worker starts the fork server with arguments and asks it for processes with single bytes. It sends a training
+process one `Order`, as a line, and reads its messages, one per line, until the process ends with one of three statuses.
+The results are then in the attempt's folder. This module does not import torch, because the worker does not.
 """
 
 import json
@@ -12,15 +12,15 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
-# Between worker and fork server: its arguments, what is asked, and what is answered
+# Between worker and fork server: arguments of the fork server, requests, and answers
 SERVE, TRAIN, LOADED, FRESH = "serve", "train", "loaded", "fresh"
 FORK, LET_GO = b"f", b"g"
 NUMBER = struct.Struct("=i")  # a pid, or an exit status as `subprocess` gives it: negative for a signal
 
 # Exit statuses of a training process
-SUCCEEDED = 0  # outcome and version lie in the folder
-REFUSED = 3  # it knows why it can never succeed; the failure in the folder says it
-WORKER_GONE = 77  # nobody would publish what it makes
+SUCCEEDED = 0  # outcome and version are in the folder
+REFUSED = 3  # it can never succeed; the failure in the folder has the reason
+WORKER_GONE = 77  # the worker has died, and nobody would publish the result
 
 # In the attempt's folder
 VERSION = "version"  # the version's files
@@ -28,7 +28,7 @@ CHECKPOINT = "checkpoint.safetensors"  # the latest one
 _OUTCOME = "outcome.json"
 _FAILURE = "failure.json"
 
-NOTE = 10_000  # characters of a note
+NOTE = 10_000  # characters of a note, at most
 StageName = Literal[
     "starting", "ingesting", "loading", "training", "evaluating", "selecting", "writing", "publishing"
 ]  # the first and the last are the worker's own
@@ -37,12 +37,12 @@ Record = TypeVar("Record")
 
 
 class Unreadable(ValueError):
-    """What one end has written is nothing that the other end knows."""
+    """One end has written something that the other end cannot read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a training process is to do: the first line it reads."""
+    """The order to a training process: the first line it reads."""
 
     increment: str
     attempt: int
@@ -51,27 +51,27 @@ class Order:
     spawned_at: float  # seconds since 1970
 
     def encode(self) -> bytes:
-        """As a line."""
+        """The order as a line of JSON."""
         return json.dumps(asdict(self)).encode() + b"\n"
 
     @classmethod
     def decode(cls, line: bytes) -> "Order":
-        """The inverse; raises `Unreadable`."""
+        """The inverse of `encode`; raises `Unreadable`."""
         return _record(cls, _object(line), what="an order")
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What a training process says: an object with the message's kind and its fields."""
+    """A message of a training process: a JSON object with its kind and its fields."""
 
     kind: ClassVar[str]
 
     def data(self) -> dict[str, Any]:
-        """The fields that are said."""
+        """The fields that are not None."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     def encode(self) -> str:
-        """As a line."""
+        """The message as a line of JSON."""
         return json.dumps({"kind": self.kind} | self.data()) + "\n"
 
 
@@ -81,7 +81,7 @@ class StageBegun(Message):
 
     kind: ClassVar[str] = "stage"
     stage: StageName
-    resumed_from_epoch: int | None = None  # of a training that goes on from a checkpoint
+    resumed_from_epoch: int | None = None  # set if training goes on from a checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class ProgressMade(Message):
 
 @dataclass(frozen=True, slots=True)
 class StillAlive(Message):
-    """There is nothing new, but work goes on."""
+    """Work goes on, without any news."""
 
     kind: ClassVar[str] = "alive"
 
@@ -120,7 +120,7 @@ class EpochDone(Message):
 
 @dataclass(frozen=True, slots=True)
 class CheckpointLeft(Message):
-    """The checkpoint of an epoch lies in the folder, for the worker to take."""
+    """The checkpoint of an epoch is in the folder, for the worker to take."""
 
     kind: ClassVar[str] = "checkpoint"
     epoch: int
@@ -128,7 +128,7 @@ class CheckpointLeft(Message):
 
 @dataclass(frozen=True, slots=True)
 class Note(Message):
-    """Something for the worker's log."""
+    """A text for the worker's log."""
 
     kind: ClassVar[str] = "note"
     text: str
@@ -140,7 +140,7 @@ MESSAGES: Mapping[str, type[Message]] = {
 
 
 def decode(line: bytes) -> Message:
-    """What a line says; raises `Unreadable`, which names it, for one that no training process of ours writes."""
+    """The message in a line; raises `Unreadable`, with the line, if it is not a message of this protocol."""
     said = _object(line)
     kind = said.pop("kind", None)
     message = MESSAGES.get(kind) if isinstance(kind, str) else None
@@ -151,7 +151,7 @@ def decode(line: bytes) -> Message:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What a training process that succeeded leaves in the folder beside the version's files."""
+    """The outcome that a successful training process leaves in the folder, beside the version's files."""
 
     number: int
     parent: int | None
@@ -163,12 +163,12 @@ class Made:
     seconds: Mapping[str, float]  # by stage
 
     def write(self, folder: Path) -> None:
-        """Leave it."""
+        """Write it into the attempt's folder."""
         (folder / _OUTCOME).write_text(json.dumps(asdict(self)))
 
     @classmethod
     def read(cls, folder: Path) -> "Made":
-        """The inverse; raises `Unreadable`."""
+        """The inverse of `write`; raises `Unreadable`, and OSError if there is none."""
         return _record(cls, _object((folder / _OUTCOME).read_bytes()), what="an outcome")
 
 
@@ -179,12 +179,12 @@ class Failure:
     reason: str
 
     def write(self, folder: Path) -> None:
-        """Leave it."""
+        """Write it into the attempt's folder."""
         (folder / _FAILURE).write_text(json.dumps(asdict(self)))
 
     @classmethod
     def read(cls, folder: Path) -> "Failure":
-        """The inverse; raises `Unreadable`."""
+        """The inverse of `write`; raises `Unreadable`, and OSError if there is none."""
         return _record(cls, _object((folder / _FAILURE).read_bytes()), what="a failure")
 
 
@@ -199,7 +199,7 @@ def _object(line: bytes) -> dict[str, Any]:
 
 
 def _record(record: type[Record], said: dict[str, Any], *, what: str) -> Record:
-    """An object's fields as the record's, each of its type, and no others."""
+    """A record from an object's fields; raises `Unreadable` if one is missing, unknown or of another type."""
     known = {field.name: field.type for field in fields(record)}  # type: ignore[arg-type]
     if strange := sorted(said.keys() - known.keys()):
         raise Unreadable(f"{what} has no {strange[0][:100]!r}")
@@ -216,7 +216,7 @@ def _fits(value: Any, kind: Any) -> bool:
     if get_origin(kind) is Literal:
         return isinstance(value, str) and value in get_args(kind)
     if isinstance(value, bool):
-        return False  # which Python takes for a number
+        return False  # a bool is an int to Python, and no field here is a bool
     if get_origin(kind) in {Mapping, Sequence}:
         kind = dict if get_origin(kind) is Mapping else list
     return isinstance(value, kind) or (isinstance(value, int) and isinstance(0.0, kind))

@@ -1,4 +1,4 @@
-"""What a training process takes from a machine that it shares with serving: processor time and memory, both bounded."""
+"""Bounds on processor time and memory of a training process, on a machine that it shares with serving."""
 
 import errno
 import os
@@ -12,51 +12,52 @@ from typing import TYPE_CHECKING
 from storage.errors import AccreteError
 from storage.settings import Settings
 
-if TYPE_CHECKING:  # processor time is yielded before torch is loaded
+if TYPE_CHECKING:  # `yield_processor` runs before torch is loaded
     import torch
 
 _AUTOGROUP = Path("/proc/self/autogroup")
-_AUTOGROUP_TRIES, _AUTOGROUP_SECONDS = 5, 0.1  # the kernel takes one such request in 0.1 s, from whomever
-_GRAIN = 1 << 15  # elements a thread, from which torch uses several
-_STACK = 8 << 20  # bytes a thread may reserve where no limit says otherwise
-_LEAST = 128 << 20  # bytes to train with; in less the interpreter itself ends in ways that nobody can explain
-# What torch says for want of memory, with a type of its own only on a GPU.
+_AUTOGROUP_TRIES, _AUTOGROUP_SECONDS = 5, 0.1  # the kernel accepts one write in 0.1 s, over all processes
+_GRAIN = 1 << 15  # elements per thread; from this size on torch uses several threads
+_STACK = 8 << 20  # bytes that a thread's stack may reserve without a limit
+_LEAST = 128 << 20  # bytes left for training at least; with less the interpreter itself fails without a clear error
+# Messages of torch when memory runs out; only for a GPU is there a type of exception.
 _NO_MEMORY = re.compile(r"DefaultCPUAllocator: (can't allocate|not enough) memory|\Astd::bad_alloc\Z")
-# What may have other reasons, but hardly in a process whose memory is bounded: oneDNN, OpenMP and Python itself.
+# Messages of oneDNN, OpenMP and Python that almost always mean a lack of memory in a process with bounded memory.
 _NO_MEMORY_IF_BOUND = re.compile(
     r"\Acould not create a (primitive|memory)|\Acan't start new thread|\Aerror return without exception set"
 )
 
 
 class MemoryTooSmall(AccreteError):
-    """Not even what a training process takes before it trains is allowed."""
+    """The bound is lower than the memory that a training process uses before it trains."""
 
 
 def yield_processor(niceness: int) -> None:
-    """Let serving go first from now on, in every thread and process that comes from this thread."""
+    """Give serving priority over this thread, and over every thread and process that it starts from now on."""
     os.nice(niceness)
     if niceness == 0:
         return
-    # What is woken in this class takes the processor from nobody: training's threads wake each other all the time.
+    # A thread of this class preempts nobody when it is woken, and the threads of training wake each other all the time.
     os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-    # Where Linux first divides the processor among sessions, niceness counts only within one, and ours is our own.
+    # Where Linux divides the processor among sessions first (autogroup), niceness counts only within a session. This
+    # process has a session of its own, so the niceness of the session is set too.
     for _ in range(_AUTOGROUP_TRIES):
         try:
             _AUTOGROUP.write_text(str(niceness))
         except BlockingIOError:
             time.sleep(_AUTOGROUP_SECONDS)
-        except OSError:  # there is no such division here, or it is not ours to change
+        except OSError:  # there is no autogroup here, or no permission to change it
             return
         else:
             return
 
 
 def bound_memory(settings: Settings, *, device: "torch.device") -> None:
-    """Hold this process to the memory it is allowed; called when torch is loaded and has its threads' number.
+    """Limit the memory of this process as the settings say; called when torch is loaded and its threads are set.
 
-    The bound is one of private memory that is filled. The kernel's (RLIMIT_DATA) is one of private memory that is
-    reserved, so what is reserved and empty now – threads' stacks, a GPU's address space – comes on top. Raises
-    `MemoryTooSmall` when nearly as much is filled already.
+    The setting bounds the private memory in use. The kernel's limit (RLIMIT_DATA) bounds the private memory that is
+    reserved. So the memory that is reserved but unused now, such as threads' stacks and a GPU's address space, is added
+    to the limit. Raises `MemoryTooSmall` if the memory in use leaves too little for training.
     """
     import torch
 
@@ -66,8 +67,8 @@ def bound_memory(settings: Settings, *, device: "torch.device") -> None:
     if bound is None:
         return
     threads = torch.get_num_threads()
-    torch.ones(threads * _GRAIN).add_(1)  # begins the threads
-    torch.zeros(1, device=device)  # and what a GPU needs of this process
+    torch.ones(threads * _GRAIN).add_(1)  # starts torch's threads
+    torch.zeros(1, device=device)  # allocates what a GPU needs in this process
     reserved, filled = _private_bytes()
     if filled + _LEAST > bound:
         raise MemoryTooSmall(
@@ -83,13 +84,13 @@ def bound_memory(settings: Settings, *, device: "torch.device") -> None:
 
 
 def release_memory() -> None:
-    """Take the bound back, for a process that has only to say why it ends."""
+    """Remove the bound, for a process that only has to report why it ends."""
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
 
 
 def shortage(error: BaseException, settings: Settings) -> str | None:
-    """What to do about memory that ran out; None for an error of another kind."""
+    """A message on what to do if ``error`` means that memory ran out; None for any other error."""
     import torch
 
     for one in _chain(error):
@@ -114,7 +115,7 @@ def _says_no_memory(error: BaseException, *, bounded: bool) -> bool:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and what it was raised from."""
+    """The error and its causes, from the last to the first."""
     current: BaseException | None = error
     while current is not None:
         yield current
@@ -127,7 +128,7 @@ def _ways_out(bound: str | None) -> str:
 
 
 def _private_bytes() -> tuple[int, int]:
-    """Private memory of this process: reserved, and filled."""
+    """Private memory of this process in bytes: reserved, and in use."""
     status = Path("/proc/self/status").read_text()
     fields = dict(line.split(":", 1) for line in status.splitlines())
     reserved, filled = (int(fields[name].split()[0]) << 10 for name in ("VmData", "RssAnon"))

@@ -1,7 +1,7 @@
-"""How an attempt goes on from where an earlier one was cut off, and leaves its own checkpoints for the next.
+"""How an attempt resumes the training of an earlier attempt, and leaves its own checkpoints for the next.
 
-A checkpoint is of use only to the same training: what decides its result is digested into each, part by part, and where
-one part differs (the head was moved, the software renewed, an image erased) learning starts over.
+A checkpoint can be used only by the same training. So it holds a digest of each part that determines the training's
+result. If one part differs (the head was moved, the software updated, an image erased), training starts over.
 """
 
 import time
@@ -21,24 +21,24 @@ from trainer.process.job import Job
 from trainer.process.protocol import CHECKPOINT
 
 TRAINING = "training"  # key of the digests in a checkpoint's state
-COST_SHARE = 0.05  # of the time of training that writing checkpoints may take, however often they are wanted
+COST_SHARE = 0.05  # largest share of training time for writing checkpoints, whatever interval is set
 
 
 @dataclass(frozen=True)
 class Earlier:
-    """The checkpoint an earlier attempt left, not yet known to be of the same training."""
+    """The checkpoint of an earlier attempt, which may be of another training."""
 
     file: Path
     state: Mapping[str, Any]
 
     @property
     def threads(self) -> int:
-        """Threads it was computed with: with another number sums come out differently in their last bits."""
+        """Threads it was computed with; another number of threads changes the last bits of sums."""
         return int(self.state["execution"]["threads"])
 
 
 def find(job: Job, context: AttemptContext, device: torch.device) -> Earlier | None:
-    """Fetch what the increment's row names, if it can be used on this kind of device; says why if it cannot."""
+    """Fetch the checkpoint in the increment's row; None, with a note of the reason, if it cannot be used here."""
     stored = job.increment.checkpoint
     if stored is None:
         return None
@@ -63,13 +63,13 @@ class Resumption:
     """The checkpoints of one attempt; see `trainer.learning.checkpoint.Checkpoints`."""
 
     def __init__(self, job: Job, context: AttemptContext, earlier: Earlier | None, training: Mapping[str, str]) -> None:
-        """Take ``earlier`` for the start if it is of this training; otherwise say so, and choose the threads anew."""
+        """Start from ``earlier`` if it is of this training; otherwise note the reason, and reset the threads."""
         self._context = context
         self._attempt = job.claim.attempt
         self._training = training
         self._earlier = earlier
         self._written = time.monotonic()
-        self._cost = 0.0  # seconds the last one took
+        self._cost = 0.0  # seconds that writing the last checkpoint took
         if earlier is not None and (other := _differences(earlier.state.get(TRAINING), training)):
             self._earlier = None
             torch.set_num_threads(context.threads)
@@ -77,7 +77,7 @@ class Resumption:
 
     @property
     def epoch(self) -> int | None:
-        """Epochs that are complete already; None when there is nothing to go on from."""
+        """Epochs that are complete already; None without a checkpoint to go on from."""
         return int(self._earlier.state["epoch"]) if self._earlier is not None else None
 
     def load(self) -> Checkpoint | None:
@@ -86,16 +86,16 @@ class Resumption:
         return checkpoint.read(self._earlier.file) if self._earlier is not None else None
 
     def save(self, made: Checkpoint) -> None:
-        """Leave it in the folder and tell the worker, unless the last one is too recent."""
+        """Write it into the folder and tell the worker, unless the last checkpoint is too recent."""
         began = time.monotonic()
         wanted = self._context.settings.checkpoint_seconds
         if began - self._written < (max(wanted, self._cost / COST_SHARE) if wanted else 0.0):
             return
-        # With the attempt in it no two attempts write the same bytes: each deletes what is its own.
+        # The attempt's number makes the bytes differ between attempts, so that each deletes only its own checkpoints.
         state = {**made.state, TRAINING: dict(self._training), "attempt": self._attempt}
         try:
             checkpoint.write(self._context.folder / CHECKPOINT, Checkpoint(made.tensors, state))
-        except (OSError, SafetensorError) as error:  # a full disk must not cost what there is
+        except (OSError, SafetensorError) as error:  # a full disk must not end the training
             self._context.report.note(f"the checkpoint of epoch {made.epoch} could not be written: {error}")
         else:
             self._context.report.checkpoint(epoch=made.epoch)

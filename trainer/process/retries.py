@@ -1,4 +1,4 @@
-"""A database that may be away for a while: restarted, cut off, locked, or without room on its disk."""
+"""Transactions that wait for a database that is away: restarted, cut off, locked, or without room on its disk."""
 
 import logging
 import time
@@ -17,12 +17,12 @@ Answer = TypeVar("Answer")
 
 
 def persist(database: Database, write: Callable[[Connection], Answer], *, waiting: Callable[[], None]) -> Answer:
-    """Run a transaction that writes, again and again while the database is away; ``waiting`` is called in between."""
+    """Run a transaction that writes, and retry while the database is away; ``waiting`` is called before each retry."""
     return _patiently(lambda: _write(database, write), waiting)
 
 
 def look(database: Database, read: Callable[[Connection], Answer], *, waiting: Callable[[], None]) -> Answer:
-    """The same for one that reads."""
+    """Run a transaction that reads, with retries as in `persist`."""
     return _patiently(lambda: _read(database, read), waiting)
 
 

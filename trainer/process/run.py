@@ -1,8 +1,8 @@
-"""What a training process does, from its order to its exit status.
+"""The run of a training process, from its order to its exit status.
 
-It reads the batch and the parent from storage, trains, and leaves in its folder what `trainer.process.protocol` says:
-a version and what was made, or why it can never succeed. It writes to the database only what ingestion found, and
-that only while its attempt still holds; publishing is the worker's.
+It reads the batch and the parent from storage, trains, and leaves its result in the attempt's folder: a version and
+its outcome, or the reason why it can never succeed (`trainer.process.protocol`). It writes only the results of
+ingestion and packing to the database, and only while its claim holds. The worker publishes the version.
 """
 
 import os
@@ -25,11 +25,11 @@ from trainer.process.protocol import REFUSED, SUCCEEDED, WORKER_GONE, Failure, O
 from trainer.process.resources import release_memory, shortage
 from trainer.reporting import LossNotFinite
 
-_NAME_BYTES = 15  # of what Linux calls a process
+_NAME_BYTES = 15  # of a process's name in Linux
 
 
 def main(channel: socket.socket) -> int:
-    """Run the attempt that the worker orders through a socket; the exit status tells it how that ended."""
+    """Run the attempt that the worker orders through a socket; the exit status says how it ended."""
     with channel.makefile("rb") as lines:
         order = Order.decode(lines.readline())
     claim, folder = Claim(order.increment, order.attempt), Path(order.folder)
@@ -50,13 +50,13 @@ def main(channel: socket.socket) -> int:
 
 
 def _end_with_worker(channel: socket.socket) -> None:
-    """Wait for the other end of the socket to close: the worker died, and nobody would publish what we make."""
+    """End this process when the other end of the socket closes: the worker has died, and nobody would publish."""
     channel.recv(1)
     os._exit(WORKER_GONE)
 
 
 def _reason(error: Exception, settings: Settings) -> str | None:
-    """Why another attempt would end the same way; None for what may be a passing fault."""
+    """Why every other attempt would fail in the same way; None for an error that may be temporary."""
     if (short := shortage(error, settings)) is not None:
         return short
     if isinstance(error, AccreteError):
@@ -77,5 +77,5 @@ def _run(claim: Claim, settings: Settings, folder: Path, report: LineReport, *, 
 
 
 def _name_process(name: str) -> None:
-    """What `ps` and `top` are to call this process; cut to what Linux takes."""
+    """Set the name of this process in `ps` and `top`, cut to the length that Linux permits."""
     Path("/proc/self/comm").write_text(name[:_NAME_BYTES])

@@ -34,7 +34,7 @@ from trainer.recipes import Recipe
 
 
 def run(job: Job, context: AttemptContext) -> Made:
-    """All stages; what the worker needs to publish, beside the version's files in the folder."""
+    """Run all stages; returns what the worker needs to publish, beside the version's files in the folder."""
     report = context.report
     recipe = Recipe.model_validate(job.increment.recipe)
     device = _device(context.settings.device)
@@ -68,7 +68,7 @@ def run(job: Job, context: AttemptContext) -> Made:
     with report.stage("selecting"):
         selected = _select_exemplars(job, material, learned, recipe, context)
     with report.stage("writing"):
-        assert job.batch.digest is not None  # it is ingested
+        assert job.batch.digest is not None  # every ingested batch has one
         made = Made(
             number=next_number(job.model),
             parent=job.parent.number if job.parent else None,
@@ -84,7 +84,7 @@ def run(job: Job, context: AttemptContext) -> Made:
 
 
 def _ingest(job: Job, context: AttemptContext) -> Job:
-    """Decode and split the batch, unless an earlier attempt has; checked against the head again with what is left."""
+    """Decode and split the batch, unless an earlier attempt has; then check its remaining classes against the head."""
     batch = job.batch
     if batch.status is not BatchStatus.INGESTED:
         unpacked = _unpacked(job, context) if batch.archive is not None else None
@@ -101,7 +101,7 @@ def _record(connection: Connection, job: Job, unpacked: Ingested | None, context
     if not leases.holds(connection, job.claim):
         raise ClaimLost
     batch = batches.get(connection, job.batch.id)
-    if batch.status is BatchStatus.INGESTED:  # by this transaction before, whose answer was lost
+    if batch.status is BatchStatus.INGESTED:  # this transaction ran before, and its answer was lost
         return batch
     found = unpacked or _collected(connection, job, context)
     shards = {image.shard for image in found.images if image.shard is not None}
@@ -130,7 +130,7 @@ def _unpacked(job: Job, context: AttemptContext) -> Ingested:
 
 
 def _collected(connection: Connection, job: Job, context: AttemptContext) -> Ingested:
-    """What is in a batch that came image by image, looked at under the lock: one that is erased stays so."""
+    """The images of a batch that was sent image by image, read under the lock: no image that was erased comes back."""
     stored = images.of_batch(connection, job.batch.id)
     labels = {count.label for count in job.batch.classes}
     return settle(stored, (), labels=labels, max_bad_share=context.settings.max_bad_share)
@@ -143,7 +143,7 @@ def _evaluate(job: Job, material: Material, learned: Learned, context: AttemptCo
 
 
 def _write(job: Job, learned: Learned, made: Made, context: AttemptContext) -> None:
-    assert learned.execution is not None  # it was computed here
+    assert learned.execution is not None  # None only for a version that was loaded
     folder = context.folder / VERSION
     folder.mkdir()
     manifest = {

@@ -1,4 +1,4 @@
-"""The files of a version are read back before anybody publishes them."""
+"""Verification of a version's files: they are loaded before the version is published."""
 
 from pathlib import Path
 
@@ -7,13 +7,13 @@ import torch
 from storage.errors import Invalid
 from trainer.networks import LoadedVersion, load_version
 
-IMAGES = 2  # that a version is asked for
+IMAGES = 2  # predicted for the check
 
 
 def check_written(folder: Path) -> None:
-    """Load the version in a folder and predict by it; raises what keeps it from being served.
+    """Load the version in a folder and predict with it; an error of either is raised.
 
-    `Invalid` where it loads and computes no probabilities, which another attempt would not mend.
+    Raises `Invalid` if the version loads but computes no probabilities: another attempt would not change that.
     """
     version = load_version(folder)
     probabilities = version.probabilities_of(_pixels(version))
@@ -25,7 +25,7 @@ def check_written(folder: Path) -> None:
 
 
 def _pixels(version: LoadedVersion) -> torch.Tensor:
-    """Images that are no constant, uint8 [n, channels, size, size]."""
+    """Images of varying pixels, uint8 [n, channels, size, size]."""
     transform = version.transform
     shape = (IMAGES, transform.channels, transform.image_size, transform.image_size)
     count = shape[0] * shape[1] * shape[2] * shape[3]

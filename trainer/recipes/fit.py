@@ -12,9 +12,9 @@ from trainer.recipes.resolution import known
 def check_fit(
     strategy: str, recipe: Recipe, *, network: str, channels: int, image_size: int, head_kind: HeadKind | None
 ) -> None:
-    """Pass, or raise `StrategyUnfit` or `RecipeInvalid` with the reason.
+    """Raise `StrategyUnfit` or `RecipeInvalid` if the strategy or the recipe does not fit the network.
 
-    ``head_kind`` is that of the model's versions, None before the first.
+    ``head_kind`` is the kind of heads of the model's versions; None before the first version.
     """
     chosen = known(strategy)
     if chosen.head is not None and head_kind is not None and chosen.head != head_kind:
@@ -36,9 +36,9 @@ def check_fit(
 
 @lru_cache(maxsize=1024)
 def _obstacle(network: str, channels: int, image_size: int, head: HeadKind, attention: bool) -> str | None:
-    """Why a network cannot have such heads, or be asked where it looks; kept, since finding out builds the network."""
+    """Why a network cannot have such heads or attention maps; None if it can. Cached: the check builds the network."""
     if head == "linear" and not attention:
-        return None  # whatever network there is
+        return None  # every network can
     try:
         check_network(network, channels=channels, image_size=image_size, head_kind=head, attention=attention)
     except ValueError as error:

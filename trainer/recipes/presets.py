@@ -1,4 +1,4 @@
-"""Recipes to start from: each decides every field but the seed and the files."""
+"""Recipes to start from: each sets every field except the preset, the seed and the initial weights."""
 
 from typing import Any
 
@@ -13,8 +13,8 @@ RECOMMENDED: dict[str, Any] = {
 PRESETS: dict[str, dict[str, Any]] = {
     "recommended": RECOMMENDED,
     "quick": RECOMMENDED | {"epochs": 8, "minibatch": 32},  # more steps out of few images and little time
-    # LOSSES, The published schedule. What it does not mention is off, but for the crops and flips that are usual with
-    # such images (own choice).
+    # LOSSES, The published schedule. Everything that it does not mention is off, except crops and flips, which are
+    # usual for such images (own choice).
     "paper": RECOMMENDED
     | {
         "epochs": 200,
@@ -32,8 +32,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def values(preset: str, strategy: strategies.Strategy) -> dict[str, Any]:
-    """A preset's values with a strategy's own for its hyper-parameters; none for an unknown preset.
+    """A preset's values, with the strategy's own defaults for its hyper-parameters; empty for an unknown preset.
 
-    All of them are given, so that a later layer's preset takes back an earlier one's.
+    The dictionary has every field of a preset, so that the preset of a later layer replaces that of an earlier one.
     """
     return PRESETS[preset] | dict(strategy.defaults) if preset in PRESETS else {}

@@ -1,4 +1,4 @@
-"""Every hyper-parameter of an increment, with its range, its default and where that comes from."""
+"""Every hyper-parameter of an increment, with its range, its default and the source of the default."""
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -18,7 +18,7 @@ WEIGHT_FILE = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}\.(safetensors|pth|pt)$"
 
 
 class _Training(BaseModel):
-    """What of a recipe is not the objective's."""
+    """The fields of a recipe that are not hyper-parameters of the objective."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -159,7 +159,7 @@ class _Training(BaseModel):
 if TYPE_CHECKING:
 
     class Recipe(_Training, HyperParameters):
-        """What it is to whoever reads its values."""
+        """The recipe as type checkers see it: the fields of training and of the objective."""
 
 else:
     Recipe = create_model(

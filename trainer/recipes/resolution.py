@@ -1,4 +1,4 @@
-"""From what model and increment ask for to a complete recipe, or to an error that names every fault."""
+"""From the recipe fields of a model and an increment to a complete recipe, or to an error that names every fault."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, get_args, get_origin
@@ -14,19 +14,19 @@ from trainer.recipes.recipe import Recipe
 
 
 def resolve(strategy: str, *layers: Mapping[str, Any]) -> Recipe:
-    """The complete recipe: each layer (model, then increment) goes on top of those before it.
+    """The complete recipe: the values of each layer (model, then increment) override those of the layers before.
 
-    Underneath are the recommended values with the strategy's own; a layer's ``preset`` fills in that preset's values
-    before the layer's own. Whoever names ``epochs`` gets them, without the floor of ``least_steps``. Raises
-    UnknownStrategy, and RecipeInvalid with field, value and what is permitted. Values that the strategy's objective has
-    no use for are checked and kept.
+    The base is the recommended preset with the strategy's own defaults. A layer's ``preset`` sets that preset's values
+    first, then the layer's own values apply. A layer with ``epochs`` sets ``least_steps`` to 0 unless it names both.
+    Values that the strategy's objective does not use are checked and kept. Raises UnknownStrategy, and RecipeInvalid
+    with the field, the value and the permitted values.
     """
     chosen = known(strategy)
     values: dict[str, Any] = presets.values("recommended", chosen)
     for layer in layers:
         if isinstance(preset := layer.get("preset"), str):  # anything else is named as invalid below
             values |= presets.values(preset, chosen)
-        if "epochs" in layer:  # said outright, so many are meant
+        if "epochs" in layer:  # an explicit number of epochs is exact
             values["least_steps"] = 0
         values |= layer
     try:
@@ -56,14 +56,14 @@ def known(strategy: str) -> strategies.Strategy:
 
 
 def _invalid(error: ValidationError) -> RecipeInvalid:
-    """Every fault with its field, the value that came and what is permitted."""
+    """Every fault with its field, the value received and the permitted values."""
     faults = [_fault(str((*fault["loc"], "recipe")[0]), fault["input"]) for fault in error.errors()]
     listed = "; ".join(f"{fault['field']} = {fault['value']}: permitted is {fault['permitted']}" for fault in faults)
     return RecipeInvalid(f"recipe: {listed}", faults=faults)
 
 
 def _fault(name: str, value: Any) -> dict[str, str]:
-    shown = repr(value)[:100]  # as text: not everything that can come in can go out again as JSON
+    shown = repr(value)[:100]  # as text: not every value that was received can be sent back as JSON
     if (field := Recipe.model_fields.get(name)) is None:
         return {
             "field": name[:100],

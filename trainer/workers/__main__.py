@@ -1,7 +1,7 @@
-"""`python -m trainer.workers`: a Celery worker, whatever the working directory and environment.
+"""`python -m trainer.workers`: a Celery worker that does not depend on the working directory and the environment.
 
-The `celery` command would look for `trainer` in the working directory first, where somebody may keep another one, and
-take `BROKER_URL`, `APP` and other common names from the environment.
+The `celery` command would import another `trainer` from the working directory, if there is one. It would also read
+`BROKER_URL`, `APP` and other common variables from the environment.
 """
 
 import argparse

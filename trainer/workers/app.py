@@ -1,6 +1,6 @@
 """The Celery application of the worker: `trainer.workers`, or `celery -A trainer.workers.app worker -P threads -c 2`.
 
-Two threads: one increment at a time takes one of them for as long as it runs, the other always answers the canary.
+Two threads: one runs increments, one at a time; the other is always free to answer the canary.
 """
 
 from celery.signals import celeryd_after_setup, setup_logging, worker_ready, worker_shutting_down
@@ -12,7 +12,7 @@ from storage.logs import configure
 from storage.settings import Settings
 from trainer.workers.worker import Worker
 
-ignored = inherited_signals.ignored()  # as inherited
+ignored = inherited_signals.ignored()  # as the parent process set them
 settings = Settings()
 app = celery_app(settings)
 app.conf.imports = ("trainer.workers.tasks",)
@@ -21,7 +21,7 @@ worker = Worker(settings, app)
 
 @setup_logging.connect
 def _log(**_: object) -> None:
-    configure(settings)  # instead of Celery's own
+    configure(settings)  # instead of Celery's own logging
     log_environment_warnings(settings)
 
 

@@ -1,4 +1,4 @@
-"""One attempt at an increment, seen from the worker: a child process that trains, and what is made of its end."""
+"""One attempt at an increment, on the worker's side: a child process trains, and the worker records the result."""
 
 import logging
 import shutil
@@ -41,7 +41,7 @@ from trainer.workers.child import Child, Unintelligible
 from trainer.workers.forkserver import ForkServer
 from trainer.workers.recording import TICK_SECONDS, AttemptRecorder, Cancelled, DatabaseAway
 
-STOP_SECONDS = 2.0  # that a worker which shuts down gives to what is nearly done
+STOP_SECONDS = 2.0  # a worker that shuts down still waits so long for the last writes of an attempt
 
 log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
@@ -52,20 +52,20 @@ class Stopping(Exception):
 
 
 class Silent(Exception):
-    """What was waited for gives no sign of life."""
+    """The training process or the blob store gives no sign of life."""
 
 
 class Patience:
-    """What a worker that shuts down has left for what is nearly done."""
+    """A deadline for the last writes of an attempt, ``STOP_SECONDS`` after the worker begins to shut down."""
 
     def __init__(self, stopping: threading.Event) -> None:
-        """Begin; until ``stopping`` there is no end to it."""
+        """There is no deadline until ``stopping`` is set."""
         self._stopping = stopping
         self._deadline = float("inf")
 
     @property
     def is_over(self) -> bool:
-        """Whether it has to end now."""
+        """Whether the deadline has passed."""
         if self._stopping.is_set():
             self._deadline = min(self._deadline, time.monotonic() + STOP_SECONDS)
         return time.monotonic() >= self._deadline
@@ -73,7 +73,7 @@ class Patience:
 
 @dataclass(frozen=True)
 class Attempt:
-    """What the steps of an attempt work with."""
+    """The claim of an attempt, with all that its steps use."""
 
     claim: Claim
     folder: Path
@@ -84,9 +84,9 @@ class Attempt:
     stopping: threading.Event
 
     def close(self, write: Callable[[Connection], Answer]) -> Answer:
-        """The answer of a transaction that ends the attempt: waited for until the worker has to end.
+        """Run the transaction that ends the attempt; its answer.
 
-        Raises `DatabaseAway` then.
+        Waits while the database is away; raises `DatabaseAway` when the worker has to end.
         """
         patience = Patience(self.stopping)
         return self.recorder.close(write, may_wait=lambda: not patience.is_over)
@@ -101,10 +101,11 @@ def run_attempt(
     blobs: BlobStore,
     stopping: threading.Event,
 ) -> None:
-    """Train in a child process and publish what it made; on return the row tells how it ended.
+    """Train in a child process and publish the version; on return the increment's row has the result.
 
-    Ends in exactly one of: published, failed, cancelled, queued again (crash or shutdown), or – if the claim was
-    lost – without a trace. While the database is away it goes on; the lease runs out if the worker ends meanwhile.
+    The result is one of: published, failed, cancelled, or queued again (after a crash or a shutdown). If the claim is
+    lost, nothing is recorded. The attempt goes on while the database is away; if the worker ends meanwhile, the lease
+    runs out.
     """
     folder = scratch_folder(settings, claim)
     try:
@@ -141,16 +142,16 @@ def _run(attempt: Attempt, server: ForkServer) -> None:
         raise
     except (Silent, Unintelligible) as error:
         _give_back(attempt, reason=str(error), crashed=True)
-    except Exception as error:  # a full disk, a store that is away: one crashed attempt, with its reason on record
+    except Exception as error:  # such as a full disk or a store that is away: counts as a crash, with its reason
         log.exception("increment %s: attempt %d failed in the worker", claim.increment_id, claim.attempt)
         _give_back(attempt, reason=f"the worker could not go on ({type(error).__name__}: {error})", crashed=True)
 
 
 def _watch(child: Child, kept: CheckpointUpload, attempt: Attempt) -> tuple[int, str]:
-    """Pass on what the child says until it ends; its exit status and last words.
+    """Handle the child's messages until it ends; its exit status and the end of its error output.
 
-    After a crash the last checkpoint arrives first: the next attempt is to go on from it. Raises `Silent` for a child
-    that hangs. Silence is counted while this worker runs: one that was suspended has heard nothing either.
+    After a crash, waits until the last checkpoint is stored, so that the next attempt can go on from it. Raises
+    `Silent` for a child that hangs, and `Stopping`. Time in which this worker was suspended does not count as silence.
     """
     stage: StageName = "starting"
     silent, ticked = 0.0, time.monotonic()
@@ -173,7 +174,7 @@ def _watch(child: Child, kept: CheckpointUpload, attempt: Attempt) -> tuple[int,
 
 
 def _heard(child: Child, kept: CheckpointUpload, attempt: Attempt) -> StageName | None:
-    """Act on the next message of a child; the stage that it names, if it does."""
+    """Handle the child's next message; the stage if the message begins one, otherwise None."""
     claim = attempt.claim
     match message := child.messages.get():
         case ProgressMade():
@@ -221,7 +222,7 @@ def _publish(attempt: Attempt) -> None:
         exemplars=made.exemplars,
     )
     published = attempt.close(lambda connection: _publish_kept(connection, claim, outcome, blobs))
-    if published is None:  # tell a cancellation from a lost claim
+    if published is None:  # either cancelled, or the claim is lost
         lease = attempt.settings.lease_seconds
         raise Cancelled if attempt.close(lambda c: leases.renew(c, claim, lease_seconds=lease)) else ClaimLost
     try:
@@ -231,10 +232,10 @@ def _publish(attempt: Attempt) -> None:
 
 
 def _meanwhile(call: Callable[[], Answer], attempt: Attempt) -> Answer:
-    """The answer of a call that may take longer than a lease.
+    """Run a call that may take longer than a lease, on a thread of its own; its answer.
 
-    Raises `ClaimLost`, `Cancelled`, `Silent` and `Stopping`, and leaves its thread behind then: a store that hangs
-    would keep the worker from shutting down.
+    Raises `ClaimLost`, `Cancelled`, `Silent` and `Stopping`. The thread is then left running: a wait for a store that
+    hangs would prevent the shutdown.
     """
     answer: Future[Answer] = Future()
 
@@ -259,7 +260,7 @@ def _meanwhile(call: Callable[[], Answer], attempt: Attempt) -> Answer:
 
 
 def _publish_kept(connection: Connection, claim: Claim, made: Outcome, blobs: BlobStore) -> Published | None:
-    """Publish, unless a file of the version was deleted as part of an equal one: then the next attempt stores it."""
+    """Publish the version; raises `BlobMissing` if a file's blob was deleted meanwhile: the next attempt stores it."""
     published = publish(connection, claim, made)  # first, as it locks the model
     digests = {file.sha256 for file in made.files.values()} if published is not None else frozenset()
     if deleted := references.keep(connection, digests, exists=blobs.exists):
@@ -268,7 +269,7 @@ def _publish_kept(connection: Connection, claim: Claim, made: Outcome, blobs: Bl
 
 
 def _store(folder: Path, blobs: BlobStore) -> dict[str, StoredFile]:
-    """Put the files of a version where a power cut does not reach them."""
+    """Put the files of a version into the blob store, durably; the stored files by name."""
     files = {}
     for path in sorted(folder.iterdir()):
         size = path.stat().st_size

@@ -22,52 +22,52 @@ from trainer.process.protocol import CHECKPOINT
 from trainer.process.retries import persist
 from trainer.workers.recording import DatabaseAway
 
-TAKEN = "taken.safetensors"  # beside it, the one on its way
-RETRY_SECONDS = 10.0  # after a store that was away, unless training comes with the next one before
-STOP_SECONDS = 5.0  # given to one that is on its way when the attempt ends
+TAKEN = "taken.safetensors"  # the checkpoint being uploaded, beside ``CHECKPOINT``
+RETRY_SECONDS = 10.0  # after a failed upload, unless training writes the next checkpoint before
+STOP_SECONDS = 5.0  # for an upload that is under way when the attempt ends
 
 log = logging.getLogger(__name__)
 
 
 class CheckpointUpload:
-    """Stores an attempt's checkpoints on a thread of its own: a large one takes longer than a lease.
+    """Stores an attempt's checkpoints on a thread of its own, as a large checkpoint takes longer than a lease.
 
-    The row names a checkpoint only once it is durable, and the one before is let go only once the row names another.
-    Whatever goes wrong, training goes on, and the older one stays.
+    The increment's row names a checkpoint only after it is stored durably. The checkpoint before is released only when
+    the row names the new one. After any error, training goes on and the older checkpoint stays.
     """
 
     def __init__(self, claim: Claim, folder: Path, *, database: Database, blobs: BlobStore) -> None:
-        """Prepare; the thread begins with the context."""
+        """Prepare; the thread starts when the context is entered."""
         self._claim = claim
         self._folder = folder
         self._database = database
         self._blobs = blobs
         self._ended = threading.Event()
-        self._announced: queue.SimpleQueue[bool] = queue.SimpleQueue()  # False is the end
-        self._told, self._done = 0, 0  # announcements; each number is written by one thread only
+        self._announced: queue.SimpleQueue[bool] = queue.SimpleQueue()  # False ends the thread
+        self._told, self._done = 0, 0  # announcements made and handled; one thread writes each number
         self._thread = threading.Thread(target=self._run, name="checkpoint-upload", daemon=True)
 
     def __enter__(self) -> "CheckpointUpload":
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Let one that is on its way arrive, if it does so soon; if it comes later, the claim is gone, and so is it."""
+        """Wait ``STOP_SECONDS`` for an upload under way; a later one is released, as the claim is gone by then."""
         self._ended.set()
         self._announced.put(False)
         self._thread.join(STOP_SECONDS)
 
     def take_over(self) -> None:
-        """Take what the training process has just left in the folder; returns at once."""
+        """Upload the checkpoint that the training process has just left in the folder; returns at once."""
         self._told += 1
         self._announced.put(True)
 
     @property
     def is_busy(self) -> bool:
-        """Whether one is on its way; not when a store is away and it waits for another try."""
+        """Whether an upload is under way; False while a failed one waits for another try."""
         return self._done < self._told
 
     def _run(self) -> None:
@@ -80,13 +80,13 @@ class CheckpointUpload:
                 announced = 0
             try:
                 self._keep()
-            except Exception:  # whatever it is: training must not end for it
+            except Exception:  # no error here may end the training
                 which = (self._claim.increment_id, self._claim.attempt)
                 log.exception("increment %s: attempt %d: a checkpoint is not stored, the one before stays", *which)
             self._done += announced
 
     def _go_on_waiting(self) -> None:
-        """Wait for a database that is away as long as the attempt lasts."""
+        """Let `persist` wait for the database while the attempt lasts; raises `DatabaseAway` after its end."""
         if self._ended.is_set():
             raise DatabaseAway
 
@@ -94,9 +94,9 @@ class CheckpointUpload:
         return (self._folder / TAKEN).exists()
 
     def _keep(self) -> None:
-        """Store and record the newest; a training process that writes another meanwhile does no harm."""
+        """Store and record the newest checkpoint; the training process may write another meanwhile."""
         taken = self._folder / TAKEN
-        with suppress(FileNotFoundError):  # the announcement before has taken this one too
+        with suppress(FileNotFoundError):  # taken with the announcement before
             (self._folder / CHECKPOINT).replace(taken)
         if not taken.exists():
             return
@@ -113,9 +113,9 @@ class CheckpointUpload:
 
 
 def discard_obsolete(database: Database) -> None:
-    """Let go of the checkpoints of increments that have ended, whoever ended them."""
+    """Release the checkpoints of increments that have ended, in whatever process they ended."""
     with database.read() as connection:
         if not checkpoints.are_obsolete(connection):
-            return  # without a transaction that others who write would have to wait for
+            return  # without a transaction that would block other writers
     with database.write() as connection:
         checkpoints.let_go(connection)

@@ -1,4 +1,4 @@
-"""The training process as its worker holds it: started, listened to, ended."""
+"""The training process on the worker's side: its start, its messages and its end."""
 
 import logging
 import queue
@@ -15,26 +15,27 @@ from storage.work.leases import Claim
 from trainer.process.protocol import Message, Order, decode
 from trainer.workers.forkserver import ForkServer
 
-STOP_SECONDS = 2.0  # between asking a child to end and ending it
-LONGEST_LINE = 64 << 10  # bytes; ours have some hundred
-WAITING = 256  # messages that nobody has taken yet; beyond it the child has to wait
+STOP_SECONDS = 2.0  # between SIGTERM and SIGKILL
+LONGEST_LINE = 64 << 10  # bytes; most messages have a few hundred
+WAITING = 256  # messages that are queued; with more of them the child has to wait
 LAST_WORDS = 2_000  # characters of a crashed child's error output that are kept
 
 log = logging.getLogger(__name__)
 
 
 class Unintelligible(Exception):
-    """What a training process says cannot be read, or no longer."""
+    """The messages or the exit status of a training process cannot be read."""
 
 
 class Child:
-    """The training process: forked for one attempt, in a process group of its own, talking to us line by line.
+    """The training process: forked for one attempt, in a process group of its own.
 
-    It reads its order from the socket that it answers on, and takes the end of that for our death.
+    It reads its order from a socket, and writes its messages to the same socket, one per line. It ends when the socket
+    is closed, since that means that the worker has died.
     """
 
     def __init__(self, server: ForkServer, claim: Claim, settings: Settings, folder: Path) -> None:
-        """Start it."""
+        """Start it, and send its order."""
         order = Order(
             increment=claim.increment_id,
             attempt=claim.attempt,
@@ -46,7 +47,7 @@ class Child:
         self._channel, theirs = socket.socketpair()
         with theirs, self._errors.open("wb") as errors:
             self._forked = server.fork(theirs, errors.fileno())
-        self._channel.sendall(order.encode())  # less than a socket holds, read or not
+        self._channel.sendall(order.encode())  # does not block: it fits into the socket's buffer
         self._status: int | None = None
         self._fault: str | None = None
         self._closed = threading.Event()
@@ -55,7 +56,7 @@ class Child:
         self._reader.start()
 
     def _read(self) -> None:
-        """Whatever keeps this from going on is the fault that `poll` tells, so that nobody waits for more."""
+        """Read messages and the exit status; an error is kept for `poll` to raise, so that nobody waits for ever."""
         try:
             self._forked.begun()
             self._listen()
@@ -66,7 +67,7 @@ class Child:
 
     def _listen(self) -> None:
         line = b""
-        with self._channel.makefile("rb") as lines, suppress(ConnectionResetError):  # order not read
+        with self._channel.makefile("rb") as lines, suppress(ConnectionResetError):  # its order was not read
             while (line := lines.readline(LONGEST_LINE)).endswith(b"\n"):
                 self._put(decode(line))
         if len(line) >= LONGEST_LINE:
@@ -79,19 +80,19 @@ class Child:
                 return
 
     def __enter__(self) -> "Child":
-        """Use it as it is."""
+        """Return itself."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End it and whatever it started, if it still runs."""
+        """End the process, and all that it started, if it still runs."""
         self._closed.set()
         for ending in (signal.SIGTERM, signal.SIGKILL):
             if self._reader.is_alive():
                 self._forked.send(ending)
                 self._reader.join(STOP_SECONDS)
-        if self._reader.is_alive():  # the kernel does not let go of it: a disk that is away, perhaps
+        if self._reader.is_alive():  # the kernel cannot end it, perhaps as it waits for a disk
             log.error("the training process does not end, and is left to itself")
             self._forked.abandon()
             self._reader.join(STOP_SECONDS)
@@ -99,7 +100,7 @@ class Child:
         self._channel.close()
 
     def poll(self) -> int | None:
-        """Exit status once it has ended and everything it said is in ``messages``; raises `Unintelligible`."""
+        """Exit status once it has ended and all it sent is in ``messages``, None before; raises `Unintelligible`."""
         if self._reader.is_alive() and self._fault is None:
             return None
         if self._fault is not None or self._status is None:

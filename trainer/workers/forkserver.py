@@ -12,20 +12,20 @@ from pathlib import Path
 from trainer.process.protocol import FORK, FRESH, LET_GO, LOADED, NUMBER, SERVE
 
 _GPUS = tuple(map(Path, ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")))  # CUDA, ROCm, either under WSL
-SPINS = "10000"  # looks of a thread of GNU OpenMP at what it waits for, some 0.1 ms
+SPINS = "10000"  # iterations, about 0.1 ms, that a waiting thread of GNU OpenMP spins before it sleeps
 
 
 class ForkServer:
     """A process that has loaded torch, kept ready so that an attempt begins in milliseconds; one attempt at a time.
 
-    It ends with this process, however that ends, and the process of an attempt ends with it.
+    The server ends when this process ends, for whatever reason. The training process ends with the server.
     """
 
     def __init__(self, niceness: int, *, loaded: bool) -> None:
-        """Start nothing yet; training processes will have this niceness.
+        """Prepare, without starting the server; ``niceness`` is that of training processes.
 
-        ``loaded``: they are forked with torch in memory, so they may not use a GPU; else each begins as a fresh
-        interpreter and loads it for itself.
+        With ``loaded``, they are forked with torch in memory, so they must not use a GPU. Otherwise each is a fresh
+        interpreter, which imports torch itself.
         """
         self._niceness, self.loaded = niceness, loaded
         self._process: subprocess.Popen[bytes] | None = None
@@ -33,16 +33,16 @@ class ForkServer:
         self._lock = threading.Lock()
 
     def start(self) -> None:
-        """Start it, or another one if it has ended; it needs some seconds to load, and can be asked meanwhile."""
+        """Start the server, unless it runs; it loads for some seconds, and processes can be requested meanwhile."""
         with self._lock:
             if self._process is None or self._process.poll() is not None:
                 self._end()
                 self._begin()
 
     def fork(self, channel: socket.socket, errors: int) -> "Forked":
-        """Ask for a process that holds a socket and writes its output to a descriptor; both stay open here, too.
+        """Request a process with ``channel`` as its socket and the descriptor ``errors`` for its output.
 
-        Raises ConnectionError when the server was killed a moment ago.
+        Both stay open in this process, too. Raises ConnectionError if the server was killed a moment ago.
         """
         self.start()
         assert self._process is not None
@@ -51,7 +51,7 @@ class ForkServer:
         return Forked(self._process, self._control)
 
     def close(self) -> None:
-        """End it, and with it what it has forked."""
+        """End the server, and with it the process that it has forked."""
         with self._lock:
             self._end()
 
@@ -66,9 +66,9 @@ class ForkServer:
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
-                # Threads that wait for each other look for a moment before they sleep: training is a third faster so,
-                # and takes nothing from serving, to which it yields. Spinning on, two trainings on two processors
-                # would take each other's time slices (docs/benchmarks.md).
+                # Waiting threads spin for a moment before they sleep. That makes training a third faster, and takes
+                # nothing from serving, which has priority. With longer spinning, two trainings on two processors would
+                # take each other's time slices (docs/benchmarks.md).
                 env={"GOMP_SPINCOUNT": SPINS, **os.environ},
             )
 
@@ -83,48 +83,48 @@ class ForkServer:
 
 
 def may_use_gpu(device: str) -> bool:
-    """Whether training on what ``ACCRETE_DEVICE`` says may use a GPU; asking torch would already begin to."""
+    """Whether training may use a GPU, with this ``ACCRETE_DEVICE``; to ask torch would already use the GPU."""
     return not device.startswith("cpu") and any(path.exists() for path in _GPUS)
 
 
 class Forked:
-    """A training process that was asked for."""
+    """A training process that was requested."""
 
     def __init__(self, server: "subprocess.Popen[bytes]", control: socket.socket) -> None:
-        """Wait for nothing yet."""
+        """Return at once; `begun` waits for the process."""
         self._server, self._control = server, control
         self._pid: int | None = None
 
     def begun(self) -> None:
-        """Wait until it is there, or will never be."""
+        """Wait until the process is forked, or the server has ended."""
         self._pid = self._number()
 
     def ended(self) -> int:
-        """Wait for its exit status, negative for a signal; that of the server if this has ended, and so ended it."""
+        """Wait for its exit status, negative for a signal; the server's if the server has ended and so ended it."""
         status = self._number()
         return self._server.wait() if status is None else status
 
     def send(self, number: signal.Signals) -> None:
-        """Signal it and what it has started; not once it was let go. What is not there yet ends with the server."""
+        """Signal its process group; not after `let_go`. If it is not forked yet, the server is killed instead."""
         if self._pid is None:
             self._server.kill()
         else:
-            with suppress(ProcessLookupError):  # its server was killed, and init has reaped it
+            with suppress(ProcessLookupError):  # the server was killed, and init has reaped the process
                 os.killpg(self._pid, number)
 
     def abandon(self) -> None:
-        """Wait no longer for its end: the server ends, which the next attempt replaces."""
+        """Wait no longer for its end: kill the server; the next attempt starts another one."""
         self._server.kill()
 
     def let_go(self) -> None:
-        """Have it reaped: its pid may be another's from now on."""
-        with suppress(ConnectionError):  # of a server that has ended, init has it
+        """Have the process reaped; its pid may be reused from now on."""
+        with suppress(ConnectionError):  # the server has ended, so init reaps the process
             self._control.sendall(LET_GO)
 
     def _number(self) -> int | None:
-        """What the server says next; None when it has ended."""
+        """The next number from the server, a pid or an exit status; None if the server has ended."""
         try:
             data = self._control.recv(NUMBER.size, socket.MSG_WAITALL)
-        except ConnectionResetError:  # it ended before it had read what we asked
+        except ConnectionResetError:  # it ended before it read the request
             return None
         return NUMBER.unpack(data)[0] if len(data) == NUMBER.size else None

@@ -1,4 +1,4 @@
-"""What an attempt writes to the database, on a thread of its own: one that is away, or hangs, holds nobody up."""
+"""An attempt's writes to the database, on a thread of its own: a database that is away or hangs blocks nothing else."""
 
 import logging
 import threading
@@ -22,19 +22,19 @@ from trainer.process.retries import PAUSE_SECONDS
 
 TICK_SECONDS = 0.1
 WRITE_SECONDS = 0.25  # progress reaches the database at most this often
-WATCH_SECONDS = 1.0  # a cancellation is looked for at least this often
-LONGEST = 10_000  # steps that wait for a database that is away; beyond it epochs are left out
+WATCH_SECONDS = 1.0  # a cancellation is checked for at least this often
+LONGEST = 10_000  # steps that are queued while the database is away; with more, epochs are dropped
 
 log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 
 
 class Cancelled(Exception):
-    """Somebody asked for the increment to stop."""
+    """The cancellation of the increment was requested."""
 
 
 class DatabaseAway(Exception):
-    """The database did not come back in the time that there was."""
+    """The database did not come back in time."""
 
 
 class _Last(Generic[Answer]):
@@ -46,14 +46,14 @@ class _Last(Generic[Answer]):
 
 
 class AttemptRecorder:
-    """Writes down an attempt's steps and its progress, and renews its lease, however long the database was away.
+    """Records an attempt's steps and progress, and renews its lease, however long the database was away.
 
-    A lease that ran out meanwhile is renewed as long as nobody has taken the increment over. Whatever is written names
-    the claim, so what comes too late changes nothing.
+    An expired lease is renewed as long as no other worker has claimed the increment. Every write names the claim, so
+    a write that comes too late changes nothing.
     """
 
     def __init__(self, claim: Claim, *, database: Database, settings: Settings) -> None:
-        """Prepare; the thread begins with the context."""
+        """Prepare; the thread starts when the context is entered."""
         self._claim, self._database, self._settings = claim, database, settings
         self._steps: deque[StageBegun | EpochDone] = deque()
         self._progress: ProgressMade | None = None
@@ -64,34 +64,35 @@ class AttemptRecorder:
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
 
     def __enter__(self) -> "AttemptRecorder":
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End; nobody waits for a statement that a database keeps for itself."""
+        """Stop the thread, without waiting for it: a statement may hang in the database."""
         self._closed.set()
 
     def add(self, step: StageBegun | EpochDone) -> None:
-        """Have a step written, after those before it; returns at once."""
+        """Queue a step, to be written after those before it; returns at once."""
         if len(self._steps) < LONGEST or not isinstance(step, EpochDone):
             self._steps.append(step)
 
     def advance(self, progress: ProgressMade) -> None:
-        """Have it known how far the attempt is, unless something newer comes before that is written."""
+        """Set the progress to be written next; it replaces progress that is not written yet."""
         self._progress = progress
 
     def check(self) -> None:
-        """Raise `ClaimLost`, `Cancelled` or what else keeps the attempt from going on, once that is known."""
+        """Raise `ClaimLost`, `Cancelled` or another error that ends the attempt, once it has occurred."""
         if self._verdict is not None:
             raise self._verdict
 
     def close(self, write: Callable[[Connection], Answer], *, may_wait: Callable[[], bool]) -> Answer:
-        """The answer of the transaction that ends the attempt, after all that was added.
+        """Run the transaction that ends the attempt, after all added steps; its answer.
 
-        Waits as long as ``may_wait`` says, then raises `DatabaseAway`. The transaction may be tried more than once.
+        Waits while ``may_wait`` returns True, then raises `DatabaseAway`. The transaction may be tried more than once;
+        its errors are raised here.
         """
         last = _Last(write)
         self._last = last
@@ -117,7 +118,7 @@ class AttemptRecorder:
             self._closed.wait(TICK_SECONDS)
 
     def _tried(self, write: Callable[[], None]) -> bool:
-        """Whether it could be done; what went wrong is not the database's absence only if it is the verdict."""
+        """Try to write: False if the database is away; any other error ends the attempt, as the verdict of `check`."""
         try:
             write()
         except SQLAlchemyError as error:
@@ -140,7 +141,7 @@ class AttemptRecorder:
         return True
 
     def _note_and_renew(self) -> None:
-        """One transaction: the steps that wait, the newest progress, the lease."""
+        """Write the queued steps and the newest progress, and renew the lease, in one transaction."""
         steps, progress = list(self._steps), self._progress
         with self._database.write() as connection:
             if not leases.holds(connection, self._claim):

@@ -7,7 +7,7 @@ from trainer.workers.worker import CANARY
 
 @app.task(name=RUN_INCREMENT)
 def run_increment(increment_id: str) -> None:
-    """Work on what the database says is next; the id is for the log, the message only a wake-up."""
+    """Work on the increments that are next in the database; the message is only a wake-up, its id is for the log."""
     worker.work(asked_for=increment_id)
 
 

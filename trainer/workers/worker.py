@@ -1,4 +1,4 @@
-"""One worker process: one increment at a time, a sweep for what no message announced, and a canary."""
+"""One worker process: one increment at a time, a sweep for increments that no message announced, and a canary."""
 
 import atexit
 import logging
@@ -27,15 +27,15 @@ from trainer.workers.forkserver import ForkServer, may_use_gpu
 ATTEMPT_FOLDER = re.compile(r"[0-9a-f]{32}-[0-9]+")
 CANARY = "worker.canary"
 CANARY_SECONDS = 10.0
-PRUNE_SECONDS = 60.0  # from one look for what is too old to the next, once there is none
-SILENCE_SECONDS = 45.0  # a canary that takes longer will not come
-EXIT_SILENT = 70  # EX_SOFTWARE: whoever supervises starts a fresh worker
+PRUNE_SECONDS = 60.0  # from one pruning to the next, once there is nothing left to prune
+SILENCE_SECONDS = 45.0  # a canary that takes longer is lost
+EXIT_SILENT = 70  # EX_SOFTWARE: the supervisor starts a new worker
 
 log = logging.getLogger(__name__)
 
 
 class Worker:
-    """What the Celery tasks act on; built once per process."""
+    """The worker behind the Celery tasks; one per process."""
 
     def __init__(self, settings: Settings, app: Celery) -> None:
         """Prepare; nothing is connected before `start`."""
@@ -50,7 +50,7 @@ class Worker:
         self._canary_sent: float | None = None  # time.monotonic() of the oldest unanswered one
 
     def start(self) -> None:
-        """Begin to sweep, and load what training needs; called when Celery is ready to take messages."""
+        """Start the sweep and the fork server; called when Celery is ready to take messages."""
         atexit.register(self._server.close)
         self._server.start()
         threading.Thread(target=self._sweep_forever, name="sweep", daemon=True).start()
@@ -60,7 +60,7 @@ class Worker:
         self.stopping.set()
 
     def work(self, *, asked_for: str) -> None:
-        """Take runnable increments one after another until there is none; at once if this worker is busy."""
+        """Work on runnable increments, one after another, until there is none; returns at once if already busy."""
         if not self._busy.acquire(blocking=False):
             return
         try:
@@ -94,9 +94,9 @@ class Worker:
             )
 
     def _sweep_forever(self) -> None:
-        """Wake this worker for what is runnable, and end the process if wake-ups no longer arrive.
+        """Wake a worker for runnable increments, clean up, and end this process if messages no longer arrive.
 
-        Only an idle worker sweeps: a busy one could not take the increment, and will look by itself when it is done.
+        Only an idle worker looks for increments: a busy one could not take one, and looks for the next by itself.
         """
         next_canary, next_pruning, scratch_is_clear = 0.0, 0.0, False
         while not self.stopping.wait(self.settings.sweep_seconds):
@@ -114,9 +114,9 @@ class Worker:
                     next_canary = time.monotonic() + CANARY_SECONDS
                     self._send_canary()
             except (BrokerUnreachable, DatabaseUnreachable) as error:
-                self._canary_sent = None  # nothing was lost on the way: it could not set out
+                self._canary_sent = None  # no canary was lost: it could not be sent
                 log.warning("sweep: %s", error)
-            except Exception:  # whatever it is: a worker that no longer sweeps would leave increments lying for ever
+            except Exception:  # no error may end the sweep: increments would wait for ever
                 self._canary_sent = None
                 log.exception("sweep failed; trying again in %g s", self.settings.sweep_seconds)
             silent = self._canary_sent is not None and time.monotonic() - self._canary_sent > SILENCE_SECONDS
@@ -128,8 +128,8 @@ class Worker:
                 os._exit(EXIT_SILENT)
 
     def _clear_scratch(self) -> None:
-        """Remove the folders of attempts that are over; on a shared volume others may be under way."""
-        folders = list(self.settings.scratch.glob("*-*"))  # before the claims are read: a new one may make its folder
+        """Remove the folders of attempts that have ended; on a shared volume other workers' attempts may run."""
+        folders = list(self.settings.scratch.glob("*-*"))  # before the claims are read: a new claim may make a folder
         with self._database.read() as connection:
             running = {f"{claim.increment_id}-{claim.attempt}" for claim in leases.standing(connection)}
         for folder in folders:
