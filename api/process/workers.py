@@ -19,7 +19,7 @@ from types import FrameType
 
 from prometheus_client.multiprocess import mark_process_dead
 
-from api.measures import SHARED_FOLDER
+from api.measures import SHARED_FOLDER, shared_folder
 from api.process.child import Backoff
 from api.process.sockets import listening
 from storage import inherited_signals
@@ -112,6 +112,8 @@ def end_with(lifeline: int) -> None:
     def wait() -> None:
         os.read(lifeline, 1)  # nothing is ever sent
         log.error("the process that started this one is gone: it ends")
+        if (folder := shared_folder()) is not None:  # its owner cannot remove it any more
+            shutil.rmtree(folder, ignore_errors=True)
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, name="lifeline", daemon=True).start()

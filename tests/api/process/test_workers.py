@@ -125,9 +125,12 @@ def test_a_parent_that_is_killed_takes_all_of_them_with_it(
     settings_for: Callable[..., Settings], tmp_path: Path, state: str
 ):
     settings = renewed(settings_for(tmp_path), port=free_port("127.0.0.1"), api_workers=WORKERS)
-    process = subprocess.Popen([sys.executable, "-m", "api"], env={**os.environ, **environment(settings)})
+    (folder := tmp_path / "temporary").mkdir()
+    variables = {**os.environ, **environment(settings), "TMPDIR": str(folder)}
+    process = subprocess.Popen([sys.executable, "-m", "api"], env=variables)
     with httpx.Client(base_url=f"http://127.0.0.1:{settings.port}", timeout=240) as http:
         started = eventually(lambda: len(children(process)) == WORKERS and (state == "starting" or ready(http)))
         assert orphaned(process, children(process)) == []
         assert started
         assert not ready(http)
+        assert list(folder.iterdir()) == []
