@@ -95,7 +95,7 @@ def gc(
 
 @app.command()
 def backup(file: Annotated[Path, typer.Argument(help="The tar file to write.")], as_json: AsJson = False) -> None:
-    """Write the database and its blobs to a file; the service may run. The file holds all images, and keys as digests."""
+    """Write the database and its blobs to a file; the service may run. The file holds all images; keys as digests."""
     from api.commands.storage import opened
     from storage.maintenance import backup as backups
 
