@@ -63,7 +63,7 @@ def _headers(last_event_id: str | None) -> dict[str, str]:
 
 
 def _events_of_one_stream(response: httpx.Response, path: str) -> Iterator[Event]:
-    """The events of one stream, but not those without data (HTML, §9.2.6): the parser makes such ones of comments."""
+    """The events of one stream. Events without data are skipped (HTML, §9.2.6): the parser makes them of comments."""
     try:
         for event in EventSource(response).iter_sse():
             if event.data:

@@ -161,9 +161,9 @@ def _read(source: BinaryIO, count: int) -> bytes:
 
 
 def sendable_names(names: Sequence[str]) -> list[tuple[str, bool]]:
-    """The names for the archive, each with whether it is not UTF-8 and was decoded by an old code page.
+    """The names for the archive, and for each whether it was guessed: it is not UTF-8, but decoded by an old code page.
 
-    If such a guessed name exists already, it gets a number, as in ``name (2).png``.
+    A guessed name that exists already gets a number, as in ``name (2).png``.
     """
     taken: dict[str, bool] = {}
     for name in names:

@@ -57,7 +57,7 @@ class TeachingCalls:
         return batch
 
     def batch(self, batch_id: str) -> Batch:
-        """What is in a batch."""
+        """A batch, with its classes and the number of its images."""
         batch: Batch = self._connection.json("GET", address("batches", batch_id))
         return batch
 
@@ -120,7 +120,7 @@ class TeachingCalls:
         return increment
 
     def increment(self, increment_id: str) -> Increment:
-        """Where an increment stands."""
+        """An increment, with its status and progress."""
         increment: Increment = self._connection.json("GET", address("increments", increment_id))
         return increment
 

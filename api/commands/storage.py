@@ -49,9 +49,9 @@ def opened(*, existing: bool = True) -> "Iterator[tuple[Settings, Database, Blob
 
 
 def absence() -> str | None:
-    """The message that no service was found at ACCRETE_HOME; None if there is one, or ACCRETE_DATABASE_URL is set.
+    """The message that no service was found in ACCRETE_HOME; None if there is one, or ACCRETE_DATABASE_URL is set.
 
-    It is for a command whose answer can also be empty.
+    For commands that answer with an empty list if there is no service.
     """
     from storage.environment import environment_warnings
     from storage.migrations import revision

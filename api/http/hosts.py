@@ -37,7 +37,7 @@ class Addresses:
 
 
 def _fault(scope: Scope) -> str | None:
-    """What is wrong with a request's addresses, None if nothing is."""
+    """What is wrong with a request's Host or Origin; None if nothing is."""
     hosts = [value for name, value in scope["headers"] if name == b"host"]
     origins = [value for name, value in scope["headers"] if name == b"origin"]
     if len(hosts) > 1 or (not hosts and scope["http_version"] == _WITH_HOST):

@@ -151,7 +151,7 @@ class Child:
         self.part.started()
 
     def ended(self) -> int | None:
-        """The exit code if the process has ended by itself; what it left running is then killed. Else None."""
+        """The exit code of a process that has ended by itself, else None; kills the processes that it left running."""
         if self._process is None or (code := self._process.poll()) is None:
             return None
         self._clear(self._process)
