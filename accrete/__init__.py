@@ -1,12 +1,12 @@
-"""What a program needs of Accrete: the client of a service, and what loads a version that was downloaded.
+"""Accrete for programs: the client of a service, and `load_version` for a version that was downloaded.
 
     import accrete
 
     with accrete.Client("http://127.0.0.1:8000") as client:
         print(client.predict("digits", [Path("image.png")]))
 
-Each name is imported when it is first asked for: `load_version` brings torch, `Client` does not. A program may have
-packages of its own that are called `api`, `trainer`, `losses` or `storage`, as ours are.
+Each name is imported when it is first used: `load_version` imports torch, `Client` does not. A program may have its own
+packages named `api`, `trainer`, `losses` or `storage`, although Accrete's packages have these names.
 """
 
 import sys
@@ -68,11 +68,11 @@ _ELSEWHERE = {
     "LoadedVersion": "trainer.networks.versions",
     "load_version": "trainer.networks.versions",
 }
-_set_aside: dict[str, ModuleType] = {}  # our modules, where the program has packages of the same names
+_set_aside: dict[str, ModuleType] = {}  # our modules, if the program has packages of the same names
 
 
 def __getattr__(name: str) -> Any:
-    """One of the names above."""
+    """Import a name of ``__all__`` at its first use."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(_imported(_ELSEWHERE.get(name, "api.client.connection")), name)
@@ -85,7 +85,10 @@ def __dir__() -> list[str]:
 
 
 def _imported(name: str) -> ModuleType:
-    """A module of ours, put aside again where the program's own packages have the names of ours."""
+    """Import a module of ours.
+
+    If the program has packages of the same names, our modules do not stay in `sys.modules`.
+    """
     theirs = {key: module for key, module in _modules().items() if not _is_ours(module)}
     if not theirs and not any(map(_is_taken, _PACKAGES)):
         return import_module(name)
@@ -104,7 +107,7 @@ def _imported(name: str) -> ModuleType:
 
 
 def _modules() -> dict[str, ModuleType]:
-    """What is imported under the names of our packages."""
+    """The modules that are imported under the names of our packages, ours or the program's."""
     return {key: module for key, module in list(sys.modules.items()) if key.partition(".")[0] in _PACKAGES}
 
 
@@ -113,8 +116,8 @@ def _is_ours(module: ModuleType) -> bool:
 
 
 def _is_taken(package: str) -> bool:
-    """Whether the program would find another package of this name, or a module, before ours."""
+    """Whether an import of this name would find a package or module of the program, not ours."""
     found = PathFinder.find_spec(package)
     if found is None:
         return False
-    return found.origin is None or not Path(found.origin).resolve().is_relative_to(_ROOT)  # None: of a bare folder
+    return found.origin is None or not Path(found.origin).resolve().is_relative_to(_ROOT)  # None: a namespace package

@@ -22,9 +22,10 @@ def check_strategy(
     retention: Retention,
     head_kind: HeadKind | None,
 ) -> Recipe:
-    """The complete recipe of a strategy that fits; raises `UnknownStrategy`, `RecipeInvalid` and `StrategyUnfit`.
+    """The complete recipe of a strategy that fits the model.
 
-    ``head_kind`` is that of the model's versions, None before the first.
+    ``head_kind`` is the kind of heads of the model's versions; None before the first version.
+    Raises `UnknownStrategy`, `RecipeInvalid` and `StrategyUnfit`.
     """
     recipe = recipes.resolve(strategy, *layers)
     recipes.check_fit(strategy, recipe, network=network, channels=channels, image_size=image_size, head_kind=head_kind)
@@ -39,7 +40,7 @@ def check_strategy(
 def check_of_model(
     connection: Connection, model: Model, strategy: str, *layers: Mapping[str, Any], retention: Retention | None = None
 ) -> Recipe:
-    """The same for a model that is there, with the retention it has or is about to have."""
+    """`check_strategy` for an existing model; ``retention`` is the one it is about to get, None: its present one."""
     return check_strategy(
         strategy,
         *layers,
@@ -52,7 +53,7 @@ def check_of_model(
 
 
 def head_kind(connection: Connection, model: Model) -> HeadKind | None:
-    """The kind of heads of a model's versions, fixed by the first one's strategy; None before that."""
+    """The kind of heads of a model's versions, fixed by the first version's strategy; None before that version."""
     strategy = versions.first_strategy(connection, model)
     return recipes.known(strategy).head_beside(None) if strategy is not None else None
 
@@ -69,9 +70,10 @@ def check_first(strategy: str, *, default: str) -> None:
 
 
 def rehearses(model: Model, strategy: str, *, known: Collection[str]) -> bool:
-    """Whether an increment sets old images, of the classes ``known`` by then, beside the new ones.
+    """Whether an increment trains on old images as well as on the new ones.
 
-    A memory of fewer places in all than there are classes keeps none of any.
+    ``known`` are the classes that the model will know when the increment starts. A memory whose total is smaller than
+    the number of classes keeps no exemplars.
     """
     if not known:
         return False

@@ -1,4 +1,4 @@
-"""What a request for an increment asks beside its images."""
+"""The options of a request for an increment: everything in it but the images."""
 
 import json
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ Choice = TypeVar("Choice", bound=StrEnum)
 
 @dataclass(frozen=True)
 class IncrementOptions:
-    """What a request for an increment asks beside its images; None takes the model's default."""
+    """The options of a request for an increment; None takes the model's default."""
 
     strategy: str | None = None
     recipe: Mapping[str, Any] | None = None
@@ -30,7 +30,10 @@ class IncrementOptions:
     idempotency_key: str | None = None
 
     def of(self, *, archive: str | None = None, batch: str | None = None) -> Asked:
-        """All of a request that decides what it makes, as it was asked for: a model's defaults may change."""
+        """Everything in a request that decides its result, to recognise a repeated request.
+
+        The options are as they were sent, without the model's defaults: these may change between two requests.
+        """
         return {
             "route": "request increment",
             "archive": archive,
@@ -51,10 +54,10 @@ class IncrementOptions:
 
 
 def parse_json(body: bytes) -> IncrementIn:
-    """The JSON form of a request for an increment; raises `Invalid` that names the field."""
+    """The JSON form of a request for an increment; raises `TooLarge`, and `Invalid`, which names the field."""
     try:
         asked = IncrementIn.model_validate_json(body)
-        json_bodies.loads(body)  # what is named twice
+        json_bodies.loads(body)  # raises `Invalid` for a name that comes twice
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
         raise Invalid(f"The JSON body is not as it should be: {faults}") from error
@@ -62,7 +65,10 @@ def parse_json(body: bytes) -> IncrementIn:
 
 
 def read(body: Mapping[str, Any], query: Mapping[str, Any], *, idempotency_key: str | None) -> IncrementOptions:
-    """What form fields or JSON ask for, and the query above them; raises `Invalid` that names the field."""
+    """The options of a form or JSON body and of the query, which takes precedence.
+
+    Raises `Invalid`, which names the field, and its subclass `RecipeInvalid`.
+    """
     fields = {**body, **{name: value for name, value in query.items() if value is not None}}
     unknown = sorted(set(fields) - {"strategy", "recipe", "promote", "known_classes"})
     if unknown:

@@ -19,10 +19,10 @@ from storage.work.admission import check_classes
 
 
 def from_archive(service: Service, name: str, upload: Upload, wanted: IncrementOptions) -> tuple[Increment, bool]:
-    """Queue an increment from an uploaded archive; whether it is new comes beside it.
+    """Queue an increment from an uploaded archive; returns it, and whether it is new (not a repeated request).
 
-    Everything that can be refused is refused before the archive is stored, and decided once more, for good, in the
-    transaction that queues it.
+    All checks run before the archive is stored. They run again in the transaction that queues the increment, and only
+    this second result counts.
     """
     asked = wanted.of(archive=upload.sha256)
     with service.database.read() as connection:
@@ -50,7 +50,7 @@ def from_archive(service: Service, name: str, upload: Upload, wanted: IncrementO
 
 
 def from_batch(service: Service, name: str, batch_id: str, wanted: IncrementOptions) -> tuple[Increment, bool]:
-    """Queue an increment from a batch that was collected before; whether it is new comes beside it."""
+    """Queue an increment from a batch that was collected before; returns it, and whether it is new."""
     asked = wanted.of(batch=batch_id)
     with service.database.write() as connection:
         model = models.lock(connection, name)
@@ -61,20 +61,23 @@ def from_batch(service: Service, name: str, batch_id: str, wanted: IncrementOpti
 
 
 def index_of(service: Service, upload: Upload) -> ArchiveIndex:
-    """What an archive holds by its names; one that ingestion would refuse for them is refused now."""
+    """List an archive's contents by the names in it.
+
+    Raises `BatchInvalid` for too many bad files, as ingestion would, and the errors of `reading.scan`.
+    """
     index = reading.scan(upload.path, limits=ArchiveLimits.of(service.settings))
     check_share(index.rejects, images=len(index.members), limit=service.settings.max_bad_share)
     return index
 
 
 def store(service: Service, upload: Upload) -> None:
-    """Move an upload into the blob store, for good."""
+    """Move an upload into the blob store, and wait until it is on disk."""
     service.blobs.put_file(upload.path, sha256=upload.sha256)
     service.blobs.sync()
 
 
 def add_batch(service: Service, connection: Connection, model: Model, upload: Upload, index: ArchiveIndex) -> Batch:
-    """Write a closed batch with its archive; raises `JustDeleted` in the moment an equal one is deleted."""
+    """Write a closed batch that refers to the stored archive; raises `JustDeleted` if that was deleted just before."""
     if references.keep(connection, {upload.sha256}, exists=service.blobs.exists):
         raise JustDeleted("The same archive was being deleted while you sent it: send it again.")
     return batches.create(

@@ -7,13 +7,13 @@ _URL_SAFE = str.maketrans("-_", "+/")  # RFC 4648 §5
 
 
 def decoded(text: str) -> bytes:
-    """The bytes of a base64 text; raises ValueError with the reason where it is none.
+    """The bytes of a base64 text; raises ValueError, with the reason, if it is not base64.
 
-    The prefix of a data URI, white space between lines (RFC 2045), the alphabet for URLs and padding that is missing
-    are all right: they say the same, and cannot be mistaken for anything else.
+    Accepts also the prefix of a data URI, white space between lines (RFC 2045), the URL-safe alphabet and missing
+    padding: the meaning of such a text is unambiguous.
     """
     try:
-        return base64.b64decode(text, validate=True)  # as most write it: a long one is not copied for nothing
+        return base64.b64decode(text, validate=True)  # the usual form, which needs no copy of a long text
     except ValueError:
         return base64.b64decode(_plain(text), validate=True)
 

@@ -35,7 +35,7 @@ class Sink:
             await self.flush()
 
     async def flush(self) -> None:
-        """Write what was taken."""
+        """Write the bytes gathered so far."""
         gathered, self._gathered = bytes(self._gathered), bytearray()
         self.size += len(gathered)
         await asyncio.to_thread(self._store, gathered)
@@ -46,7 +46,11 @@ class Sink:
 
 
 async def read_form(request: Request, boundary: bytes, sink: Sink) -> dict[str, str]:
-    """Send the part ``data`` to the sink and return the other parts, which must be small."""
+    """Send the part ``data`` to the sink and return the other parts, which must be small.
+
+    Raises `BatchInvalid` for a form that cannot be read, has no such part or has two parts of one name, and `TooLarge`
+    for too many parts or a field that is too long.
+    """
     if not boundary:
         raise BatchInvalid(
             "The header Content-Type of the form lacks its boundary: let the client set it, as curl -F, fetch with "

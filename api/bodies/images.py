@@ -20,7 +20,7 @@ Asked = TypeVar("Asked", bound=ImagesIn)
 
 MAX_FILES = 1000
 MAX_FIELDS = 32
-INLINE_BYTES = 1 << 16  # longer JSON is read beside the event loop
+INLINE_BYTES = 1 << 16  # longer JSON is parsed on a thread, off the event loop
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 ARCHIVES = dict.fromkeys(
     ("application/zip", "application/x-tar", "application/gzip", "application/octet-stream"), BINARY
@@ -28,7 +28,7 @@ ARCHIVES = dict.fromkeys(
 
 
 def images_body(kind: type[ImagesIn]) -> dict[str, Any]:
-    """What `images_of` reads, in OpenAPI's words."""
+    """The OpenAPI description of the bodies that `images_of` reads."""
     schema = in_openapi(kind)
     beside = {name: of for name, of in schema["properties"].items() if name != "images"}
     files = {"images": {"type": "array", "items": {"type": "string", "format": "binary"}}}
@@ -46,10 +46,11 @@ def images_body(kind: type[ImagesIn]) -> dict[str, Any]:
 
 
 async def images_of(request: Request, kind: type[Asked]) -> tuple[list[tuple[str, bytes]], Asked]:
-    """File name and bytes of every image in a body, in order, and what is asked beside them.
+    """File name and bytes of every image in a body, in order, and the other members of the request.
 
-    ``application/json`` is of that kind, ``multipart/form-data`` any number of files with its other members as text
-    fields, and everything else one image as it is. What the query says counts more. Raises `Invalid` for no image.
+    A body of ``application/json`` is parsed as ``kind``. A body of ``multipart/form-data`` holds any number of files,
+    and the other members of ``kind`` as text fields. Any other body is one image. The query is not read here (`above`).
+    Raises `Invalid` if there is no image or a member is wrong, and `ImageUnreadable` for wrong base64.
     """
     media = media_type(request.headers)
     if media == "application/json":
@@ -70,7 +71,7 @@ async def images_of(request: Request, kind: type[Asked]) -> tuple[list[tuple[str
 
 
 def above(asked: Asked, request: Request, **query: Any) -> Asked:
-    """What is asked in the end: what the query names, by parameters that were checked, before what the body says."""
+    """The members of the body, replaced by those that the query names; ``query`` holds their validated values."""
     return asked.model_copy(update={name: value for name, value in query.items() if name in request.query_params})
 
 
@@ -94,7 +95,7 @@ async def _from_form(request: Request, kind: type[Asked]) -> tuple[list[tuple[st
 
 
 def _asked(kind: type[Asked], fields: Mapping[str, str]) -> Asked:
-    """The members beside the images, from text."""
+    """The members other than the images, parsed from text."""
     known = [name for name in kind.model_fields if name != "images"]
     if unknown := [name for name in fields if name not in known]:
         raise Invalid(

@@ -1,23 +1,27 @@
-"""JSON that strangers send: bounded in its values before it is read, and read as one would expect."""
+"""JSON from clients: the number of its values is limited before it is parsed, and ambiguous JSON is refused."""
 
 import json
 from typing import Any
 
 from storage.errors import Invalid, TooLarge
 
-MAX_VALUES = 20_000  # of a request; the longest a person has is a list of a batch's classes
+MAX_VALUES = 20_000  # in a request; the longest one that makes sense lists a batch's classes
 
 
 def check_values(body: bytes, *, most: int = MAX_VALUES) -> None:
-    """Raise `TooLarge` for JSON of more values: each takes many times its length in memory, and time to look at."""
+    """Raise `TooLarge` for JSON of more than ``most`` values: a parsed value takes many times its length in memory.
+
+    The number is estimated from the signs between values, without parsing.
+    """
     if sum(body.count(sign) for sign in b",[{") > most:
         raise TooLarge(f"The JSON holds more than {most:,} values: send less at a time.", limit=most)
 
 
 def loads(body: bytes) -> Any:
-    """The document; raises `Invalid` for what JSON leaves open: names that come twice, numbers without end.
+    """Parse a document. Raises `TooLarge` for too many values, and `Invalid` for a name that comes twice in an object.
 
-    What is no JSON is left to the caller, a `json.JSONDecodeError`.
+    Also raises `Invalid` for a number of some thousand digits. For text that is not JSON, the errors of `json.loads` go
+    to the caller: `json.JSONDecodeError`, UnicodeError and RecursionError.
     """
     check_values(body)
     try:

@@ -1,4 +1,4 @@
-"""Which media types a route takes, from what OpenAPI says of its body; others are 415, with the right ones named."""
+"""Which media types a route takes, from the OpenAPI description of its body; other types are answered with 415."""
 
 from collections.abc import Collection
 from typing import Any
@@ -37,13 +37,16 @@ def media_type(headers: Headers) -> str:
 
 
 def of_route(openapi_extra: dict[str, Any] | None, *, is_json: bool) -> Collection[str]:
-    """What a route takes; empty where it takes no body. ``is_json``: FastAPI reads its body."""
+    """The media types that a route takes; empty if it takes no body. ``is_json``: FastAPI parses its body as JSON."""
     described = (openapi_extra or {}).get("requestBody", {}).get("content", {})
     return tuple(described) or ((JSON,) if is_json else ())
 
 
 def check(headers: Headers, taken: Collection[str], *, is_json: bool = False) -> None:
-    """Raise `MediaTypeUnsupported` where a body is called something else; bytes may come without a name, JSON not."""
+    """Raise `MediaTypeUnsupported` for a body whose media type is not among ``taken``.
+
+    A body without a Content-Type is accepted, unless the route takes JSON.
+    """
     kind = media_type(headers)
     if kind in taken or (not kind and not is_json) or not taken:
         return

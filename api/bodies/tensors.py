@@ -1,4 +1,4 @@
-"""Bodies of the Open Inference Protocol: JSON, tensors in binary behind it, both perhaps compressed."""
+"""Bodies of the Open Inference Protocol: JSON, optionally followed by binary tensors, optionally compressed."""
 
 import math
 import zlib
@@ -21,14 +21,14 @@ HEADER = "Inference-Header-Content-Length"  # bytes of the JSON, where tensors f
 WINDOWS = {"gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}  # zlib's formats of RFC 9110 §8.4.1
 LEAST_COMPRESSED = 1024  # bytes; a shorter answer would not get shorter
 FASTEST = 1  # zlib's level
-ROUNDING = 1e-3  # by which a pixel may lie outside of 0 … 1; a quarter of the step of 8 bits
+ROUNDING = 1e-3  # how far a pixel may lie outside of 0 … 1; a quarter of the step of 8 bits
 RANK = 4  # images, channels, height, width
-MAX_NUMBERS = 1_000_000  # in JSON, which takes forty bytes of memory for each
+MAX_NUMBERS = 1_000_000  # in JSON; each takes forty bytes of memory once parsed
 
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """An inference request that was read: image files, or pixels float32 [n, channels, size, size]."""
+    """A parsed inference request: image files, or pixels as float32 [images, channels, height, width]."""
 
     asked: InferIn
     files: list[bytes] | None
@@ -36,13 +36,16 @@ class Question:
 
     @property
     def seconds(self) -> float | None:
-        """How long it may take, if it says so."""
+        """The time limit that the request names, in seconds; None if it names none."""
         timeout = self.asked.parameters.timeout
         return None if timeout is None else timeout / 1e6
 
 
 def read(body: bytes, headers: Mapping[str, str], *, max_bytes: int, max_json_bytes: int) -> Question:
-    """Read a request; raises `Invalid`, and `TooLarge` where it unpacks to more than the limits, JSON to its own."""
+    """Parse a request.
+
+    Raises `Invalid`, and `TooLarge` if the unpacked body exceeds ``max_bytes`` or its JSON ``max_json_bytes``.
+    """
     most = max_bytes if HEADER.lower() in headers else min(max_bytes, max_json_bytes)
     body = decompressed(body, headers.get("content-encoding", "identity"), max_bytes=most)
     document, tensors = _parts(body, headers.get(HEADER.lower()))
@@ -61,7 +64,7 @@ def read(body: bytes, headers: Mapping[str, str], *, max_bytes: int, max_json_by
 
 
 def written(question: Question, answer: Answer, *, model: str, record: str | None) -> tuple[bytes, int | None]:
-    """The body of an answer, and how many of its bytes are JSON where a tensor follows it."""
+    """The body of an answer, and the length of its JSON in bytes; None if no binary tensor follows."""
     asked = question.asked
     parameters = asked.outputs[0].parameters if asked.outputs else OutputParameters()
     is_binary = parameters.binary_data
@@ -80,7 +83,10 @@ def written(question: Question, answer: Answer, *, model: str, record: str | Non
 
 
 def decompressed(body: bytes, encoding: str, *, max_bytes: int) -> bytes:
-    """The body as it was before Content-Encoding, of which at most ``max_bytes`` are ever unpacked."""
+    """The body without its Content-Encoding.
+
+    Raises `Invalid`, and `TooLarge` beyond ``max_bytes``: the rest is not unpacked.
+    """
     encoding = encoding.strip().lower()
     if encoding in {"", "identity"}:
         return body
@@ -101,7 +107,10 @@ def decompressed(body: bytes, encoding: str, *, max_bytes: int) -> bytes:
 
 
 def compressed(body: bytes, accepted: str) -> tuple[bytes, str | None]:
-    """The body in a form the client takes, and its name; as it is where it is short."""
+    """The body in a coding that the client accepts, and the coding's name; a short body unchanged, and None.
+
+    ``accepted`` is the header Accept-Encoding.
+    """
     weights = {}
     for choice in accepted.lower().split(","):
         name, _, weight = choice.partition(";")
@@ -135,7 +144,7 @@ def _parts(body: bytes, length: str | None) -> tuple[bytes, memoryview]:
 
 
 def _binary(given: InputIn, tensors: memoryview) -> memoryview | None:
-    """The binary data of the only input, None where it is in the JSON."""
+    """The binary data of the only input, None if its data is in the JSON."""
     size = given.parameters.binary_data_size
     if (size is None) == (given.data is None):
         raise Invalid(f"Input {INPUT!r} needs either data or the parameter binary_data_size.")
@@ -165,7 +174,7 @@ def _from_base64(data: Sequence[object]) -> list[bytes]:
 
 
 def _from_binary(binary: memoryview) -> list[bytes]:
-    """Elements, each behind its length in 4 bytes, little-endian."""
+    """Split the data into elements; each follows its length, which takes 4 bytes, little-endian."""
     files: list[bytes] = []
     start = 0
     while start < len(binary):
@@ -179,7 +188,10 @@ def _from_binary(binary: memoryview) -> list[bytes]:
 
 
 def _pixels(given: InputIn, binary: memoryview | None) -> Tensor:
-    """Pixels of an FP32 tensor, checked to be as many as its shape says, and numbers."""
+    """Pixels of an FP32 tensor, [images, channels, height, width].
+
+    Raises `Invalid` if their number does not match the shape, or a value is not a number in 0 … 1.
+    """
     if len(given.shape) != RANK:
         raise Invalid(f"Input {INPUT!r} has shape {given.shape}: [images, channels, height, width] is wanted.")
     count = math.prod(given.shape)
@@ -202,14 +214,14 @@ def _pixels(given: InputIn, binary: memoryview | None) -> Tensor:
 
 
 def _from_numbers(data: Sequence[object]) -> Tensor:
-    """A list of numbers, or such lists in lists."""
+    """A flat float32 tensor of a list of numbers, or of nested lists."""
     try:
         numbers = np.asarray(data) if data else np.empty(0, np.float32)
     except ValueError as error:
         raise Invalid(f"The data of {INPUT!r} are no regular lists of numbers.") from error
     if numbers.dtype.kind not in "iuf":
         raise Invalid(f"The data of {INPUT!r} are no regular lists of numbers.")
-    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused as such
+    with np.errstate(over="ignore"):  # a number too large for float32 becomes infinite, and is refused as such
         return torch.from_numpy(numbers.astype(np.float32).reshape(-1))
 
 

@@ -1,4 +1,4 @@
-"""Bodies on their way to disk: streamed, bounded, gone again when anything goes wrong."""
+"""Bodies on their way to disk: streamed, bounded, and removed if anything goes wrong."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Upload:
-    """A body on disk, or a file part of it with the fields that came along."""
+    """A body on disk; of a multipart form, the part ``data``, with the form's other fields."""
 
     path: Path
     sha256: str
@@ -36,8 +36,8 @@ class Upload:
 async def received(request: Request, settings: Settings) -> AsyncIterator[Upload]:
     """Stream the body, or its multipart part ``data``, into a file that is removed at the end unless it was moved.
 
-    Raises `BatchInvalid` for a form without that part, `ArchiveUnreadable` where it is empty, and `TooLarge` from the
-    limit around the application.
+    Raises `BatchInvalid` for a form without that part, `ArchiveUnreadable` if the part is empty, and `TooLarge`
+    (`api.http.limits` checks the length of every body).
     """
     folder = _folder(settings, os.getpid())
     folder.mkdir(parents=True, exist_ok=True)
@@ -61,7 +61,7 @@ async def received(request: Request, settings: Settings) -> AsyncIterator[Upload
 
 
 def clear_abandoned(settings: Settings) -> None:
-    """Remove what processes of this machine that are gone have left of unfinished uploads."""
+    """Remove the unfinished uploads of those processes of this machine that have ended."""
     prefix = _folder(settings, "").name
     for folder in settings.scratch.glob(f"{prefix}*"):
         pid = folder.name.removeprefix(prefix)
@@ -70,5 +70,5 @@ def clear_abandoned(settings: Settings) -> None:
 
 
 def _folder(settings: Settings, pid: int | str) -> Path:
-    """A folder of its own for each process; containers that share a volume count their processes each from 1."""
+    """The folder of one process; with the host's name, as process ids of two containers on one volume may be equal."""
     return settings.scratch / f"uploads-{socket.gethostname()}-{pid}"

@@ -22,11 +22,14 @@ class Client(ModelCalls, TeachingCalls, VersionCalls, PredictionCalls):
     """A connection to a running service; closes with the ``with`` statement."""
 
     def __init__(self, url: str = DEFAULT_URL, *, key: str | None = None, timeout_seconds: float = 60.0) -> None:
-        """Say where the service is, and bring an API key if it asks for one; nothing is sent yet."""
+        """Take the service's address and, if the service asks for one, an API key; nothing is sent yet.
+
+        Raises ClientError for a malformed address or key.
+        """
         self._connection = Connection(url, key=key, timeout_seconds=timeout_seconds)
 
     def __enter__(self) -> "Client":
-        """Use as it is."""
+        """Return the client itself."""
         return self
 
     def __exit__(

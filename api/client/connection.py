@@ -14,12 +14,12 @@ from storage import safetext
 DEFAULT_URL = "http://127.0.0.1:8000"
 CONNECT_SECONDS = 5.0
 _KEY = re.compile(r"[\x21-\x7e]*")
-# An address up to the last @, which may be in a password, and what follows it.
+# User name and password of an address (up to the last @, since a password may hold one), and its query and fragment.
 _CONFIDENTIAL = re.compile(r"^([A-Za-z0-9+.-]+://)?[^?#]*@|[?#].*", re.DOTALL)
 
 
 class ClientError(Exception):
-    """Base of everything the client raises; the message is for the person who asked."""
+    """Base of all errors that the client raises; the message is meant for the user."""
 
 
 class Unreachable(ClientError):
@@ -36,7 +36,7 @@ class Problem(ClientError):
 
 
 class _Stranger(ClientError):
-    """Something answers there, and it is no Accrete."""
+    """The server at this address is not an Accrete service."""
 
     def __init__(self, url: str) -> None:
         super().__init__(f"{url} is no Accrete service, by what it answers: is the address right (ACCRETE_URL, --url)?")
@@ -47,11 +47,11 @@ class Unauthenticated(Problem):
 
 
 class Forbidden(Problem):
-    """403: the key is not for this."""
+    """403: the key does not allow the request."""
 
 
 class RateLimited(Problem):
-    """429: the key has asked too often; ``extra["retry_after"]`` says in how many seconds it may again."""
+    """429: too many requests with this key; ``extra["retry_after"]`` is the number of seconds to wait."""
 
 
 class NotFound(Problem):
@@ -59,15 +59,15 @@ class NotFound(Problem):
 
 
 class Conflict(Problem):
-    """409: the request contradicts the state of things."""
+    """409: the request conflicts with the present state of the model, batch or increment."""
 
 
 class PreconditionFailed(Problem):
-    """412: somebody else changed it first."""
+    """412: somebody else has changed the resource since its ETag was read."""
 
 
 class TooLarge(Problem):
-    """413: a limit on size."""
+    """413: the request exceeds a limit on size."""
 
 
 class Invalid(Problem):
@@ -75,7 +75,7 @@ class Invalid(Problem):
 
 
 class Unavailable(Problem):
-    """502, 503 or 504: worth another try later."""
+    """502, 503 or 504: the same request may succeed later."""
 
 
 _BY_STATUS: dict[int, type[Problem]] = {
@@ -98,8 +98,11 @@ class Connection:
     """Requests to one service; every answer but success raises a `ClientError`."""
 
     def __init__(self, url: str, *, key: str | None = None, timeout_seconds: float) -> None:
-        """Connect lazily; proxies of the environment are for other machines than this one."""
-        self.url = shown(url).rstrip("/")  # which messages name
+        """Prepare the connection, which the first request opens; raises ClientError for a malformed address or key.
+
+        Proxy settings of the environment are not used for a service on this machine.
+        """
+        self.url = shown(url).rstrip("/")  # as messages show it
         key = (key or "").strip()
         if not _KEY.fullmatch(key):
             raise ClientError("the API key holds what no key holds, such as blanks or line breaks: copy it once more")
@@ -110,7 +113,7 @@ class Connection:
                 timeout=httpx.Timeout(timeout_seconds, connect=CONNECT_SECONDS),
                 trust_env=not _is_loopback(_host(url)),
             )
-        except (ValueError, httpx.InvalidURL):  # whose message may quote a password
+        except (ValueError, httpx.InvalidURL):  # its message may quote a password
             raise ClientError(f"{self.url!r} is no address of a service: give one such as {DEFAULT_URL}") from None
 
     def close(self) -> None:
@@ -127,14 +130,14 @@ class Connection:
             except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
                 if method != "GET":
                     raise
-                # A connection that was kept open may be closed at any time, as after an upload that was refused before
-                # it was over; what changes nothing may then be asked again (RFC 9110, 9.2.2).
+                # The server may close a kept-alive connection at any time, for example after it refused an upload. A
+                # GET changes nothing, so it may then be repeated (RFC 9110, 9.2.2).
                 response = self._http.request(method, path, **arguments)
         _raise_for_problem(response)
         return response
 
     def json(self, method: str, path: str, **arguments: Any) -> Any:
-        """The JSON document of the answer."""
+        """Send a request and return the JSON document of the answer."""
         response = self.request(method, path, **arguments)
         try:
             return response.json()
@@ -196,12 +199,12 @@ def _raise_for_problem(response: httpx.Response) -> None:
 
 
 def shown(url: str) -> str:
-    """An address as messages name it: without a password or a key in it."""
+    """An address as messages show it: without user name, password, query and fragment."""
     return safetext.line(_CONFIDENTIAL.sub(lambda found: found[1] or "", url))
 
 
 def _host(url: str) -> str:
-    """The host of a service's address; raises ValueError for what is none."""
+    """The host of a service's address; raises ValueError if it is not a plain http or https address."""
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
         raise ValueError("no http or https, or more than an address")

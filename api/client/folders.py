@@ -1,4 +1,4 @@
-"""A folder on this machine as it is before anything of it is sent: its files, and what cannot be one of them."""
+"""The contents of a local folder before it is sent: its files, and the entries that cannot be sent."""
 
 import os
 import stat
@@ -18,7 +18,7 @@ class FoundFile:
     """A file that can be read."""
 
     path: Path
-    name: str  # within the folder, with `/`; bytes that are no UTF-8 are surrogates, as `os.fsdecode` has it
+    name: str  # relative to the folder, with `/`; bytes that are not UTF-8 are surrogates, as by `os.fsdecode`
     size: int  # bytes
 
 
@@ -28,13 +28,13 @@ class Contents:
 
     files: list[FoundFile] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
-    unusable: list[tuple[str, str]] = field(default_factory=list)  # names as messages have them, and why
+    unusable: list[tuple[str, str]] = field(default_factory=list)  # (name, reason), for messages
 
 
 def contents_of(folder: Path) -> Contents:
     """Everything below a folder; raises ClientError if the folder itself cannot be read.
 
-    Nobody looks into folders that are hidden or a system's own.
+    Hidden folders and those of an operating system are not entered.
     """
     try:
         os.scandir(folder).close()
@@ -46,7 +46,7 @@ def contents_of(folder: Path) -> Contents:
 
 
 def _look(folder: Path, prefix: str, found: Contents, *, above: tuple[tuple[int, int], ...]) -> None:
-    """Add what one folder holds; ``above``: device and inode of each folder on the way here."""
+    """Add the entries of one folder; ``above``: device and inode of each enclosing folder, to find loops of links."""
     here = folder.stat()
     above = (*above, (here.st_dev, here.st_ino))
     try:

@@ -1,4 +1,4 @@
-"""What the client asks of models, their images and the audit log."""
+"""Client methods for models, erasure, stored images, strategies and the audit log."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,7 +16,7 @@ DEFAULT_MEMORY: Memory = {"per_class": 20}  # iCaRL §4, as DESIGN has it
 
 
 class ModelCalls:
-    """What the client asks of models, their images and the audit log."""
+    """Client methods for models, erasure, stored images, strategies and the audit log."""
 
     _connection: Connection
 
@@ -32,7 +32,7 @@ class ModelCalls:
         memory: Memory | None = DEFAULT_MEMORY,
         retention: str | None = None,
     ) -> Model:
-        """A new model; what is left out is the service's default, and ``memory=None`` means no rehearsal."""
+        """Create a model; options left out take the service's defaults, and ``memory=None`` means no rehearsal."""
         chosen = {
             "network": network,
             "image_size": image_size,
@@ -55,7 +55,7 @@ class ModelCalls:
         return model
 
     def change_model(self, name: str, **changes: Any) -> Model:
-        """New defaults for coming increments: strategy, recipe, memory, retention."""
+        """Change the defaults for coming increments: strategy, recipe, memory, retention."""
         model: Model = self._connection.json("PATCH", address("models", name), json=changes)
         return model
 
@@ -64,15 +64,15 @@ class ModelCalls:
         self._connection.request("DELETE", address("models", name))
 
     def erase_image(self, image_id: str) -> None:
-        """Take an image back, wherever it is kept."""
+        """Erase an image, wherever it is stored."""
         self._connection.request("DELETE", address("images", image_id))
 
     def erase_batch(self, batch_id: str) -> None:
-        """Take a batch back with all its images."""
+        """Erase a batch with all its images."""
         self._connection.request("DELETE", address("batches", batch_id))
 
     def erase_class(self, model: str, label: str) -> int:
-        """Take every stored image of a class back; how many there were."""
+        """Erase every stored image of a class; returns their number."""
         path = address("models", model, "classes", label, "images")
         return int(self._connection.json("DELETE", path)["erased"])
 
@@ -81,9 +81,9 @@ class ModelCalls:
         return self._connection.request("GET", address("images", image_id)).content
 
     def audit(self) -> Iterator[AuditEntry]:
-        """Who asked for which change, latest first; for administrators."""
+        """The entries of the audit log, latest first; for administrators."""
         return self._connection.pages("/v1/audit")
 
     def strategies(self) -> Iterator[Strategy]:
-        """What an increment can optimise."""
+        """The strategies that an increment can use."""
         return self._connection.pages("/v1/strategies")

@@ -23,11 +23,11 @@ _CONTENT_TYPES = {
     ".tar.xz": "application/octet-stream",
 }
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest time a zip can hold
-_ENTRY_BYTES = 140  # what a zip holds of a file beside its bytes and twice its name
+_ENTRY_BYTES = 140  # in a zip for each file, in addition to its bytes and twice its name
 
 
 class Source(Protocol):
-    """What can be sent as a batch, as often as it is asked for."""
+    """A folder or archive that can be sent as a batch, more than once if necessary."""
 
     @property
     def content_type(self) -> str:
@@ -35,10 +35,13 @@ class Source(Protocol):
 
     @property
     def length(self) -> int | None:
-        """Bytes, where they are known for certain before the last of them is sent."""
+        """Size in bytes; None if it is not certain before everything is sent."""
 
     def chunks(self, on_upload: OnUpload | None) -> Iterator[bytes]:
-        """The bytes in pieces; ``on_upload`` hears of each one when the next is asked for, so when it has been sent."""
+        """The bytes in pieces.
+
+        ``on_upload`` is called for a piece when the next one is requested: by then the piece has been sent.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +65,16 @@ class Archive:
 
 @dataclass(slots=True)
 class Folder:
-    """A folder that is packed while it is sent: nothing is written, and a file at a time is in memory.
+    """A folder that is packed into a zip while it is sent: nothing is written to disk, and files are read in pieces.
 
-    It holds the images uncompressed (they are compressed already), in the order of their names and without times: the
-    same folder gives the same bytes, so a repeated request can be recognised.
+    The zip holds the images uncompressed (they are compressed already), in the order of their names and without times.
+    So the same folder gives the same bytes, and the service can recognise a repeated request.
     """
 
     files: Sequence[FoundFile]
     folders: Sequence[str] = ()
-    unusable: Sequence[tuple[str, str]] = ()  # what cannot be sent or is not worth it, and why
-    vanished: list[tuple[str, str]] = field(default_factory=list)  # what could not be read when its turn came, and why
+    unusable: Sequence[tuple[str, str]] = ()  # (name, reason) of entries that are not sent
+    vanished: list[tuple[str, str]] = field(default_factory=list)  # (name, reason) of files that could not be opened
     content_type: str = "application/zip"
     length: None = None
 
@@ -81,7 +84,7 @@ class Folder:
         return sendable_names([file.name for file in self.files])
 
     def entries(self) -> list[Entry]:
-        """Everything in it as an archive would list it; the position of a file is that in ``files``."""
+        """The files and folders as the entries of an archive; a file's position is its index in ``files``."""
         files = (
             Entry(name, file.size, position, is_folder=False, is_stored=True, is_guessed=is_guessed)
             for position, (file, (name, is_guessed)) in enumerate(zip(self.files, self.names, strict=True))
@@ -89,7 +92,7 @@ class Folder:
         return [*files, *(Entry(name, 0, -1, is_folder=True, is_stored=True) for name in self.folders)]
 
     def only(self, positions: Sequence[int]) -> "Folder":
-        """The folder with some of its files."""
+        """A copy with only the files at these positions."""
         return replace(self, files=[self.files[position] for position in positions], vanished=[])
 
     def chunks(self, on_upload: OnUpload | None) -> Iterator[bytes]:
@@ -110,7 +113,10 @@ class Folder:
             on_upload(sent + len(last), sent + len(last))
 
     def _member(self, archive: zipfile.ZipFile, file: FoundFile, name: str) -> Iterator[None]:
-        """Write a file into the archive; pauses after each piece. Raises ClientError when it breaks off."""
+        """Write a file into the archive, and pause after each piece; a file that cannot be opened is skipped.
+
+        Raises ClientError if reading fails later.
+        """
         member = zipfile.ZipInfo(name, _EPOCH)
         member.external_attr = 0o644 << 16
         try:
@@ -118,7 +124,7 @@ class Folder:
         except OSError as error:
             self.vanished.append((file.name, f"cannot be read: {error.strerror}"))
             return
-        left = file.size  # of one that grows meanwhile, no more is sent than was told
+        left = file.size  # of a file that grows meanwhile, only the size known before is sent
         with source, archive.open(member, "w", force_zip64=True) as target:
             while left and (chunk := _read(source, min(CHUNK_BYTES, left))):
                 target.write(chunk)
@@ -155,7 +161,10 @@ def _read(source: BinaryIO, count: int) -> bytes:
 
 
 def sendable_names(names: Sequence[str]) -> list[tuple[str, bool]]:
-    """The names for the archive, and whether they are no UTF-8 and were read as an old code page; none comes twice."""
+    """The names for the archive, and for each whether it was guessed: it is not UTF-8, but decoded by an old code page.
+
+    A guessed name that exists already gets a number, as in ``name (2).png``.
+    """
     taken: dict[str, bool] = {}
     for name in names:
         readable, is_guessed = decoded(os.fsencode(name), legacy="cp1252")
@@ -169,7 +178,10 @@ def sendable_names(names: Sequence[str]) -> list[tuple[str, bool]]:
 
 
 class _Sink:
-    """What a zip is written into, and taken out of in pieces; it cannot go back, so sizes follow each file's bytes."""
+    """A file object that a zip is written to, and from which it is taken in pieces.
+
+    It cannot seek, so `zipfile` writes a file's sizes after its bytes.
+    """
 
     def __init__(self) -> None:
         self._gathered = bytearray()
@@ -179,13 +191,13 @@ class _Sink:
         return len(data)
 
     def flush(self) -> None:
-        """Nothing waits."""
+        """Do nothing; `zipfile` calls it."""
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing."""
 
     def taken(self, least: int) -> bytes:
-        """What has gathered, if it is so much; else nothing, for now."""
+        """Take out the bytes gathered so far if there are at least ``least``; else take none."""
         if len(self._gathered) < least:
             return b""
         chunk = bytes(self._gathered)

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 
 def keyed(idempotency_key: str | None) -> dict[str, str]:
-    """The header of a request that may be sent again."""
+    """The header Idempotency-Key, with which a request may be sent again; {} without a key."""
     return {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
 
 
@@ -16,5 +16,5 @@ def address(*parts: str | int) -> str:
 
 
 def media_type(file: Path) -> str:
-    """What a file is, by its name."""
+    """The media type of a file, guessed from its name."""
     return mimetypes.guess_type(file.name)[0] or "application/octet-stream"

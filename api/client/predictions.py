@@ -1,4 +1,4 @@
-"""What the client asks of predictions and their record."""
+"""Client methods for predictions and their records."""
 
 import base64
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from api.client.paths import address
 
 
 class PredictionCalls:
-    """What the client asks of predictions and their record."""
+    """Client methods for predictions and their records."""
 
     _connection: Connection
 
@@ -37,7 +37,7 @@ class PredictionCalls:
         return prediction
 
     def predictions(self, model: str) -> Iterator[PredictionRecord]:
-        """What was predicted, when, and by which version."""
+        """A model's records: what was predicted, when, and by which version."""
         return self._connection.pages(address("models", model, "predictions"))
 
     def prediction(self, prediction_id: str) -> PredictionRecord:

@@ -1,4 +1,4 @@
-"""What the client asks of batches and increments."""
+"""Client methods for batches and increments."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,7 +35,7 @@ class IncrementFailed(ClientError):
 
 
 class TeachingCalls:
-    """What the client asks of batches and increments."""
+    """Client methods for batches and increments."""
 
     _connection: Connection
 
@@ -47,7 +47,7 @@ class TeachingCalls:
         on_upload: OnUpload | None = None,
         idempotency_key: str | None = None,
     ) -> Batch:
-        """An open batch to add images to, or with a folder or archive a closed one."""
+        """Create a batch: closed, from a folder or archive; or open, to add images to, if ``source`` is None."""
         path, headers = address("models", model, "batches"), keyed(idempotency_key)
         batch: Batch = (
             self._connection.json("POST", path, headers=headers)
@@ -57,12 +57,12 @@ class TeachingCalls:
         return batch
 
     def batch(self, batch_id: str) -> Batch:
-        """What is in a batch."""
+        """A batch, with its classes and the number of its images."""
         batch: Batch = self._connection.json("GET", address("batches", batch_id))
         return batch
 
     def rejects(self, batch_id: str) -> Iterator[Reject]:
-        """Every bad file of a batch, which was left out, and why."""
+        """Every file of a batch that was left out as no usable image, with the reason."""
         return self._connection.pages(address("batches", batch_id, "rejects"))
 
     def add_images(
@@ -100,7 +100,10 @@ class TeachingCalls:
         idempotency_key: str | None = None,
         on_upload: OnUpload | None = None,
     ) -> Increment:
-        """Queue an increment from a folder or archive, or from a batch collected before; exactly one of the two."""
+        """Queue an increment from a folder or archive, or from a batch collected before.
+
+        Raises ValueError unless exactly one of ``source`` and ``batch_id`` is given.
+        """
         if (source is None) == (batch_id is None):
             raise ValueError("give exactly one of source and batch_id")
         path = address("models", model, "increments")
@@ -117,7 +120,7 @@ class TeachingCalls:
         return increment
 
     def increment(self, increment_id: str) -> Increment:
-        """Where an increment stands."""
+        """An increment, with its status and progress."""
         increment: Increment = self._connection.json("GET", address("increments", increment_id))
         return increment
 
@@ -138,9 +141,9 @@ class TeachingCalls:
     def events(
         self, increment_id: str, *, last_event_id: str | None = None, patience_seconds: float = 60.0
     ) -> Iterator[Event]:
-        """Follow an increment to its end; a broken stream is opened again where it broke off.
+        """Follow an increment to its final status; a broken stream is opened again after the last event received.
 
-        Ends after the last status. Raises Unreachable when the service stays away for longer than the patience.
+        Raises Unreachable or Unavailable if the service cannot be reached for longer than ``patience_seconds``.
         """
         return following.events(
             self._connection,
@@ -150,7 +153,7 @@ class TeachingCalls:
         )
 
     def wait(self, increment_id: str) -> Increment:
-        """The increment once it has succeeded; raises IncrementFailed."""
+        """Wait for the end of an increment and return it; raises IncrementFailed unless it succeeded."""
         for _ in self.events(increment_id):
             pass
         return succeeded(self.increment(increment_id))
@@ -179,7 +182,7 @@ class TeachingCalls:
 
 
 def succeeded(increment: Increment) -> Increment:
-    """The increment, if it has succeeded; raises IncrementFailed."""
+    """Return the increment; raises IncrementFailed unless it succeeded."""
     if increment["status"] != "succeeded":
         raise IncrementFailed(increment)
     return increment

@@ -1,4 +1,4 @@
-"""What the client asks of versions and their metrics."""
+"""Client methods for versions, their metrics and their promotion."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +15,7 @@ from api.client.paths import address, keyed
 
 
 class VersionCalls:
-    """What the client asks of versions and their metrics."""
+    """Client methods for versions, their metrics and their promotion."""
 
     _connection: Connection
 
@@ -60,7 +60,11 @@ class VersionCalls:
     def promote(
         self, model: str, version: int, *, if_match: str | None = None, idempotency_key: str | None = None
     ) -> Current:
-        """Put a version into service; with an ETag only if nobody else did so meanwhile (else PreconditionFailed)."""
+        """Put a version into service.
+
+        ``if_match`` is the ETag of the answer that named the current version. With it, raises PreconditionFailed if
+        another version has been promoted since.
+        """
         headers = keyed(idempotency_key) | ({} if if_match is None else {"If-Match": if_match})
         path = address("models", model, "current")
         current: Current = self._connection.json("PUT", path, json={"version": version}, headers=headers)

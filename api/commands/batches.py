@@ -26,7 +26,7 @@ def create_batch(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Begin a batch that no increment learns from yet."""
+    """Create a batch; no increment learns from it yet."""
     with service(url) as client:
         batch = client.create_batch(model, source)
     emit(

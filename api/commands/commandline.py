@@ -1,6 +1,6 @@
-"""`accrete`: the service and everything one does with it, from the command line.
+"""`accrete`: runs the service and uses it, from the command line.
 
-Whatever takes long to import is imported by the command that needs it, so that `accrete --help` answers at once.
+Modules that take long to import are imported inside the commands that need them, so that `accrete --help` is fast.
 """
 
 from pathlib import Path
@@ -84,7 +84,7 @@ def gc(
     ] = 3600.0,
     as_json: AsJson = False,
 ) -> None:
-    """Delete stored bytes that nothing refers to: what processes left that were killed before they committed."""
+    """Delete blobs that nothing refers to, left by processes that were killed before they committed."""
     from api.commands.storage import opened
     from storage.maintenance.disposal import collect
 
@@ -95,7 +95,7 @@ def gc(
 
 @app.command()
 def backup(file: Annotated[Path, typer.Argument(help="The tar file to write.")], as_json: AsJson = False) -> None:
-    """Write the database and its blobs to a file, while the service runs; it holds keys as digests, and every image."""
+    """Write the database and its blobs to a file; the service may run. The file holds all images; keys as digests."""
     from api.commands.storage import opened
     from storage.maintenance import backup as backups
 
@@ -114,9 +114,9 @@ def restore(
     file: Annotated[Path, typer.Argument(help="A tar file that `accrete backup` wrote.", exists=True, dir_okay=False)],
     as_json: AsJson = False,
 ) -> None:
-    """Bring a backup into an empty database and blob store: of a fresh ACCRETE_HOME, or those that are set.
+    """Restore a backup into an empty database and blob store: those of a new ACCRETE_HOME, or of the settings.
 
-    Keys that were made there already stay good beside those of the backup.
+    Keys that were created there before stay valid, in addition to those of the backup.
     """
     from api.commands.storage import opened
     from storage.maintenance import restoration
@@ -128,7 +128,7 @@ def restore(
     emit(document if as_json else None, told)
 
 
-# As `accrete --help` lists them.
+# In the order of `accrete --help`.
 for command in (push, watch, increments, cancel, retry, versions, metrics, predict, promote, rollback, download):
     app.command()(command)
 app.command()(strategies)

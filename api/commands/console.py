@@ -1,4 +1,4 @@
-"""What every command does: reach the service, print, and fail with one line."""
+"""Shared by all commands: reaching the service, printing, and failing with one line."""
 
 import json
 import os
@@ -30,13 +30,13 @@ def service(url: str | None) -> "Iterator[Client]":
 
 
 def failure(message: str) -> typer.Exit:
-    """Say what went wrong; the exception to raise."""
+    """Print what went wrong on standard error; returns the exception to raise."""
     typer.echo(f"error: {safetext.message(message)}", err=True)
     return typer.Exit(1)
 
 
 def warn(messages: Iterable[str]) -> None:
-    """Say what is probably a mistake, and go on."""
+    """Print warnings about probable mistakes on standard error."""
     for message in messages:
         typer.echo(f"warning: {safetext.message(message)}", err=True)
 
@@ -45,5 +45,5 @@ def emit(document: object | None, text: str) -> None:
     """Print the JSON document if there is one, else the text."""
     is_plain = not (sys.stdout.encoding or "").lower().startswith("utf")
     shown = safetext.lines(text) if document is None else safetext.in_json(json.dumps(document, ensure_ascii=is_plain))
-    sys.stdout.write(shown + "\n")  # not typer's echo, which sends UTF-8 to a terminal that says it knows ASCII only
+    sys.stdout.write(shown + "\n")  # not typer's echo: it sends UTF-8 to an ASCII terminal, too
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""`accrete erase`: take images back; what was measured with them stays."""
+"""`accrete erase`: erase images; metrics that were measured with them stay."""
 
 from typing import Annotated
 

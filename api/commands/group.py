@@ -1,4 +1,4 @@
-"""The group of all commands: it can print on any terminal, and what a person can cause ends in one line."""
+"""The group of all commands: it prints on any terminal, and reports errors of the system in one line."""
 
 import codecs
 import io
@@ -10,11 +10,11 @@ from typer.core import TyperGroup
 
 from api.commands.console import failure
 
-_PLAIN = {"─": "-", "–": "-", "×": "x", "✓": "+", "✗": "-", "…": "..."}  # what we draw with, in ASCII
+_PLAIN = {"─": "-", "–": "-", "×": "x", "✓": "+", "✗": "-", "…": "..."}  # what commands print, in ASCII
 
 
 class Commands(TyperGroup):
-    """Ends with 1 and a line on standard error where something fails that no command expected."""
+    """Ends with exit code 1 and one line on standard error when a command raises an OSError."""
 
     def main(self, *arguments: Any, **options: Any) -> Any:
         """Run a command line."""
@@ -25,9 +25,9 @@ class Commands(TyperGroup):
         """Run a command."""
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:  # which not every typer answers so
+        except KeyboardInterrupt:  # not every version of typer exits with 130
             raise typer.Exit(130) from None
-        except BrokenPipeError:  # of `accrete models | head`: typer ends it
+        except BrokenPipeError:  # as in `accrete models | head`: typer handles it
             raise
         except OSError as error:
             place = f"{error.filename}: " if error.filename is not None else ""
@@ -35,7 +35,7 @@ class Commands(TyperGroup):
 
 
 def print_anything() -> None:
-    """Let standard output take what its terminal cannot show, as the nearest sign or in digits."""
+    """Let standard output replace characters that its encoding lacks, by a similar ASCII sign or an escape."""
     codecs.register_error("accrete", _plain)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="accrete")

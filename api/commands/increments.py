@@ -116,7 +116,7 @@ def watch(increment: IncrementId, url: Url = None, as_json: AsJson = False) -> N
 
 
 def _follow(client: "Client", increment_id: str, *, as_json: bool) -> None:
-    """Show an increment to its end; one that does not succeed is an error."""
+    """Show an increment to its end; raises IncrementFailed unless it succeeded."""
     from api.client.client import succeeded
     from api.commands.progress import display, follow
 

@@ -1,4 +1,4 @@
-"""`accrete keys`: create, list and revoke API keys, right in the database: who can read it needs no key."""
+"""`accrete keys`: create, list and revoke API keys, directly in the database; these commands need no key themselves."""
 
 from typing import Annotated, Any
 
@@ -30,7 +30,7 @@ def create_key(
     rate: Annotated[float | None, typer.Option(min=0.001, help="Requests a second; default: no limit.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Create a key and show it, this once."""
+    """Create a key and show it, only this once."""
     from storage.domain import Scope
     from storage.history import models
     from storage.requests import audit, keys
@@ -51,7 +51,7 @@ def create_key(
 
 @app.command("list")
 def list_keys(as_json: AsJson = False) -> None:
-    """List the keys, revoked ones too; the keys themselves are not stored."""
+    """List all keys, revoked ones too; the secrets themselves are not stored."""
     from storage.history import models
     from storage.requests import keys
 
@@ -95,7 +95,7 @@ def list_keys(as_json: AsJson = False) -> None:
 def revoke_key(
     key: Annotated[str, typer.Argument(help="Id of a key, or the name of one or more.")], as_json: AsJson = False
 ) -> None:
-    """Revoke a key for good; a running service refuses it within a second."""
+    """Revoke a key permanently; a running service refuses it within a second."""
     from storage.requests import audit, keys
 
     with opened() as (_, database, _), database.write() as connection:

@@ -88,7 +88,7 @@ def delete_model(
 
 
 def _memory(per_class: int | None, total: int | None, *, none: bool) -> "Memory | None":
-    """The memory of the options, of which at most one may be given."""
+    """The memory that the options choose, of which at most one may be given."""
     if [per_class is not None, total is not None, none].count(True) > 1:
         raise failure("give only one of --memory-per-class, --memory-total and --no-memory")
     if none:

@@ -22,7 +22,7 @@ Strategy = Annotated[str | None, typer.Option(help="What to optimise; `accrete s
 
 
 def parsed_recipe(text: str | None) -> dict[str, Any] | None:
-    """The recipe of the option."""
+    """The value of --recipe, parsed; fails if it is not a JSON object."""
     if text is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""`accrete strategies` and `accrete audit`: what there is to choose from, and who asked for which change."""
+"""`accrete strategies` and `accrete audit`: the strategies to choose from, and who asked for which change."""
 
 from itertools import islice
 from typing import Annotated
@@ -11,7 +11,7 @@ from api.commands.tables import MISSING, table
 
 
 def strategies(url: Url = None, as_json: AsJson = False) -> None:
-    """List what an increment can optimise; --json has each one's explanation, source and recipe."""
+    """List the strategies; --json also gives each one's explanation, formula and recipe."""
     with service(url) as client:
         items = list(client.strategies())
     rows = [[item["name"], item["title"], item["source"]] for item in items]

@@ -1,4 +1,4 @@
-"""How an upload and an increment look while they run: bars on a terminal, lines elsewhere, JSON lines on request."""
+"""Displays of a running upload or increment: bars on a terminal, lines elsewhere, JSON lines on request."""
 
 import json
 import sys
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 
 class Display(AbstractContextManager["Display"], Protocol):
-    """Somewhere to show what happens."""
+    """Shows the progress of an upload and the events of an increment."""
 
     def uploaded(self, sent: int, total: int) -> None:
-        """So many bytes of an upload have been sent."""
+        """Show that ``sent`` of ``total`` bytes of an upload have been sent."""
 
     def happened(self, event: "Event") -> None:
-        """An event of the increment has arrived."""
+        """Show an event of the increment."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Nothing more will come."""
+        """End the display."""
 
 
 def display(*, title: str = "", as_json: bool = False) -> Display:
@@ -41,7 +41,7 @@ def display(*, title: str = "", as_json: bool = False) -> Display:
 
 
 def follow(events: Iterable["Event"], shown: Display) -> Increment | None:
-    """Show events to the end; the increment as the last status told it."""
+    """Show events to the end; returns the increment of the last ``status`` event, None if there was none."""
     increment: Any = None
     for event in events:
         shown.happened(event)
@@ -84,12 +84,12 @@ class Lines:
         """Nothing is left open."""
 
     def uploaded(self, sent: int, total: int) -> None:
-        """Tell once, at the end."""
+        """Print one line, at the end."""
         if sent == total:
             self._tell(f"uploaded {size(total)}")
 
     def happened(self, event: "Event") -> None:
-        """Tell stages, epochs and the end; live progress would be too much."""
+        """Print stages, epochs and the end, but no live progress."""
         if event.kind == "stage":
             self._tell(event.data["stage"])
         elif event.kind == "epoch":
@@ -177,7 +177,7 @@ def epoch_line(data: dict[str, Any]) -> str:
 
 
 def outcome_line(increment: dict[str, Any]) -> str | None:
-    """What came of a successful increment; None for one that goes on, or whose end is an error to report."""
+    """The result of a successful increment in one line; None for one that still runs, failed or was cancelled."""
     if increment["status"] != "succeeded":
         return None
     place = "is in service" if increment["promoted"] else f"is not in service: {in_our_words(increment['note'] or '')}"

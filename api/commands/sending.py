@@ -1,4 +1,4 @@
-"""What `accrete push` says of a folder or archive before it sends it: the service will decide by the same rules."""
+"""What `accrete push` reports of a folder or archive before it sends it, by the rules that the service applies."""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from storage.archives.listing import Listing
     from storage.archives.reading import ArchiveIndex
 
-_EXAMPLES = 3  # names of each kind that are told
+_EXAMPLES = 3  # file names to print for each reason
 
 
 def prepared(path: Path, *, as_json: bool, dry_run: bool) -> "Archive | Folder":
-    """What to send; told is what is in it, and refused what the service would refuse for its names."""
+    """Return what to send, and print what it contains; fails if the service would refuse it because of its names."""
     from api.client.connection import ClientError
     from api.client.packing import Folder, source_of
     from storage.errors import AccreteError
@@ -43,7 +43,7 @@ def prepared(path: Path, *, as_json: bool, dry_run: bool) -> "Archive | Folder":
 
 
 def tell_vanished(source: "Archive | Folder | None") -> None:
-    """Say which files could not be read when their turn came."""
+    """Warn of files that could not be read when their turn came."""
     from api.client.packing import Folder
 
     if isinstance(source, Folder):
@@ -55,7 +55,7 @@ def _listing(source: "Archive | Folder") -> "Listing | ArchiveIndex":
     from storage.archives.listing import ArchiveLimits, survey
     from storage.archives.reading import scan
 
-    # The service knows its limits, and this place does not.
+    # Only the service knows its limits.
     limits = ArchiveLimits(
         members=sys.maxsize, unpacked_bytes=sys.maxsize, image_bytes=sys.maxsize, classes=sys.maxsize
     )
@@ -65,7 +65,7 @@ def _listing(source: "Archive | Folder") -> "Listing | ArchiveIndex":
 
 
 def _wanted(listing: "Listing | ArchiveIndex", source: "Folder") -> list[int]:
-    """The files worth sending: images, and what was meant as one, which the service is to count."""
+    """Positions of the files to send: images, and bad ones that were meant as images, since the service counts them."""
     rejected = {reject.file for reject in listing.rejects}
     images = {member.position for member in listing.members}
     return [position for position, (name, _) in enumerate(source.names) if position in images or name in rejected]
@@ -84,7 +84,7 @@ def _report(listing: "Listing | ArchiveIndex", unusable: Sequence[tuple[str, str
 
 
 def _grouped(found: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
-    """Files by what is wrong with them."""
+    """Group (file, reason) pairs by reason."""
     by_reason = sorted(found, key=lambda one: one[1])
     groups = [(reason, [name for name, _ in group]) for reason, group in groupby(by_reason, key=lambda one: one[1])]
     return [{"reason": reason, "count": len(names), "files": names[:_EXAMPLES]} for reason, names in groups]

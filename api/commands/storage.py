@@ -1,4 +1,4 @@
-"""What commands need that work on the storage itself, beside a running service or without one."""
+"""Opens the storage for commands that use it directly, whether or not the service runs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def opened(*, existing: bool = True) -> "Iterator[tuple[Settings, Database, BlobStore]]":
-    """The settings, the database, brought to its present tables, and the blobs; errors become one line.
+    """The settings, the database and the blobs; errors become one line and exit code 1.
 
-    ``existing``: there has to be a service, and none is made where there is none.
+    With ``existing`` the database must have its tables already, and is migrated to the present schema. Without it, the
+    database is used as it is.
     """
     from botocore.exceptions import BotoCoreError, ClientError
     from sqlalchemy.exc import SQLAlchemyError
@@ -48,7 +49,10 @@ def opened(*, existing: bool = True) -> "Iterator[tuple[Settings, Database, Blob
 
 
 def absence() -> str | None:
-    """Where a service was looked for in vain, for a command that is answered by nothing, too; None where one is."""
+    """The message that no service was found in ACCRETE_HOME; None if there is one, or ACCRETE_DATABASE_URL is set.
+
+    For commands that answer with an empty list if there is no service.
+    """
     from storage.environment import environment_warnings
     from storage.migrations import revision
     from storage.settings import SettingsInvalid, read_settings
@@ -59,7 +63,7 @@ def absence() -> str | None:
         raise failure(str(error)) from error
     if settings.database_url is not None or revision(settings.database) is not None:
         return None
-    warn(environment_warnings(settings))  # where there is one, `opened` does
+    warn(environment_warnings(settings))  # where there is a service, `opened` prints these
     return _no_service(settings)
 
 

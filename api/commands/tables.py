@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from storage import safetext
 
-MISSING = "–"  # what was not measured
+MISSING = "–"  # for a value that is missing
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Columns under their headings, as wide as they need to be; numbers and shares to the right."""
+    """Columns under their headings, as wide as necessary; columns of numbers and percentages are right-aligned."""
     cells = [[safetext.line(str(cell)) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
     to_the_right = [all(_is_figure(row[index]) for row in cells) for index in range(len(headings))]
@@ -38,7 +38,7 @@ def size(count: int) -> str:
 
 
 def labels(names: Sequence[str], *, most: int = 6) -> str:
-    """Class labels, the tail cut short."""
+    """Class labels, separated by commas; beyond ``most`` only how many more there are."""
     rest = len(names) - most
     return ", ".join(names) if rest <= 0 else f"{', '.join(names[:most])} and {rest} more"
 

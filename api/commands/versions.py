@@ -1,4 +1,4 @@
-"""`accrete versions`, `promote`, `rollback` and `download`: what there is, what is in service, and taking it along."""
+"""`accrete versions`, `promote`, `rollback` and `download`: list versions, put one into service, and download one."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated

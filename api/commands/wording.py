@@ -1,4 +1,4 @@
-"""What the service says about its HTTP interface, in the words of the command line."""
+"""Translates the service's messages, which name routes and parameters, into commands and options."""
 
 import re
 

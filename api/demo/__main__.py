@@ -32,15 +32,15 @@ from api.demo.images import Picture, fitting_shape, hold_out, read_folder, split
 from api.process.environment import inherited
 
 RECIPE: Mapping[str, Any] = {"preset": "quick"}
-HELD_OUT = 3  # images a class, shown to nobody before the predictions at the end
+HELD_OUT = 3  # images a class that are never uploaded, only predicted at the end
 _ROWS = 20  # predictions that are printed one by one
 _FILES_PER_REQUEST = 16
-_KEPT_SETTINGS = {"ACCRETE_DEVICE", "ACCRETE_THREADS"}  # others may name somebody's real database
+_KEPT_SETTINGS = {"ACCRETE_DEVICE", "ACCRETE_THREADS"}  # the others may name a real database
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """One model that is grown from the same steps as the other."""
+    """One of the two models, which are trained in the same steps."""
 
     model: str
     title: str
@@ -54,7 +54,7 @@ HISTORIES = (
 
 
 class DemoFailed(Exception):
-    """The demonstration could not go on, and why."""
+    """The demonstration could not go on; the message says why."""
 
 
 def main(
@@ -78,7 +78,7 @@ def main(
 
 
 def demonstrate(folder: Path, data: Path | None, classes_per_step: int) -> None:
-    """Both histories from start to predictions; ``folder`` is for everything written."""
+    """Run both histories, from the images to the predictions; all files are written into ``folder``."""
     pictures = read_folder(data or write_digits(folder / "digits"))
     steps = split_classes(pictures, classes_per_step)
     uploaded, held = hold_out(pictures, per_class=HELD_OUT)
@@ -113,7 +113,7 @@ def grow(client: Client, history: History, archives: Sequence[Path], steps: Sequ
 
 
 def show_predictions(client: Client, held: Sequence[Picture]) -> None:
-    """What both classifiers say to images that neither has seen."""
+    """Print the predictions of both classifiers for the images held out."""
     answers = {history.model: predict(client, history.model, held) for history in HISTORIES}
     headings = ["image", "truth", *(history.title for history in HISTORIES)]
     rows = [
@@ -145,7 +145,10 @@ def _told(picture: Picture, ranked: Ranked) -> str:
 
 @contextmanager
 def service(home: Path) -> Iterator[str]:
-    """The embedded service on a free port, as its own process; the URL. Stopped at the end."""
+    """Run the embedded service as a process on a free port, and yield its URL; stop it at the end.
+
+    Raises DemoFailed if it does not start, or ends with an error.
+    """
     home.mkdir()
     command = [sys.executable, "-m", "api.commands.commandline", "up", "--port", "0", "--home", str(home), "--json"]
     environment = {

@@ -1,4 +1,4 @@
-"""The images of the demonstration: scikit-learn's handwritten digits, or somebody's own, in steps of a few classes."""
+"""The images of the demonstration: scikit-learn's handwritten digits, or your own, in steps of a few classes."""
 
 import hashlib
 import statistics
@@ -16,7 +16,7 @@ from api.client.packing import Folder, source_of
 from storage.archives.listing import ArchiveLimits, survey
 from storage.errors import AccreteError
 
-_SIZES = (16, 32)  # pixels; beyond, ResNet-32 takes longer than a demonstration may
+_SIZES = (16, 32)  # pixels; for larger ones ResNet-32 is too slow for a demonstration
 _SAMPLED = 50  # images whose size and colours are looked at
 
 
@@ -42,7 +42,7 @@ def write_digits(folder: Path) -> Path:
 
 
 def read_folder(folder: Path) -> list[Picture]:
-    """Images of a folder, understood as the service understands an archive of it; ValueError where it would refuse."""
+    """The images of a folder, by the rules that the service applies to an archive; ValueError if it would refuse."""
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder")
     try:
@@ -55,9 +55,10 @@ def read_folder(folder: Path) -> list[Picture]:
 
 
 def split_classes(pictures: Sequence[Picture], classes_per_step: int) -> list[list[str]]:
-    """The classes of each step; one that would be left alone joins the step before.
+    """The classes of each step; a single class at the end joins the step before.
 
-    Without rehearsal a single new class has a constant cross-entropy: it takes two to learn anything.
+    Without rehearsal the cross-entropy of a single new class is constant: nothing can be learned from it. Raises
+    ValueError for fewer than two classes.
     """
     labels = sorted({picture.label for picture in pictures})
     if len(labels) < 2:
@@ -69,9 +70,10 @@ def split_classes(pictures: Sequence[Picture], classes_per_step: int) -> list[li
 
 
 def hold_out(pictures: Sequence[Picture], *, per_class: int) -> tuple[list[Picture], list[Picture]]:
-    """What is uploaded, and a few images a class that the service never sees before it predicts them.
+    """The images to upload, and a few of each class to hold out: the service sees them only to predict them.
 
-    At most a quarter of a class, of its test images where there are any; the same ones every time.
+    They are at most a quarter of a class's test images, or of all its images if it has no test images. The choice
+    depends on file names only, so it is the same every time.
     """
     by_class: defaultdict[str, list[Picture]] = defaultdict(list)
     for picture in pictures:
@@ -92,7 +94,7 @@ def write_archive(pictures: Sequence[Picture], target: Path) -> Path:
         for number, picture in enumerate(pictures):
             parts = [picture.split, picture.label, picture.path.name]
             name = "/".join(part for part in parts if part)
-            if name in taken:  # of another folder within that of the class
+            if name in taken:  # files of two folders below that of the class have one name
                 name = f"{name.removesuffix(picture.path.name)}{number}-{picture.path.name}"
             taken.add(name)
             archive.write(picture.path, name)

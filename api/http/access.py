@@ -1,4 +1,4 @@
-"""Who may do what: the key a request brings, whether it is good for its route, and the record of every change."""
+"""Authorisation: the key of a request, whether the key allows the route, and the audit entry of every change."""
 
 import math
 from collections.abc import Mapping
@@ -34,10 +34,10 @@ _PROXIED = ("forwarded", "x-forwarded-for", "via")
 
 
 async def allowed(request: Request, service: Service, right: Right) -> Key | None:
-    """Let a request pass whose key is good for what its route needs; the key, None where it needs none.
+    """The key of a request, once it is known to allow the route; None if no key is needed and none was sent.
 
-    Raises `Unauthenticated`, `Forbidden`, `RateLimited`, and for what a key of another model asks about the same as
-    if it were not there.
+    Raises `Unauthenticated`, `Forbidden` and `RateLimited`. If the path holds an id that belongs to another model than
+    the key's, raises the error for an id that does not exist.
     """
     key = await _key(request, service, await bearer(request))
     if key is not None:
@@ -53,12 +53,15 @@ async def allowed(request: Request, service: Service, right: Right) -> Key | Non
 
 
 async def on_record(request: Request, service: ServiceDep) -> None:
-    """Keep record of what a request is about to change; `api.http.telemetry` adds how that ended."""
+    """Write an entry of the audit log before a request changes anything; `api.http.telemetry` adds the outcome."""
     await run_in_threadpool(auditing.begin, service, request)
 
 
 async def _key(request: Request, service: Service, sent: HTTPAuthorizationCredentials | None) -> Key | None:
-    """The key in force that the request brings; None where it needs none and brings none."""
+    """The valid key of a request; None if no key is needed and none was sent.
+
+    Raises `Unauthenticated`, and `Forbidden` for a request without a key that does not come from this machine.
+    """
     if "authorization" not in request.headers and not service.settings.keys_needed:
         _check_neighbour(request, service)
         return None
@@ -75,7 +78,7 @@ async def _key(request: Request, service: Service, sent: HTTPAuthorizationCreden
 
 
 def _check_neighbour(request: Request, service: Service) -> None:
-    """Refuse what did not come from this machine after all: through a proxy, or by a browser for some web page."""
+    """Raise `Forbidden` for a request that comes from elsewhere: through a proxy, or from a page of another site."""
     host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
     if host != service.settings.host and not is_this_machine(host):
         raise Forbidden(
@@ -85,7 +88,7 @@ def _check_neighbour(request: Request, service: Service) -> None:
     if any(name in request.headers for name in _PROXIED):
         raise Forbidden("Without keys the service answers to nobody behind a proxy: set ACCRETE_KEYS=required.")
     origin = request.headers.get("origin")
-    named = service.settings.origins  # * names none of them: who has all pages in mind cannot mean administrators
+    named = service.settings.origins  # a `*` matches no page here: not every page may act as administrator
     if origin is not None and urlsplit(origin).netloc != request.headers.get("host") and origin not in named:
         raise Forbidden(
             "Without keys the service takes no orders from pages of other sites: name this one in "
@@ -112,13 +115,13 @@ def _new_key(scope: Scope) -> str:
 
 
 def _is_own_model(service: Service, key: Key, parameters: Mapping[str, Any]) -> bool:
-    """Whether all that a path names is the key's own model, as far as can be told without the database."""
+    """Whether a path names the key's own model and nothing else; False if only the database could tell."""
     known = service.engine.registry.known(parameters["name"]) if parameters.keys() == {"name"} else None
     return known is not None and known.id == key.model_id
 
 
 def _check_model(service: Service, key: Key, parameters: Mapping[str, Any]) -> None:
-    """Behave to the key of one model as if there were no other."""
+    """Refuse a path that names another model than the key's (`Forbidden`), or an id of another model (not found)."""
     with service.database.read() as connection:
         if "name" in parameters and (own := models.by_id(connection, str(key.model_id)).name) != parameters["name"]:
             raise Forbidden(
@@ -131,7 +134,10 @@ def _check_model(service: Service, key: Key, parameters: Mapping[str, Any]) -> N
 
 
 def _owner(service: Service, connection: Connection, parameters: Mapping[str, Any]) -> tuple[str, AccreteError] | None:
-    """Id of the model that what an id in the path names belongs to, and what to say to others."""
+    """The model that the id in a path belongs to: the model's id, and the error for keys of other models.
+
+    None if the path holds no such id.
+    """
     match parameters:
         case {"batch_id": name}:
             return batches.get(connection, name).model_id, BatchNotFound(f"There is no batch {name!r}.")

@@ -1,4 +1,4 @@
-"""Entries of the audit log: begun before a change is made, ended with the status that went out."""
+"""Entries of the audit log: written before a change is made, completed with the HTTP status of the answer."""
 
 import logging
 
@@ -12,13 +12,13 @@ from storage import safetext
 from storage.domain import Key
 from storage.requests import audit
 
-_ENTRY = "audit_entry"  # in the state of a request: the number of what was written when it began
+_ENTRY = "audit_entry"  # name in a request's state: the number of its entry
 
 log = logging.getLogger(__name__)
 
 
 def begin(service: Service, request: Request) -> None:
-    """Write down who asks for which change; `end` finds it by the request's state."""
+    """Write an entry: who asks for which change. Its number goes into the request's state, for `end`."""
     key: Key | None = request.state.key
     route = f"{request.method} {request.scope['route'].path}"
     client = request.client.host if request.client is not None else "unknown"
@@ -29,14 +29,14 @@ def begin(service: Service, request: Request) -> None:
 
 
 async def end(scope: Scope, status: int | None) -> None:
-    """Note how a request ended that is on record; None: no answer began, and its entry stays without an end."""
+    """Add the HTTP status to a request's entry, if it has one; None: no answer was begun, and nothing is added."""
     number = scope["state"].get(_ENTRY)
     if number is not None and status is not None:
         await run_in_threadpool(_end, scope["app"].state.service, number, status)
 
 
 def _end(service: Service, number: int, status: int) -> None:
-    """The request is answered by now: what cannot be noted stays without an end."""
+    """Add the status. The request is answered by now, so an error of the database is only logged."""
     try:
         with service.database.write() as connection:
             audit.end(connection, number, status=status)

@@ -1,4 +1,4 @@
-"""What RFC 9110 asks of everything that can be got: HEAD beside GET (§9.3.2), and conditions on ETags (§13)."""
+"""What RFC 9110 requires of every resource with GET: HEAD (§9.3.2), and conditional requests by ETag (§13)."""
 
 import re
 
@@ -16,13 +16,13 @@ _OK = 200
 
 
 class _Answered(Exception):
-    """All that the client wants is sent: whoever makes the body may stop."""
+    """Everything that the client wants has been sent; raised to stop the code that makes the body."""
 
 
 class Representations:
-    """ASGI middleware that lets every route of GET answer HEAD, and a condition where its answer has an ETag.
+    """ASGI middleware: every GET route also answers HEAD, and obeys If-Match and If-None-Match if it sends an ETag.
 
-    The route runs as for GET, up to the first byte of the body: what is streamed is not begun.
+    The route runs as for GET until it sends its headers. If no body is needed, a stream is not begun.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -30,7 +30,7 @@ class Representations:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass by what is neither HEAD nor a GET with a condition."""
+        """Handle HEAD, and GET with a condition; pass on every other request."""
         headers = Headers(scope=scope) if scope["type"] == "http" else Headers()
         conditional = "if-match" in headers or "if-none-match" in headers
         if scope["type"] != "http" or not (scope["method"] == "HEAD" or (scope["method"] == "GET" and conditional)):
@@ -42,7 +42,7 @@ class Representations:
             if message["type"] != "http.response.start":
                 await send(message)
                 return
-            scope["method"] = method  # which those around us, and the server, go by
+            scope["method"] = method  # outer middleware and the server look at it
             if message["status"] == _OK and (etag := Headers(scope=message).get("etag")) is not None:
                 if not matches(headers, etag):
                     answer = await problems.answer(Request(scope), _failed(etag))
@@ -56,26 +56,26 @@ class Representations:
 
         try:
             await self._app(scope, receive, selected)
-        except* _Answered:  # alone, or among the tasks that make a stream
+        except* _Answered:  # raised alone, or in the task group of a stream
             pass
         finally:
             scope["method"] = method
 
 
 def matches(headers: Headers, etag: str) -> bool:
-    """Whether ``If-Match`` lets a request pass: strong comparison, by which a weak tag equals nothing (§8.8.3.2)."""
+    """Whether ``If-Match`` allows the request. Comparison is strong: a weak ETag never matches (§8.8.3.2)."""
     tags = _tags(headers, "if-match")
     return tags is None or ANY in tags or etag in tags
 
 
 def is_current(headers: Headers, etag: str) -> bool:
-    """Whether ``If-None-Match`` names what would be sent: weak comparison."""
+    """Whether ``If-None-Match`` names the ETag of the answer. Comparison is weak."""
     tags = _tags(headers, "if-none-match")
     return tags is not None and (ANY in tags or etag in {tag.removeprefix("W/") for tag in tags})
 
 
 def _tags(headers: Headers, name: str) -> set[str] | None:
-    """What a condition names; None where there is no such condition."""
+    """The ETags in a header such as If-Match; None without this header."""
     if name not in headers:
         return None
     said = ", ".join(headers.getlist(name))

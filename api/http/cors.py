@@ -18,9 +18,9 @@ EXPOSED = (
 
 
 def install(app: FastAPI, origins: Sequence[str]) -> None:
-    """Answer preflights, which bring no key, and let the pages of ``origins`` read every answer.
+    """Answer preflight requests, which have no key, and let the pages of ``origins`` read every answer.
 
-    A page shows who it is by its key, not by a cookie, so nothing goes with a request by itself: credentials stay off.
+    A page authenticates by a key, not by a cookie. So browsers need not send credentials, and CORS leaves them off.
     """
     app.add_middleware(
         CORSMiddleware, allow_origins=origins, allow_methods=METHODS, allow_headers=["*"], expose_headers=EXPOSED

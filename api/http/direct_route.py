@@ -1,7 +1,7 @@
-"""Routes whose parameters are few and known: what FastAPI describes, answered without its solving of dependencies.
+"""Routes that FastAPI describes in OpenAPI, but that are called without its dependency injection.
 
-Solving dependencies anew for each request is four tenths of what the event loop does for a prediction (decision 0015).
-Such a route gets the request, the service and its path, query and header parameters, checked as FastAPI checks them.
+FastAPI solves dependencies again for each request: four tenths of the event loop's work for a prediction (decision
+0015). A direct route gets the request, the service, and path, query and header parameters, validated as by FastAPI.
 """
 
 from inspect import signature
@@ -18,9 +18,9 @@ _GIVEN = frozenset({"request", "service"})
 
 
 class Direct(Guarded):
-    """A guarded route that calls its endpoint, a coroutine function, itself; no dependency of it is solved.
+    """A guarded route that calls its endpoint, a coroutine function, directly, without solving dependencies.
 
-    Raises `TypeError` where the endpoint asks for something else than ``request``, ``service`` and parameters.
+    Raises `TypeError` if the endpoint has another argument than ``request``, ``service`` and HTTP parameters.
     """
 
     def get_route_handler(self) -> Handler:
@@ -31,7 +31,7 @@ class Direct(Guarded):
             raise TypeError(f"a direct route gives parameters, request and service, and nothing else: {other}")
         check = self.checks()
         headers_known = [field.alias.lower().encode() for field in header]
-        unasked = {**_checked(query, QueryParams("")), **_checked(header, Headers())}  # as it is where nothing is said
+        unasked = {**_checked(query, QueryParams("")), **_checked(header, Headers())}  # the defaults
 
         async def direct(request: Request) -> Response:
             await check(request)
@@ -50,7 +50,7 @@ class Direct(Guarded):
 
 
 def _checked(fields: Any, received: Any) -> dict[str, Any]:
-    """Parameters as the endpoint has them; raises `RequestValidationError`, as FastAPI would."""
+    """Validated parameters by the names of the endpoint's arguments; raises `RequestValidationError`, as FastAPI."""
     values, errors = request_params_to_args(fields, received)
     if errors:
         raise RequestValidationError(errors)

@@ -1,7 +1,7 @@
-"""What every route looks at first: the key, from headers alone, then the query, and only then the body.
+"""Checks of every route before its body is read: first the key, from headers alone, then the query and media type.
 
-FastAPI reads and parses a body before it solves what a route depends on. So what decides whether anything is read at
-all stands around its handler.
+FastAPI reads and parses a body before it solves a route's dependencies. So these checks are not dependencies, but wrap
+the route's handler.
 """
 
 from collections import Counter
@@ -23,15 +23,15 @@ from storage.domain import Scope
 from storage.errors import Invalid, MediaTypeUnsupported
 
 _READING = frozenset({"GET", "HEAD"})
-_LENIENT = frozenset({"/metrics"})  # Prometheus and what looks like it send parameters of their own
-_UNPACKS = "/infer"  # ends the paths of the routes that take compressed bodies (the protocol's clients send them)
-_NOTHING = frozenset({b"", b"{}", b"null"})  # bodies of clients that cannot send none
+_LENIENT = frozenset({"/metrics"})  # Prometheus and similar tools send parameters of their own
+_UNPACKS = "/infer"  # end of the paths that take compressed bodies, which the protocol's clients send
+_NOTHING = frozenset({b"", b"{}", b"null"})  # bodies that count as none: some clients always send one
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 class Guarded(APIRoute):
-    """A route whose requests show their key, and are what the route is for, before a byte of their body is read."""
+    """A route that checks a request's key, query and media type before it reads a byte of the body."""
 
     def __init__(
         self,
@@ -42,9 +42,9 @@ class Guarded(APIRoute):
         dependencies: Sequence[params.Depends] | None = None,
         **options: Any,
     ) -> None:
-        """FastAPI's own route, of which long answers are written beside the event loop, and changes put on record.
+        """Make FastAPI's route; long lists are serialised off the event loop, and changes go into the audit log.
 
-        Raises `TypeError` where ``dependencies`` do not say what a key needs for it (`api.http.rights.needs`).
+        Raises `TypeError` unless ``dependencies`` name, once, the scope that a key needs (`api.http.rights.needs`).
         """
         self.right = right_among(dependencies or ())
         methods = list(methods or ["GET"])
@@ -68,7 +68,7 @@ class Guarded(APIRoute):
         return guarded
 
     def checks(self) -> Callable[[Request], Coroutine[Any, Any, None]]:
-        """What is looked at before the body, in this order: key, query, coding and media type."""
+        """The checks before the body is read, in this order: key, query, content coding and media type."""
         known = [field.alias for field in get_flat_params(self.dependant) if _is_query(field.field_info)]
         taken, is_json = self._media_types(), self.body_field is not None
 
@@ -87,13 +87,13 @@ class Guarded(APIRoute):
 
 
 def _lists(endpoint: Callable[..., Any]) -> bool:
-    """Whether an endpoint, which runs on a thread, answers a page of a list: it may have a thousand long items."""
+    """Whether an endpoint runs on a thread and returns a page of a list, which may have a thousand long items."""
     kind = signature(endpoint).return_annotation
     return isinstance(kind, type) and issubclass(kind, PageOut) and not iscoroutinefunction(endpoint)
 
 
 def _written(endpoint: Callable[..., PageOut[Any]]) -> Callable[..., Response]:
-    """The same endpoint, its answer written on its own thread; FastAPI would do that on the event loop."""
+    """The endpoint with its answer serialised on its own thread; FastAPI would do that on the event loop."""
 
     @wraps(endpoint)
     def written(*arguments: Any, **named: Any) -> Response:
@@ -113,12 +113,12 @@ class _Bounded(Request):
 
 
 def has_body(request: Request) -> bool:
-    """Whether a body was declared that is not empty."""
+    """Whether the headers declare a body that is not empty."""
     return request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
 
 
 def check_coding(request: Request) -> None:
-    """Refuse a body that would have to be unpacked first, where nobody does."""
+    """Raise `MediaTypeUnsupported` for a compressed body, except on routes that unpack it."""
     coding = request.headers.get("content-encoding", "identity").strip().lower()
     if coding not in {"", "identity"} and not request.scope["path"].endswith(_UNPACKS):
         raise MediaTypeUnsupported(
@@ -127,7 +127,7 @@ def check_coding(request: Request) -> None:
 
 
 def check_query(request: Request, known: Sequence[str]) -> None:
-    """Raise `Invalid` for a parameter that the route does not have, and for one that comes twice."""
+    """Raise `Invalid` for a query parameter that the route does not have, or that comes twice."""
     given = Counter(name for name, _ in request.query_params.multi_items())
     takes = f"known are {', '.join(known)}" if known else "this route takes none"
     if unknown := [name for name in given if name not in known]:

@@ -1,4 +1,4 @@
-"""Whom a request is for and which page it comes from: headers that can be read, before anybody does."""
+"""Checks that a request's headers Host and Origin are well-formed, before other code reads them."""
 
 import re
 from functools import lru_cache
@@ -10,26 +10,26 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.http import problems
 from storage.errors import Malformed
 
-# RFC 9112 §3.2: a host with perhaps a port; RFC 6454 §7: a scheme and the same, or null.
+# Host (RFC 9112 §3.2): a host, optionally with a port. Origin (RFC 6454 §7): a scheme and such a host, or null.
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~%!$&'()*+,;=-]+)(:\d{0,5})?")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-_WITH_HOST = "1.1"  # a request of HTTP/1.0 need not say whom it is for
+_WITH_HOST = "1.1"  # the version that requires a Host; HTTP/1.0 does not
 
 
 class Addresses:
     """ASGI middleware that refuses requests whose Host or Origin cannot be read."""
 
     def __init__(self, app: ASGIApp) -> None:
-        """Look at what ``app`` would be asked."""
+        """Check the requests to ``app``."""
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on what has one Host, and at most one Origin."""
+        """Pass on a request with one Host and at most one Origin; answer others with `Malformed`."""
         fault = _fault(scope) if scope["type"] == "http" else None
         if fault is None:
             await self._app(scope, receive, send)
             return
-        # what reads the address of the request while it answers shall find one
+        # without these headers, so that the request has a valid address while it is answered
         named = {**scope, "headers": [pair for pair in scope["headers"] if pair[0] not in {b"host", b"origin"}]}
         answer = await problems.answer(Request(named), Malformed(fault))
         answer.headers["Connection"] = "close"
@@ -37,7 +37,7 @@ class Addresses:
 
 
 def _fault(scope: Scope) -> str | None:
-    """What is wrong with a request's addresses, None if nothing is."""
+    """What is wrong with a request's Host or Origin; None if nothing is."""
     hosts = [value for name, value in scope["headers"] if name == b"host"]
     origins = [value for name, value in scope["headers"] if name == b"origin"]
     if len(hosts) > 1 or (not hosts and scope["http_version"] == _WITH_HOST):
@@ -51,18 +51,18 @@ def _fault(scope: Scope) -> str | None:
 
 @lru_cache(maxsize=1024)
 def is_host(text: str) -> bool:
-    """Whether a Host header can be read."""
+    """Whether a Host header is well-formed."""
     if not _HOST.fullmatch(text):
         return False
     try:
         parts = urlsplit(f"//{text}")
-        return parts.hostname is not None and (parts.port is None or parts.port >= 0)  # which raise where it is none
+        return parts.hostname is not None and (parts.port is None or parts.port >= 0)  # both raise if malformed
     except ValueError:
         return False
 
 
 @lru_cache(maxsize=1024)
 def is_origin(text: str) -> bool:
-    """Whether an Origin header can be read."""
+    """Whether an Origin header is well-formed."""
     scheme = _SCHEME.match(text)
     return text == "null" or (scheme is not None and (scheme.end() == len(text) or is_host(text[scheme.end() :])))

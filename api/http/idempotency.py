@@ -1,4 +1,4 @@
-"""One answer to one request, however often it is sent: `Idempotency-Key` on what changes something."""
+"""The header `Idempotency-Key`: a request that is sent again gets the first answer, and changes nothing again."""
 
 from collections.abc import Callable
 from typing import Annotated, TypeVar
@@ -21,9 +21,9 @@ IdempotencyKey = Annotated[
 def once(
     connection: Connection, model: Model, key: str | None, *, asked: Asked, kind: type[Given], give: Callable[[], Given]
 ) -> Given:
-    """The answer that was given under this key, or a new one, written down in this transaction.
+    """The answer stored under this key; or a new one of ``give``, stored in this transaction.
 
-    The caller holds the model's lock. Raises `IdempotencyMismatch` where the key came with another request.
+    The caller holds the model's lock. Raises `IdempotencyMismatch` if the key came with another request before.
     """
     if (before := answered(connection, model, key, asked=asked, kind=kind)) is not None:
         return before
@@ -34,9 +34,9 @@ def once(
 
 
 def answered(connection: Connection, model: Model, key: str | None, *, asked: Asked, kind: type[Given]) -> Given | None:
-    """The answer that was given under this key: to be looked for before anything is stored, too.
+    """The answer stored under this key, None if there is none; routes also call it before they store a body.
 
-    Raises `IdempotencyMismatch` where the key came with another request.
+    Raises `IdempotencyMismatch` if the key came with another request before.
     """
     document = idempotency.recall(connection, model, key=key, asked=asked) if key is not None else None
     return kind.model_validate(document) if document is not None else None

@@ -1,4 +1,4 @@
-"""How many bytes a request may send, and that what it declared is what came."""
+"""Limits on the size of a request's body, and the check that it is as long as declared."""
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -7,13 +7,13 @@ from api.bodies.media_types import media_type
 from storage.errors import Invalid, TooLarge
 from storage.settings import Settings
 
-KEPT = 1 << 16  # bytes of an unread body that are cheaper to take in than another connection is
+KEPT = 1 << 16  # bytes; to read the rest of so short a body is cheaper than a new connection
 _MAX_DIGITS = 18
 _OTHER_WAYS = " Images as multipart files and tensors in binary may be larger."
 
 
 class BodyLimit:
-    """ASGI middleware: no request may send more bytes than its route is meant for."""
+    """ASGI middleware: no request may send more bytes than its route allows."""
 
     def __init__(self, app: ASGIApp, *, settings: Settings) -> None:
         """Guard ``app`` by the limits of ``settings``."""
@@ -31,7 +31,7 @@ class BodyLimit:
         await self._app(scope, body.receive, body.send)
 
     def _limit(self, scope: Scope, headers: Headers) -> tuple[int, str]:
-        """Bytes that the route is meant for, and what to do about more."""
+        """The route's limit in bytes, and advice for the error message."""
         path = scope["path"] if scope["method"] == "POST" else ""
         is_json = media_type(headers) == "application/json"
         if path.endswith(("/increments", "/batches")) and not is_json:
@@ -61,8 +61,8 @@ class _Body:
         self._is_costly = is_chunked or "expect" in headers or (self._declared or 0) > KEPT
 
     async def receive(self) -> Message:
-        """The next message; raises `TooLarge`, and `Invalid` where another length came than was declared."""
-        if (self._declared or 0) > self._limit:  # before a client that asks is told to go on
+        """The next message; raises `TooLarge` beyond the limit, `Invalid` if the body is not as long as declared."""
+        if (self._declared or 0) > self._limit:  # before `100 Continue` is sent to a client that waits for it
             raise self._too_large()
         message = await self._receive()
         if message["type"] != "http.request":
@@ -77,7 +77,7 @@ class _Body:
         return message
 
     async def send(self, message: Message) -> None:
-        """Pass a message on; an answer to a body that nobody has read ends the connection, or all of it would come."""
+        """Pass a message on; close the connection if the body was not read to its end, or else all of it would come."""
         if message["type"] == "http.response.start" and not self._is_whole and self._is_costly:
             MutableHeaders(scope=message)["Connection"] = "close"
         await self._send(message)

@@ -46,7 +46,7 @@ _REMEDIES = {
 
 @dataclass(frozen=True)
 class Kind:
-    """A type of problem, as the page behind it tells it."""
+    """A type of problem, as its documentation page shows it."""
 
     status: HTTPStatus
     meaning: str
@@ -66,7 +66,7 @@ def status_of(kind: type[AccreteError]) -> HTTPStatus:
 
 
 def kebab(name: str) -> str:
-    """The name of a class as part of an address."""
+    """The name of a class in kebab case, as in the address of a problem."""
     return "".join("-" + letter.lower() if letter.isupper() else letter for letter in name).lstrip("-")
 
 

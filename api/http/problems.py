@@ -49,7 +49,7 @@ def problems(*kinds: type[AccreteError]) -> dict[int | str, dict[str, Any]]:
 
 
 def protocol_errors(*kinds: type[AccreteError]) -> dict[int | str, dict[str, Any]]:
-    """The same for routes of the Open Inference Protocol, whose errors have a form of their own."""
+    """`problems` for routes of the Open Inference Protocol, whose errors have another form."""
     answered = {int(status): names for status, names in problems(*kinds, errors.Invalid).items()}
     invalid = answered.pop(HTTPStatus.UNPROCESSABLE_ENTITY)
     return {
@@ -64,7 +64,7 @@ def is_protocol(path: str) -> bool:
 
 
 class ProblemResponse(JSONResponse):
-    """A problem document; escaped to ASCII, since it may quote what is no Unicode (JSON can name lone surrogates)."""
+    """A problem document, escaped to ASCII: it may quote lone surrogates, which JSON allows but UTF-8 does not."""
 
     media_type = MEDIA_TYPE
 
@@ -85,7 +85,7 @@ class Problem(BaseModel):
 
 
 def install(app: FastAPI) -> None:
-    """Answer the errors of ``app`` with problem documents; the observer answers what nobody foresaw (`unexpected`)."""
+    """Answer the errors of ``app`` with problem documents; `telemetry.Observer` answers others by `unexpected`."""
     app.add_exception_handler(AccreteError, _domain)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
@@ -97,7 +97,7 @@ def install(app: FastAPI) -> None:
 def _problem(
     request: Request, status: int, kind: str, detail: str, *, headers: dict[str, str] | None = None, **extra: Any
 ) -> JSONResponse:
-    """The error in the form that the path asks for."""
+    """The error as a problem document; on paths of the Open Inference Protocol in that protocol's form."""
     if is_protocol(route_path(request.scope)):
         status = HTTPStatus.BAD_REQUEST if status == HTTPStatus.UNPROCESSABLE_ENTITY else HTTPStatus(status)
         return JSONResponse(ErrorOut(error=detail).model_dump(), status_code=status, headers=headers)
@@ -107,7 +107,7 @@ def _problem(
 
 
 async def answer(request: Request, error: AccreteError) -> JSONResponse:
-    """The answer that a domain error gets, for who cannot raise it any more."""
+    """The answer to a domain error, for middleware, where the exception handlers would not catch it."""
     return await _domain(request, error)
 
 
@@ -121,7 +121,7 @@ async def _domain(request: Request, error: Exception) -> JSONResponse:
 
 
 def _headers(error: AccreteError) -> dict[str, str] | None:
-    """What RFC 9110 wants beside a status: how to come with a key (§11.6.1), when to come again (§10.2.3)."""
+    """The headers that RFC 9110 wants with an error: WWW-Authenticate (§11.6.1) and Retry-After (§10.2.3)."""
     if isinstance(error, errors.Unauthenticated):
         return {"WWW-Authenticate": "Bearer"}
     if isinstance(error, errors.RateLimited | errors.Overloaded | errors.VersionUnloadable):
@@ -143,7 +143,7 @@ def _field(location: Sequence[int | str]) -> str:
 
 async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    if isinstance(error.__cause__, AccreteError | ClientDisconnect):  # FastAPI's reading of a JSON body hides them
+    if isinstance(error.__cause__, AccreteError | ClientDisconnect):  # FastAPI wraps them when it reads JSON
         return await (_domain if isinstance(error.__cause__, AccreteError) else _gone)(request, error.__cause__)
     if error.status_code == HTTPStatus.BAD_REQUEST and isinstance(error.__cause__, UnicodeError | RecursionError):
         why = "it is nested too deeply" if isinstance(error.__cause__, RecursionError) else "it is no UTF-8"
@@ -158,7 +158,7 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
 
 
 def _methods(request: Request) -> list[str]:
-    """Every method that some route takes at the path of a request (RFC 9110 §10.2.1), not those of one route alone."""
+    """The methods of all routes at a request's path (RFC 9110 §10.2.1); Starlette names those of one route only."""
     path = route_path(request.scope)
     described = request.app.openapi()["paths"].items()
     taken = [methods for template, methods in described if compile_path(template)[0].match(path)]
@@ -167,7 +167,7 @@ def _methods(request: Request) -> list[str]:
 
 
 def _is_full(error: BaseException | None) -> bool:
-    """Whether a disk that is full is at the bottom of an error, the database's included."""
+    """Whether a full disk caused an error, the database's disk included."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
             return True
@@ -193,7 +193,7 @@ async def _unfit(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _database(request: Request, error: Exception) -> JSONResponse:
-    """The database is away, or locked for longer than anybody waits; what else it says is a fault of ours."""
+    """Answer 503 if the database cannot be reached or is locked for too long; any other error is unexpected."""
     assert isinstance(error, SQLAlchemyError)
     if _is_full(error) or not is_away(error):
         return await unexpected(request, error)
@@ -207,7 +207,7 @@ async def _database(request: Request, error: Exception) -> JSONResponse:
 
 
 async def unexpected(request: Request, error: Exception) -> JSONResponse:
-    """The answer that an error gets which nobody foresaw, and a disk that is full."""
+    """The answer to an unexpected error (500), or to a full disk (507)."""
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
     if _is_full(error):
         detail = "The service has no disk space left, so nothing was stored: free some, then send the request again."

@@ -1,4 +1,4 @@
-"""HTTP/1.1 as uvicorn speaks it, but for what loses the body or the answer of a request."""
+"""uvicorn's HTTP/1.1, corrected in two places where it loses the body or the answer of a request."""
 
 import asyncio
 from typing import Any, cast
@@ -6,24 +6,24 @@ from typing import Any, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-LINGER_SECONDS = 2.0  # how long what a client still sends is thrown away, so that it comes to read its answer
+LINGER_SECONDS = 2.0  # for which the rest of a body is read and discarded, so that the client gets its answer
 _OFFERS = frozenset({b"upgrade", b"http2-settings"})  # RFC 9113 and 7540: a server may go on in HTTP/1.1
 
 
 class Protocol(HttpToolsProtocol):
     """One connection.
 
-    The parser ends where a request offers to go on in another protocol, as Java's HTTP client and ``curl --http2`` do
-    with each, and does not read the body that comes with it. We accept no offer (RFC 9110 §7.8 lets us), so such a
-    request is read again without it.
+    A request may offer to upgrade to another protocol; Java's HTTP client and ``curl --http2`` do so in each request.
+    The parser stops at such an offer and does not read the request's body. We accept no upgrade (RFC 9110 §7.8 allows
+    that), so the request is parsed again without the offer.
     """
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin; whoever closes the connection before a body is over waits for the client."""
+        """Wrap the transport, so that closing it before the end of a body waits for the client."""
         super().connection_made(cast(asyncio.Transport, _Lingering(self, cast(asyncio.Transport, transport))))
 
     def data_received(self, data: bytes) -> None:
-        """Read on, through every offer."""
+        """Parse received bytes; a request with an offer is parsed again without it."""
         if self.transport.is_closing():
             return
         self._unset_keepalive_if_required()
@@ -35,12 +35,12 @@ class Protocol(HttpToolsProtocol):
             self.send_400_response("Invalid HTTP request received.")
 
     def _read(self, data: bytes) -> bytes:
-        """Feed the parser; what it has to be given next after an offer, else nothing."""
+        """Feed the parser; returns the bytes to parse next if there was an offer, else b''."""
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as offer:
             method = self.parser.get_method()
-            if method == b"CONNECT":  # which is no offer: there is no way on but through us
+            if method == b"CONNECT":  # not an offer: it asks for a tunnel
                 raise httptools.HttpParserInvalidMethodError("CONNECT") from offer
             version = self.parser.get_http_version().encode()
             head = [b"%s %s HTTP/%s" % (method, self.url, version), *_without_offers(self.headers)]
@@ -49,7 +49,7 @@ class Protocol(HttpToolsProtocol):
         return b""
 
     def _should_upgrade(self) -> bool:
-        """Do nothing about a request that offers something, until it is read again."""
+        """Always True: uvicorn then ignores a request with an offer, until `_read` has parsed it again."""
         return True
 
 
@@ -65,9 +65,9 @@ def _without_offers(headers: list[tuple[bytes, bytes]]) -> list[bytes]:
 
 
 class _Lingering:
-    """A transport that, closed while a body is still being sent, says that nothing more comes and reads on for a while.
+    """A transport that, if closed while a body is still arriving, sends EOF at once and reads on for a while.
 
-    To close at once would reset the connection, and a client that is still writing would not get to read why
+    To close it at once would reset the connection, and a client that is still sending could not read the answer
     (RFC 9112 §9.6).
     """
 
@@ -80,11 +80,11 @@ class _Lingering:
         return getattr(self._transport, name)
 
     def is_closing(self) -> bool:
-        """Whether the connection ends: nothing more is read from it."""
+        """Whether the connection is being closed: bytes that still arrive are discarded."""
         return self._is_lingering or self._transport.is_closing()
 
     def close(self) -> None:
-        """Close; a client that is in the middle of a body has some time to notice."""
+        """Close; in the middle of a body only after `LINGER_SECONDS`."""
         cycle = self._protocol.cycle
         if self.is_closing() or cycle is None or not cycle.more_body or not self._transport.can_write_eof():
             self._transport.close()

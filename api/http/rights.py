@@ -1,7 +1,7 @@
-"""What a key needs for a route: it stands in the route's signature, and nowhere else.
+"""The scope that a route requires of a key: declared in the route's decorator, and nowhere else.
 
-`api.http.guarded_route` reads it there, lets no route be without it, and checks it before a body is read; OpenAPI, the
-texts of refusals and the audit log follow from it.
+`api.http.guarded_route` reads it there, allows no route without it, and checks it before a body is read. OpenAPI, the
+messages of refusals and the audit log are derived from it.
 """
 
 from collections.abc import Sequence
@@ -21,26 +21,26 @@ bearer = HTTPBearer(
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """A dependency of a route by which FastAPI describes what a key needs for it."""
+    """A route's dependency that declares what a key needs; FastAPI describes it in OpenAPI."""
 
     scope: Scope
-    tells_of_models: bool  # if not, keys of one model may ask although the path names none
+    tells_of_models: bool  # if not, a key of one model may use a path that names no model
 
     async def __call__(self, _credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)]) -> None:
-        """Do nothing: the key was checked before the route's dependencies are solved."""
+        """Do nothing: the key is checked before a route's dependencies are solved."""
 
 
 def needs(scope: Scope, *, tells_of_models: bool = True) -> Any:
-    """Among the ``dependencies`` of a route: a key for it needs this scope.
+    """An entry for a route's ``dependencies``: its key needs this scope.
 
-    Looking is for whoever predicts, but for the images themselves: they are what teams upload, not what their
-    customers should see.
+    Reading needs the scope `predict`, but reading images and batches needs `train`: teams upload them, and the teams'
+    customers, who predict, should not see them.
     """
     return Security(Right(scope, tells_of_models), scopes=[scope.value])
 
 
 def right_among(dependencies: Sequence[params.Depends]) -> Right:
-    """What `needs` has put among the dependencies of a route; raises `TypeError` unless it did so once."""
+    """The entry of `needs` among a route's dependencies; raises `TypeError` unless there is exactly one."""
     found = [one.dependency for one in dependencies if isinstance(one.dependency, Right)]
     if len(found) != 1:
         raise TypeError("a route says once which scope a key needs for it: dependencies=[needs(Scope.…)]")

@@ -1,4 +1,4 @@
-"""Every request gets an id, an answer, a line in the log, a place in the metrics, and its end on record."""
+"""Gives every request an id, an answer even after an error, a log line, metrics, and its outcome in the audit log."""
 
 import logging
 import re
@@ -16,7 +16,7 @@ from storage.logs import request_id
 
 HEADER = "X-Request-ID"
 ARRIVED_AT = "arrived_at"  # in the state of a request: when its headers had come, by time.monotonic()
-NO_ROUTE = "none"  # of requests that no route takes: their paths are anybody's choice
+NO_ROUTE = "none"  # metrics label of requests without a route: their paths are arbitrary
 _ACCEPTED = re.compile(r"[A-Za-z0-9._~+/=:@-]{1,128}")
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _FIRST_ERROR = 400
@@ -29,18 +29,18 @@ class Observer:
     """ASGI middleware around everything else; counts in the `Measures` of the application's service."""
 
     def __init__(self, app: ASGIApp, *, failed: Callable[[Request, Exception], Awaitable[Response]]) -> None:
-        """Observe what ``app`` answers; what it fails to answer, ``failed`` does, so that this is seen too."""
+        """Observe the answers of ``app``; if it raises, ``failed`` answers, and that answer is observed too."""
         self._app, self._failed = app, failed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request under its own id, one that came with it or a new one."""
+        """Answer a request under an id: that of its header X-Request-ID if it is well-formed, else a new one."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         brought = Headers(scope=scope).get(HEADER, "")
         scope.setdefault("state", {})[ARRIVED_AT] = time.monotonic()
         own = brought if _ACCEPTED.fullmatch(brought) else uuid4().hex
-        request_id.set(own)  # for the task of this request alone; what logs an unexpected error does so after us
+        request_id.set(own)  # in the task of this request only; never reset, as the server logs errors later
         status: int | None = None  # None until an answer begins
         noted, began = False, time.perf_counter()
 
@@ -59,7 +59,7 @@ class Observer:
                 if scope["app"].state.service.draining.is_set():
                     headers["Connection"] = "close"  # so that the client's next request goes to another process
             elif message["type"] == "http.response.body" and not message.get("more_body", False):
-                note()  # before the last of it goes out: who has an answer finds it counted and in the log
+                note()  # before the end of the body is sent: a client with its answer finds it counted and logged
             await send(message)
 
         try:
@@ -67,9 +67,9 @@ class Observer:
         except Exception as error:
             if status is None:
                 await (await self._failed(Request(scope), error))(scope, receive, answered)
-            raise  # for whoever keeps the connection
+            raise  # the server decides about the connection
         finally:
-            note()  # what failed, or was left by its client, before it was whole
+            note()  # of an answer that failed, or whose client left, before its end
             await auditing.end(scope, status)
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
@@ -78,7 +78,7 @@ class Observer:
         measures = scope["app"].state.service.measures
         measures.requests.labels(method, route, str(status)).inc()
         measures.request_seconds.labels(route).observe(seconds)
-        # what changed or failed is told; what was only asked is counted, and told to who looks for it
+        # changes and failures are logged as INFO; reads and predictions only as DEBUG, besides their metrics
         is_remarkable = status >= _FIRST_ERROR or not (method in {"GET", "HEAD"} or is_prediction(route))
         log.log(
             logging.INFO if is_remarkable else logging.DEBUG,
@@ -92,5 +92,5 @@ class Observer:
 
 
 def is_prediction(route: str) -> bool:
-    """Whether a route predicts: it changes nothing, and there are many of them."""
+    """Whether a route predicts: such requests change nothing, and are frequent."""
     return route.endswith(("/predictions", "/infer"))

@@ -1,4 +1,4 @@
-"""Before the service listens: the administrator's first key, and no open door."""
+"""Before the service listens: install the administrator's first key, and check that not everyone has access."""
 
 from storage.database.engine import Database
 from storage.domain import Scope
@@ -13,11 +13,15 @@ OPEN = (
 
 
 class Unguarded(Exception):
-    """Whoever can reach the service could do what they like with it; the message says what to do."""
+    """The service would be open to everyone, or would have no administrator; the message says what to do."""
 
 
 def check(settings: Settings) -> None:
-    """Install the key of ACCRETE_ADMIN_KEY_FILE; raise `Unguarded` where keys are needed and no admin has one."""
+    """Install the key of ACCRETE_ADMIN_KEY_FILE.
+
+    Raises `Unguarded` if keys are needed and there is no administrator's, if other machines could reach a service
+    without keys, or if the file cannot be used.
+    """
     if settings.keys == "none" and settings.keys_needed:
         raise Unguarded(
             f"ACCRETE_KEYS=none is for this machine alone, and ACCRETE_HOST={settings.host} can be reached from "
@@ -60,7 +64,7 @@ def _install(settings: Settings, database: Database) -> None:
         secret = path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it holds more than ASCII"
-        # Not the name: who puts the key itself there finds it in the log otherwise.
+        # Without the file's name: if the variable holds the key itself by mistake, the key would be logged.
         raise Unguarded(f"The file that ACCRETE_ADMIN_KEY_FILE names cannot be read: {why}.") from None
     with database.write() as connection:
         known = keys.of_digest(connection, keys.digest_of(secret))

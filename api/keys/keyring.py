@@ -1,4 +1,4 @@
-"""The API keys in force, at hand without a look into the database, and how fast each may ask."""
+"""The valid API keys, held in memory so that requests need no look into the database, and their rate limits."""
 
 import logging
 import threading
@@ -15,13 +15,13 @@ log = logging.getLogger(__name__)
 
 
 class KeyRing:
-    """Keys by their digests, read anew all the time, so that a revocation works within a second.
+    """Valid keys by their digests, read again every ``watch_seconds``, so that a revocation works within a second.
 
-    Without the database the keys last seen stay good: predictions go on.
+    While the database does not answer, the keys last read stay valid, so that predictions go on.
     """
 
     def __init__(self, database: Database, *, watch_seconds: float, shared: Path | None = None) -> None:
-        """Know no key before `start`; ``shared`` is a folder of all processes that share a port."""
+        """Hold no key before `start`; ``shared`` is a folder common to all processes that share a port."""
         self._database, self._watch_seconds = database, watch_seconds
         self._keys: dict[str, Key] = {}
         self._rates = Rates(shared)
@@ -29,25 +29,25 @@ class KeyRing:
         self._thread = threading.Thread(target=self._watch, name="keys", daemon=True)
 
     def start(self) -> None:
-        """Go on reading the keys; one that is not seen yet is looked up."""
+        """Start the thread that reads the keys."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Read no more."""
+        """Stop the thread."""
         self._stopped.set()
         self._thread.join()
 
     def known(self, digest: str) -> Key | None:
-        """The key in force with that digest, if it has been seen."""
+        """The valid key with that digest, None if it has not been read yet."""
         return self._keys.get(digest)
 
     def look_up(self, digest: str) -> Key | None:
-        """The same for one that may be a moment old."""
+        """The valid key with that digest, read from the database: it may be only a moment old."""
         with self._database.read() as connection:
             return keys.of_digest(connection, digest)
 
     def wait(self, key: Key) -> float:
-        """Seconds until this key may ask again, 0 if now; called from the event loop alone."""
+        """Count a request of this key: 0 if it may pass, else the seconds to wait; call it on the event loop only."""
         return 0.0 if key.rate is None else self._rates.wait(key.id, key.rate)
 
     def _watch(self) -> None:

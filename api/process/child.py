@@ -1,4 +1,4 @@
-"""Processes of the embedded service: starting, watching, restarting and ending one of them, with all it started."""
+"""A process of the embedded service: how it is started, watched, restarted, and ended with all that it started."""
 
 import os
 import signal
@@ -28,28 +28,28 @@ class Part:
     command: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)  # on top of the supervisor's own
     shows_warnings: bool = True  # on the terminal; all of its lines go to its log file anyway
-    ready: Callable[[], bool]  # quick; asked again and again after the start
+    ready: Callable[[], bool]  # must be quick: called repeatedly after the start
     interruptible: bool = False  # whether SIGINT ends it sooner than SIGTERM does
-    grace_seconds: float | None = None  # for its end; None: what the supervisor gives to every part
-    started: Callable[[], None] = _nothing  # told at every start and restart
-    failing: Callable[[], str | None] = _nothing  # why a process that runs has to be killed and started again
+    grace_seconds: float | None = None  # between SIGTERM and SIGKILL; None: the supervisor's default
+    started: Callable[[], None] = _nothing  # called at every start and restart
+    failing: Callable[[], str | None] = _nothing  # why a running process has to be restarted, or None
 
 
 @dataclass
 class Backoff:
-    """Seconds to wait before the next restart: doubling, bounded, forgotten after a good while."""
+    """Seconds to wait before the next restart: doubled after each failure up to a limit, reset after a long uptime."""
 
     first_seconds: float = 0.5
     longest_seconds: float = 10.0
-    settled_seconds: float = 60.0  # up for so long, the next failure is the first again
+    settled_seconds: float = 60.0  # after such an uptime, the next failure counts as the first
     _failures: int = 0
 
     def after(self, uptime_seconds: float) -> float:
-        """The pause after a process that was up for so long has died."""
+        """The pause in seconds after a process has died that ran for ``uptime_seconds``; counts the failure."""
         if uptime_seconds >= self.settled_seconds:
             self._failures = 0
         pause = min(self.first_seconds * 2.0**self._failures, self.longest_seconds)
-        self._failures = min(self._failures + 1, 30)  # bounded, so that the power stays finite over months
+        self._failures = min(self._failures + 1, 30)  # bounded, so that the power does not overflow
         return pause
 
 
@@ -81,7 +81,7 @@ class Reaper:
         try:
             self._orders.write(order + "\n")
             self._orders.flush()
-        except BrokenPipeError:  # it was killed: `ensure` starts another, which is told everything
+        except BrokenPipeError:  # the reaper was killed: `ensure` starts another and tells it every group
             return
 
     @property
@@ -90,24 +90,24 @@ class Reaper:
         return self._process.pid
 
     def add(self, pid: int) -> None:
-        """Kill this process group should the supervisor end."""
+        """Have the reaper kill this process group if the supervisor ends."""
         self._groups.add(pid)
         self._tell(f"+{pid}")
 
     def forget(self, pid: int) -> None:
-        """The group has ended; its number may soon be someone else's."""
+        """Forget a group that has ended: its id may soon belong to other processes."""
         self._groups.discard(pid)
         self._tell(f"-{pid}")
 
     def ensure(self) -> None:
         """Start another reaper when the last one was killed."""
         if self._process.poll() is not None:
-            with suppress(BrokenPipeError):  # an order it did not live to read
+            with suppress(BrokenPipeError):  # an order that it did not read before it was killed
                 self._orders.close()
             self._start()
 
     def dismiss(self) -> None:
-        """End the reaper, which clears away what still carries the mark; returns when it has."""
+        """End the reaper, which first kills the processes that still carry the mark; returns when it has ended."""
         self.ensure()
         self._orders.close()
         self._process.wait()
@@ -117,7 +117,7 @@ class Child:
     """One part as a running process, over all its restarts."""
 
     def __init__(self, part: Part, *, mark: str, reaper: Reaper, log: ProcessLog) -> None:
-        """Nothing runs before `start`."""
+        """Prepare the part; `start` starts its process."""
         self.part, self.log = part, log
         self.backoff = Backoff()
         self.restart_at: float | None = None  # monotonic seconds; set while it waits for its restart
@@ -151,7 +151,7 @@ class Child:
         self.part.started()
 
     def ended(self) -> int | None:
-        """The exit code of a process that has ended by itself, with what it left behind cleared away; else None."""
+        """The exit code of a process that has ended by itself, else None; kills the processes that it left running."""
         if self._process is None or (code := self._process.poll()) is None:
             return None
         self._clear(self._process)
@@ -165,13 +165,13 @@ class Child:
             self._clear(self._process)
 
     def stop(self, *, interrupted: bool, grace_seconds: float, hurried: Callable[[], bool]) -> bool:
-        """SIGTERM or SIGINT, then SIGKILL once the grace is over or the person is in a hurry; whether it ended itself.
+        """Send SIGTERM, and SIGKILL when the grace period is over or ``hurried`` is true; whether it ended by itself.
 
-        ``interrupted``: nobody is to be waited for longer than it takes.
+        ``interrupted``: an interruptible part need not drain, so it gets SIGINT instead of SIGTERM.
         """
         if self._process is None:
             return True
-        is_heard = signal.SIGINT not in inherited_signals.ignored()  # by the process, which inherited that
+        is_heard = signal.SIGINT not in inherited_signals.ignored()  # a process inherits it
         soon = interrupted and self.part.interruptible and is_heard
         self._process.send_signal(signal.SIGINT if soon else signal.SIGTERM)
         deadline = time.monotonic() + (self.part.grace_seconds or grace_seconds)
@@ -184,7 +184,7 @@ class Child:
         return True
 
     def _clear(self, process: subprocess.Popen[bytes]) -> None:
-        """End what a finished process has left running, in its group and in sessions of their own."""
+        """Kill the processes that an ended process left running, in its group and in other sessions."""
         send_signal(process.pid, signal.SIGKILL, group=True)
         kill_marked(self._mark)
         self._reaper.forget(process.pid)

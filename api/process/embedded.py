@@ -1,6 +1,6 @@
-"""The embedded service: a private Redis, one worker and the API beside each other, which is all `accrete up` is.
+"""The embedded service, which `accrete up` runs: a private Redis, one worker and the API.
 
-Order: Redis → migrations → worker and API → ready; it ends the other way round.
+It starts in this order: Redis → migrations → worker and API → ready. It ends in reverse order.
 """
 
 import os
@@ -23,8 +23,8 @@ from storage.broker import celery_app
 from storage.migrations import upgrade
 from storage.settings import Settings, is_this_machine
 
-_READY_SECONDS = 2.0  # patience with one question after readiness
-_CLOSING_SECONDS = 15.0  # in which the API closes what is left once it has drained and the last deadline is over
+_READY_SECONDS = 2.0  # timeout of one readiness request
+_CLOSING_SECONDS = 15.0  # for the API to close what is left, after draining and the last deadline
 _WAIT_POLICY = "OMP_WAIT_POLICY"  # OpenMP 5.2, §21.7; read once, when torch is loaded
 
 
@@ -57,14 +57,14 @@ def serve(settings: Settings, *, verbose: bool, on_ready: Callable[[str], None])
 
 
 def keys_of(settings: Settings) -> str:
-    """What `auto` means for a service that a person starts: no keys on this machine alone, until one is brought."""
+    """ACCRETE_KEYS with `auto` resolved: `none` if the service is for this machine only and no key file is set."""
     if settings.keys != "auto":
         return settings.keys
     return "none" if is_this_machine(settings.host) and settings.admin_key_file is None else "required"
 
 
 def _check_redis(url: str) -> None:
-    """Raise StartFailed where no Redis answers; the URL is not shown, for it may hold a secret."""
+    """Raise StartFailed if no Redis answers; the message does not show the URL, which may hold a secret."""
     try:
         there = answers(url)
     except ValueError as error:
@@ -74,7 +74,7 @@ def _check_redis(url: str) -> None:
 
 
 def _check_keys(settings: Settings) -> None:
-    """Raise StartFailed where the API, a process that is started again and again, would refuse to start."""
+    """Raise StartFailed if the API would refuse to start for lack of keys: it would be restarted again and again."""
     try:
         check(settings)
     except Unguarded as error:
@@ -90,7 +90,7 @@ def start_redis(supervisor: Supervisor, home: Path) -> str:
 
 
 def worker_part(settings: Settings, node: str, ping: WorkerPing) -> Part:
-    """The Celery worker; threads, for training runs in processes of its own."""
+    """The Celery worker. Its pool is of threads, since training runs in processes of its own."""
     return Part(
         name="worker",
         command=[sys.executable, "-m", "trainer.workers", "--hostname", node],
@@ -115,10 +115,10 @@ def api_part(settings: Settings) -> Part:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """Every setting that has a value, as the variable that `Settings` reads it from, and how OpenMP threads wait.
+    """The environment variables of a part: every setting that has a value, and how OpenMP threads wait.
 
-    Training and serving share the processor. By default OpenMP's threads wait for each other by spinning, and take from
-    whoever else computes the very time the others wait for: on a busy machine training slows down many times over.
+    Training and serving share the processor. By default OpenMP threads spin while they wait for each other, which takes
+    processor time from all other threads: on a busy machine training becomes many times slower.
     """
     values: dict[str, Any] = settings.model_dump(mode="json", exclude_none=True)
     variables = {f"ACCRETE_{name.upper()}": str(value) for name, value in values.items()}
@@ -133,7 +133,7 @@ def renewed(settings: Settings, **changes: Any) -> Settings:
 def service_url(settings: Settings) -> str:
     """Where to reach the API from this machine."""
     host = settings.host
-    if host in {"::", str(ip_address(0))}:  # every address, this machine's own among them
+    if host in {"::", str(ip_address(0))}:  # all addresses of this machine, the loopback among them
         host = "::1" if host == "::" else "127.0.0.1"
     return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
 
@@ -147,13 +147,13 @@ def answers_http(url: str) -> bool:
 
 
 def free_port(host: str) -> int:
-    """A TCP port nobody listens on at the moment."""
+    """A TCP port that is free at the moment."""
     with listening(host, 0) as listener:
         return int(listener.getsockname()[1])
 
 
 def refuse_taken_port(host: str, port: int) -> None:
-    """Raise StartFailed when the API could not listen there."""
+    """Raise StartFailed if the API could not listen on this port."""
     try:
         listening(host, port).close()
     except OSError as error:

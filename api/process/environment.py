@@ -1,7 +1,7 @@
-"""The environment that processes of the service are started with: ours, without ways to other people's modules.
+"""The environment variables of the service's processes: ours, but so that no foreign module is imported.
 
-`python -m` looks for modules in the working directory first, where somebody may keep a `trainer.py`, or a `queue.py`;
-and `PYTHONPATH` comes before what is installed.
+`python -m` looks for modules in the working directory first, which may hold a `trainer.py` or a `queue.py`. Folders of
+`PYTHONPATH` come before installed packages.
 """
 
 import os
@@ -20,7 +20,7 @@ def inherited() -> dict[str, str]:
 
 
 def _is_harmless(entry: str) -> bool:
-    """Whether a folder of PYTHONPATH is one wherever we are, and holds no other modules by the names of ours."""
+    """Whether a folder of PYTHONPATH is absolute, and holds no foreign modules with the names of our packages."""
     folder = Path(entry)
     if not entry or not folder.is_absolute():
         return False

@@ -1,4 +1,4 @@
-"""One service a home folder: a lock that ends with the process that holds it, however that process ends."""
+"""A lock that allows one service per home folder; it ends with the processes that hold it, however they end."""
 
 import fcntl
 import os
@@ -24,11 +24,11 @@ class HomeInUse(Exception):
 class HomeLock:
     """An exclusive flock on ``home/accrete.lock``, which holds the pid of the supervisor.
 
-    The reaper inherits the descriptor: the folder is free only when nothing of the service is left.
+    The reaper inherits the descriptor, so the folder is free only when no process of the service is left.
     """
 
     def __init__(self, home: Path) -> None:
-        """Take the lock; raises HomeInUse. Waits for the remains of a killed service to be cleared away."""
+        """Take the lock; raises HomeInUse. Waits for the reaper to end the remaining processes of a killed service."""
         path = home / "accrete.lock"
         self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         deadline = time.monotonic() + _CLEARING_SECONDS
@@ -49,7 +49,7 @@ class HomeLock:
         return True
 
     def release(self) -> None:
-        """Give the folder back; the file stays, empty."""
+        """Release the lock; the file stays, empty."""
         os.truncate(self.descriptor, 0)
         os.close(self.descriptor)
 

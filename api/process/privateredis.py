@@ -1,4 +1,4 @@
-"""A Redis of one's own: on a unix socket only this user can reach, in memory only (the truth is in the database)."""
+"""A private Redis: on a unix socket that only this user can reach, in memory only (the database holds the state)."""
 
 import os
 import secrets
@@ -13,7 +13,7 @@ import redis
 
 from api.process.child import Part
 
-_NAME_LENGTH = len("accrete-12345678/redis.sock!")  # at most, of what is made in a folder
+_NAME_LENGTH = len("accrete-12345678/redis.sock!")  # the longest path that is created in a folder
 
 
 class RedisMissing(Exception):
@@ -39,7 +39,7 @@ class PrivateRedis:
     """Where the private server listens, and the process that serves it."""
 
     def __init__(self, run_folder: Path) -> None:
-        """Use the folder (made if need be, 0700), or a temporary one where no socket can be made in it."""
+        """Use the folder (created if missing, mode 0700), or a temporary one if no socket can be created in it."""
         run_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         run_folder.chmod(0o700)
         self._temporary: Path | None = None
@@ -66,7 +66,7 @@ class PrivateRedis:
             "--loglevel": "notice",
         }
         command = [server_binary(), *(word for option in options.items() for word in option)]
-        # Its warnings are advice on persistence and replication, of which it does neither.
+        # Its warnings are advice on persistence and replication, and it uses neither.
         return Part(name="redis", command=command, ready=lambda: answers(self.url), shows_warnings=False)
 
     def remove(self) -> None:
@@ -77,9 +77,10 @@ class PrivateRedis:
 
 
 def takes_sockets(folder: Path) -> bool:
-    """Whether a socket can be made there: not where the path is too long, nor on a disk that knows none.
+    """Whether a socket that clients can reach can be created in a folder.
 
-    Nor under a name that is no UTF-8, which no URL can tell a client.
+    It cannot if the path is too long, if the file system has no sockets, or if the path is not UTF-8, as a URL cannot
+    name it then.
     """
     probe = folder / secrets.token_hex(_NAME_LENGTH // 2)
     try:

@@ -1,4 +1,4 @@
-"""What the processes of the embedded service print: all of it to a file each, what matters to the terminal."""
+"""The output of the embedded service's processes: all of it goes to one file each, warnings also to the terminal."""
 
 import logging
 import re
@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from storage import safetext
 
-_FILE_BYTES = 10 << 20  # a log file is turned over at this size, and one old one is kept
+_FILE_BYTES = 10 << 20  # a log file is rotated at this size, and one old file is kept
 _LINE_BYTES = 1 << 16  # longer lines are cut into pieces
 _LEVEL = re.compile(r'\b(DEBUG|INFO|WARNING|ERROR|CRITICAL)\b|"level": ?"(debug|info|warning|error|critical)"')
 _GRAVE = {"WARNING", "ERROR", "CRITICAL"}

@@ -1,11 +1,11 @@
 """The reaper: a small process that outlives a killed supervisor just long enough to end everything it started.
 
-A supervisor that is killed -9 cannot stop its children, and Redis, the API and a training run would go on for ever. So
-each service has a reaper. It holds the reading end of a pipe whose other end only the supervisor has: when the
-supervisor ends, for whatever reason, the pipe does too, and the reaper kills what is left. This works without
-per-thread kernel flags (`PR_SET_PDEATHSIG` follows the thread that forked, not the process) and reaches grandchildren
-in sessions of their own. The reaper also holds the lock of the home folder, so that nobody starts a second service
-beside the remains of the first.
+A supervisor that is killed by SIGKILL cannot stop its children: Redis, the API and a training run would go on for ever.
+So each service has a reaper. It holds the reading end of a pipe, and only the supervisor holds the other end. When the
+supervisor ends, for whatever reason, the pipe is closed, and the reaper kills the processes that are still alive. This
+works without per-thread kernel flags (`PR_SET_PDEATHSIG` follows the thread that forked, not the process) and reaches
+grandchildren in sessions of their own. The reaper also holds the lock of the home folder, so that no second service
+starts while processes of the first are alive.
 
 Protocol on standard input, one line each: ``+PID`` – a process group to kill at the end; ``-PID`` – it has ended.
 """
@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import TextIO
 
 MARK = "ACCRETE_SERVICE"  # environment variable all processes of one service inherit: "<service>.<process>."
-_CLEARING_SECONDS = 5.0  # how long the reaper goes on looking for what its kills have not ended yet
+_CLEARING_SECONDS = 5.0  # how long the reaper looks for processes that it has killed but that have not ended yet
 
 
 def marked_processes(mark: str) -> list[int]:
-    """Process ids whose environment carries a mark that begins so; [] where there is no /proc.
+    """Ids of this user's processes whose environment carries a mark that begins with ``mark``; [] without /proc.
 
-    Finds grandchildren whose parents have gone, and those in sessions of their own. Reads what belongs to this user.
+    Also finds grandchildren whose parents have ended, and processes in sessions of their own.
     """
     wanted = f"{MARK}={mark}".encode()
     found = []
@@ -50,7 +50,7 @@ def send_signal(pid: int, number: signal.Signals, *, group: bool = False) -> Non
 
 
 def kill_marked(mark: str, *, seconds: float = _CLEARING_SECONDS) -> int:
-    """SIGKILL whatever carries the mark until nothing does or the time is up; how many were found at first."""
+    """SIGKILL all processes with the mark until none is left or the time is up; returns how many were found first."""
     deadline = time.monotonic() + seconds
     remaining = marked_processes(mark)
     count = len(remaining)
@@ -63,7 +63,7 @@ def kill_marked(mark: str, *, seconds: float = _CLEARING_SECONDS) -> int:
 
 
 def keep(mark: str, orders: TextIO) -> None:
-    """Follow the orders until the supervisor is gone, then kill what is left of its service."""
+    """Follow the orders until the supervisor has ended, then kill the remaining processes of its service."""
     groups: set[int] = set()
     for order in orders:
         pid = int(order[1:])

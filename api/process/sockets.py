@@ -4,7 +4,7 @@ import socket
 
 
 def listening(host: str, port: int, *, backlog: int = 1) -> socket.socket:
-    """A socket that listens there as uvicorn's own would; raises OSError where it cannot."""
+    """A TCP socket that listens on this port, with the options that uvicorn sets; raises OSError if it cannot."""
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     listener = socket.socket(family, kind, protocol)
     try:

@@ -1,8 +1,9 @@
-"""One supervisor for the processes of the embedded service (`api.process.embedded` says which).
+"""The supervisor of the embedded service's processes (`api.process.embedded` names them).
 
-What dies is started again after a pause. SIGINT, SIGTERM and SIGHUP end all of them, the last started first, at SIGTERM
-without haste; a second signal cuts the grace short. Those that the supervisor was started to ignore, it ignores.
-Nothing is left behind: not by a part that ends, nor by a supervisor that is killed.
+A process that dies is started again after a pause. SIGINT, SIGTERM and SIGHUP end all processes, the last started
+first. Only at SIGTERM the API drains before it ends. A second signal ends the grace period. Signals that were ignored
+when the supervisor was started stay ignored. No process stays behind, neither after a part has ended nor after the
+supervisor is killed.
 """
 
 import secrets
@@ -18,16 +19,16 @@ from api.process.homelock import HomeLock
 from api.process.processlog import Console, ProcessLog
 from storage import inherited_signals
 
-_LOOK_SECONDS = 0.1  # how often the children are looked at
+_LOOK_SECONDS = 0.1  # between two checks of the children
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StartFailed(Exception):
-    """The service could not start, and why."""
+    """The service could not start; the message says why."""
 
 
 class StopRequested(Exception):
-    """Somebody asked for the end while the service was starting."""
+    """A signal asked for the end while the service was starting."""
 
 
 class Supervisor:
@@ -59,7 +60,7 @@ class Supervisor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End everything, the last started first."""
-        interrupted = self._received[:1] != [signal.SIGTERM]  # Ctrl-C, or no start: there is nobody to hand over to
+        interrupted = self._received[:1] != [signal.SIGTERM]  # Ctrl-C, or the start failed: no need to drain
         for child in reversed(self._children):
             if not child.stop(
                 interrupted=interrupted, grace_seconds=self._grace_seconds, hurried=lambda: len(self._received) > 1
@@ -80,7 +81,7 @@ class Supervisor:
         return {child.part.name: child.pid for child in self._children} | {"reaper": self._reaper.pid}
 
     def finally_do(self, step: Callable[[], None]) -> None:
-        """Do this when every part has ended."""
+        """Call ``step`` after every part has ended."""
         self._last_steps.append(step)
 
     def start(self, parts: Sequence[Part]) -> None:
@@ -109,13 +110,13 @@ class Supervisor:
             raise StopRequested
 
     def watch(self) -> None:
-        """Restart what dies until a signal comes."""
+        """Restart parts that die, until a signal comes."""
         while not self._received:
             self.look()
             time.sleep(_LOOK_SECONDS)
 
     def look(self) -> None:
-        """Look once after every child, and the reaper."""
+        """Check the reaper and every child once; restart those that have died."""
         self._reaper.ensure()
         for child in self._children:
             self._look_after(child)
@@ -124,14 +125,14 @@ class Supervisor:
         self._received.append(number)
 
     def _refuse_dead(self, child: Child) -> None:
-        """A part that dies while the service starts would die again: say what it said."""
+        """Raise StartFailed, with its last lines, for a part that dies during the start: it would die again."""
         if (code := child.ended()) is not None:
             time.sleep(_LOOK_SECONDS)  # its last lines are still on their way through the pipe
             reason = f"{child.part.name} ended with {_describe(code)} before it was ready"
             raise StartFailed(f"{reason}; its last lines ({child.log.path}):\n{child.log.tail()}")
 
     def _look_after(self, child: Child) -> None:
-        """Restart a dead child once its pause is over, and kill one that fails."""
+        """Restart a child that died once its pause is over, and kill one that fails."""
         if child.restart_at is not None:
             if time.monotonic() >= child.restart_at:
                 child.start()

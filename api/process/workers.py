@@ -1,7 +1,8 @@
-"""Several processes of the API on one port: the first listens for all, starts them, and starts again what dies.
+"""Several processes of the API on one port: their parent opens the socket, starts them, and restarts those that die.
 
-Each of them holds the reading end of a pipe whose other end only the first has: when that one ends, for whatever
-reason, the pipe does too, and they end by themselves. Otherwise they would go on listening, with nobody to ask them.
+Each process holds the reading end of a pipe, and only the parent holds the other end. When the parent ends, for
+whatever reason, the pipe is closed, and the processes end by themselves. Otherwise they would go on listening, and
+nothing would ever end them.
 """
 
 import logging
@@ -45,15 +46,15 @@ class Workers:
     """The parent of the API's processes; it answers no request itself."""
 
     def __init__(self, settings: Settings) -> None:
-        """Start them at `run`."""
+        """Open the socket; `run` starts the processes."""
         self._count = settings.api_workers
         self._listener = listening(settings.host, settings.port, backlog=BACKLOG)
         self._lifeline, self._held = os.pipe()  # neither is inherited unless it is passed
         self._shared = tempfile.mkdtemp(prefix="accrete-api-")
-        self._asked: list[int] = []  # the signals that end it, as they came
+        self._asked: list[int] = []  # the signals received, in their order
 
     def run(self) -> int:
-        """Keep them running until SIGTERM or SIGINT, which they get too; 0 if all of them then ended well."""
+        """Keep the processes running until SIGTERM or SIGINT, and pass it on; returns 0 if all ended well."""
         for number in {signal.SIGTERM, signal.SIGINT}.difference(inherited_signals.ignored()):
             signal.signal(number, self._end)
         places = [_Place(self._start(index), time.monotonic()) for index in range(self._count)]
@@ -62,10 +63,10 @@ class Workers:
                 for index, place in enumerate(places):
                     self._tend(index, place)
                 time.sleep(POLL_SECONDS)
-            self._listener.close()  # theirs are open until they have drained
+            self._listener.close()  # those of the processes stay open until they have drained
             self._await_end([place.process for place in places])
             codes = [place.process.wait() for place in places if place.restart_at is None]
-            return max((abs(code) for code in codes if -code not in self._asked), default=0)  # those had only begun
+            return max((abs(code) for code in codes if -code not in self._asked), default=0)  # still starting
         finally:
             shutil.rmtree(self._shared, ignore_errors=True)
 
@@ -92,7 +93,7 @@ class Workers:
         )
 
     def _tend(self, index: int, place: _Place) -> None:
-        """Start a process again that has ended, after a pause that grows when it ends soon."""
+        """Restart a process that has ended, after a pause that grows if it ends soon after each start."""
         now = time.monotonic()
         if place.restart_at is None:
             if (code := place.process.poll()) is None:
@@ -106,7 +107,7 @@ class Workers:
 
 
 def end_with(lifeline: int) -> None:
-    """Have this process end, as at SIGTERM, once nobody holds the other end of the pipe any more."""
+    """Start a thread that ends this process, as SIGTERM does, when the other end of the pipe is closed."""
     os.set_inheritable(lifeline, False)
 
     def wait() -> None:
