@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from fastapi import Request
@@ -17,9 +16,6 @@ from api.bodies.forms import Sink, read_form
 from api.pids import is_alive
 from storage.errors import ArchiveUnreadable
 from storage.settings import Settings
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass

@@ -39,7 +39,9 @@ class _Stranger(ClientError):
     """The server at this address is not an Accrete service."""
 
     def __init__(self, url: str) -> None:
-        super().__init__(f"{url} is no Accrete service, by what it answers: is the address right (ACCRETE_URL, --url)?")
+        super().__init__(
+            f"{url} does not answer as an Accrete service does: is the address right (ACCRETE_URL, --url)?"
+        )
 
 
 class Unauthenticated(Problem):
@@ -105,7 +107,9 @@ class Connection:
         self.url = shown(url).rstrip("/")  # as messages show it
         key = (key or "").strip()
         if not _KEY.fullmatch(key):
-            raise ClientError("the API key holds what no key holds, such as blanks or line breaks: copy it once more")
+            raise ClientError(
+                "the API key contains blanks, line breaks or other characters that no key has: copy it again"
+            )
         try:
             self._http = httpx.Client(
                 base_url=url.rstrip("/"),

@@ -104,7 +104,7 @@ def backup(file: Annotated[Path, typer.Argument(help="The tar file to write.")],
     with opened() as (settings, database, blobs):
         contents = backups.write(file, database=database, blobs=blobs)
         if not contents.rows["models"]:
-            warn([f"the service of {settings.home.resolve()} has no models: is it the one that is meant?"])
+            warn([f"the service of {settings.home.resolve()} has no models: is it the service you mean?"])
     document = {"file": str(file), "blobs": contents.blobs, "rows": dict(contents.rows)}
     emit(document if as_json else None, f"wrote {file}: {contents.rows['models']} models, {contents.blobs} blobs")
 

@@ -14,8 +14,8 @@ app = typer.Typer(
 )
 
 SCOPES = {
-    "predict": "predictions, and looking at models, increments and metrics",
-    "train": "the same, and models, batches, images, increments and promotion",
+    "predict": "predictions, and reading models, increments and metrics",
+    "train": "what predict permits, and changing models, batches, images, increments and promotions",
     "admin": "everything",
 }
 

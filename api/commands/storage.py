@@ -70,10 +70,10 @@ def absence() -> str | None:
 def _no_service(settings: "Settings") -> str:
     if settings.database_url is None:
         return (
-            f"no service has its home in {settings.home.resolve()}: set ACCRETE_HOME to the folder of the one that is "
-            "meant (and ACCRETE_DATABASE_URL, if it has a database of its own), or start one there with `accrete up`"
+            f"no service has its home in {settings.home.resolve()}: set ACCRETE_HOME to the folder of the service that "
+            "you mean (and ACCRETE_DATABASE_URL, if it has a database of its own), or start one there with `accrete up`"
         )
     return (
         f"no service uses the database that ACCRETE_DATABASE_URL names (its home would be {settings.home.resolve()}): "
-        "name that of the one that is meant, or start one with it"
+        "name the database of the service you mean, or start a service with it"
     )

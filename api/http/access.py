@@ -91,7 +91,7 @@ def _check_neighbour(request: Request, service: Service) -> None:
     named = service.settings.origins  # a `*` matches no page here: not every page may act as administrator
     if origin is not None and urlsplit(origin).netloc != request.headers.get("host") and origin not in named:
         raise Forbidden(
-            "Without keys the service takes no orders from pages of other sites: name this one in "
+            "Without keys the service refuses changes by pages of other sites: name this one in "
             "ACCRETE_CORS_ORIGINS, or set ACCRETE_KEYS=required."
         )
 

@@ -205,7 +205,7 @@ def test_an_address_of_something_else_is_told(body: bytes, kind: str, scripted: 
     done = shell("models", ACCRETE_URL=server.url)
     assert (done.returncode, done.stdout) == (1, "")
     assert (
-        done.stderr == f"error: {server.url} is no Accrete service, by what it answers: is the address right "
+        done.stderr == f"error: {server.url} does not answer as an Accrete service does: is the address right "
         "(ACCRETE_URL, --url)?\n"
     )
 
