@@ -128,8 +128,7 @@ class Registry:
     def enter(self, served: Served, model: Model) -> None:
         """Let a version answer for a model from now on, unless a later promotion is known already."""
         with self._guard:
-            known = self._models.get(model.name)
-            if known is not None and known.id == model.id and known.current_revision > model.current_revision:
+            if self._is_overtaken(model):
                 return
             self._models[model.name] = model
             self._current[model.id] = served
@@ -228,10 +227,17 @@ class Registry:
             before = [version.number for version in versions.lineage(connection, model, model.previous)][::-1]
         return [number for number in dict.fromkeys([*before[:1], *line, *before]) if number != model.current]
 
+    def _is_overtaken(self, model: Model) -> bool:
+        """Whether a later promotion of the model is known; for callers that hold the guard."""
+        known = self._models.get(model.name)
+        return known is not None and known.id == model.id and known.current_revision > model.current_revision
+
     def _note(self, model: Model, error: VersionUnloadable) -> None:
         assert model.current is not None
         fault = Fault(model.name, model.current, error.detail)
         with self._guard:
+            if self._is_overtaken(model):  # the version that does not load is in service no more
+                return
             before = self._faults.get(model.id)
             self._faults[model.id] = fault
             self._models.setdefault(model.name, model)

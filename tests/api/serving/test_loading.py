@@ -12,6 +12,7 @@ import pytest
 
 from storage.blobs.directory import DirectoryBlobs
 from storage.history import models
+from tests.api.http.test_telemetry import value
 from tests.api.worlds import World, eventually, picture, problem, running
 
 WAITING = 60  # requests: more than there are threads for plain functions
@@ -240,3 +241,19 @@ def test_versions_beyond_those_that_may_be_loaded_go_least_recently_asked_for_fi
     assert fetches(3) == 1  # 2 goes
     assert [fetches(number) for number in (3, 1, 2)] == [0, 0, 1]
     assert [fetches(number) for number in (4, 4)] == [0, 0]
+
+
+def test_a_load_that_fails_after_a_later_promotion_is_no_fault_of_the_version_in_service(own, slow):
+    name = grown(own, ["cat", "dog"])
+    assert predict(own, name).json()["version"] == 1
+    claim = own.claim(own.increment(name, "emu", "fox", promote="manual")["id"])
+    assert own.publish(claim, ["emu", "fox"], rewrite={"format": 99}) == 2
+    manifest = own.http.get(f"/v1/models/{name}/versions/2").json()["files"]["version.json"]["sha256"]
+    with held_up(slow, manifest):
+        with own.database.write() as connection:
+            models.set_current(connection, models.get(connection, name), version=2)
+        assert eventually(lambda: slow.fetched[manifest] > 0)
+        assert promote(own, name, 1) == 1
+    assert predict(own, name, version=2).status_code == 503
+    assert value(own.http, "accrete_swap_failures_total", model=name) == 0
+    assert own.http.get("/readyz").json()["status"] == "ok"
