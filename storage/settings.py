@@ -35,23 +35,26 @@ class Settings(BaseSettings):
         "(none for `accrete up` on this machine alone, unless ACCRETE_ADMIN_KEY_FILE is set; else required).",
     )
     admin_key_file: Path | None = Field(
-        None, description="File with a key that is made an admin's when the service starts: openssl rand -hex 32."
+        None, description="File with the administrator's key, installed when the service starts: openssl rand -hex 32."
     )
     root_path: str = Field(
         "",
         pattern=r"^((/[A-Za-z0-9._~-]+)+)?$",
-        description="Path that a proxy serves it under, such as /accrete; whether the proxy takes it off or not.",
+        description="Path under which a proxy serves the API, such as /accrete; the proxy may strip it or not.",
     )
     keep_alive_seconds: int = Field(
-        75, ge=1, description="How long an idle connection is kept; longer than the proxy before it does (nginx: 60 s)."
+        75, ge=1, description="How long an idle connection is kept; set it longer than the proxy does (nginx: 60 s)."
     )
     drain_seconds: float = Field(
         5.0, ge=0, description="After SIGTERM: how long /readyz is red while connections are still taken and answered."
     )
     cors_origins: str | None = Field(
-        None, description="Whose web pages may call the API, such as https://tool.example.org, by commas; *: anybody's."
+        None,
+        description="Origins whose web pages may call the API, such as https://tool.example.org, by commas; *: any.",
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What the logs hold.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Lowest severity that is logged."
+    )
     log_format: Literal["text", "json"] = Field("text", description="How the logs are written, one line an entry.")
     api_workers: int = Field(1, ge=1, description="Processes of the API that share its port.")
 
@@ -81,9 +84,11 @@ class Settings(BaseSettings):
     silence_seconds: float = Field(
         900.0, gt=0, description="After how long without a sign of life a training process is ended, as one crash."
     )
-    sweep_seconds: float = Field(5.0, gt=0, description="How often an idle worker looks for work nobody announced.")
+    sweep_seconds: float = Field(
+        5.0, gt=0, description="How often an idle worker looks for increments without a message."
+    )
     max_crashes: int = Field(
-        5, ge=1, description="Attempts in a row without a result or a new checkpoint that make an increment fail."
+        5, ge=1, description="Attempts in a row without result or new checkpoint after which an increment fails."
     )
     checkpoint_seconds: float = Field(
         1.0, ge=0, description="Least time from one checkpoint of a training to the next; 0: after every epoch."
@@ -120,8 +125,8 @@ class Settings(BaseSettings):
     compile_after_seconds: float = Field(
         300.0,
         ge=0,
-        description="Seconds of inference by one kind of network after which it is compiled, in the background, where "
-        "a C++ compiler is at hand; inf: never.",
+        description="Seconds of inference by one kind of network after which it is compiled, in the background, if "
+        "there is a C++ compiler; inf: never.",
     )
     minibatch_images: int = Field(32, ge=1, description="Images computed together, from as many requests as it takes.")
     minibatch_wait_seconds: float = Field(
@@ -143,7 +148,7 @@ class Settings(BaseSettings):
     keep_events_days: float = Field(
         90.0,
         gt=0,
-        description="After how long events of an increment that has ended are deleted but for the last; inf: never.",
+        description="After how long the events of a finished increment are deleted, except the last; inf: never.",
     )
     keep_audit_days: float = Field(
         730.0, gt=0, description="After how long an entry of the audit log is deleted; inf: never."

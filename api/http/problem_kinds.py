@@ -26,16 +26,16 @@ STATUS: dict[type[AccreteError], HTTPStatus] = {
 }
 
 _REMEDIES = {
-    HTTPStatus.BAD_REQUEST: "Mend the request: as it is, it will always be refused.",
+    HTTPStatus.BAD_REQUEST: "Correct the request: as it is, it will always be refused.",
     HTTPStatus.UNAUTHORIZED: "Send an API key, as `Authorization: Bearer KEY`.",
     HTTPStatus.FORBIDDEN: "Use a key that may do this; the detail says which, and how to get one.",
     HTTPStatus.NOT_FOUND: "Check the name or id: it may be misspelt, or deleted since.",
     HTTPStatus.METHOD_NOT_ALLOWED: "Use one of the methods that the header `Allow` names.",
-    HTTPStatus.CONFLICT: "Look at what stands in the way, which the detail names, and decide anew.",
-    HTTPStatus.PRECONDITION_FAILED: "Get it again, decide anew, and repeat the request with the new ETag.",
+    HTTPStatus.CONFLICT: "Read in the detail what prevents the request, then decide again.",
+    HTTPStatus.PRECONDITION_FAILED: "Read it again, decide again, and repeat the request with the new ETag.",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "Send less at a time, or raise the limit by its setting (docs/settings.md).",
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "Send the body in one of the forms that the detail names.",
-    HTTPStatus.UNPROCESSABLE_ENTITY: "Mend what the detail names: as it is, the request will always be refused.",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "Correct what the detail names: as it is, the request will always be refused.",
     HTTPStatus.TOO_MANY_REQUESTS: "Wait as many seconds as the header `Retry-After` says, then send it again.",
     HTTPStatus.INTERNAL_SERVER_ERROR: "Look into the service's log, for the answer's `X-Request-ID`.",
     HTTPStatus.SERVICE_UNAVAILABLE: "Wait as many seconds as the header `Retry-After` says, then send it again.",
@@ -75,7 +75,7 @@ def _kinds() -> dict[str, Kind]:
     found = {
         "bad-request": Kind(HTTPStatus.BAD_REQUEST, "The request cannot be read."),
         "internal": Kind(HTTPStatus.INTERNAL_SERVER_ERROR, "The service failed to answer."),
-        "method-not-allowed": Kind(HTTPStatus.METHOD_NOT_ALLOWED, "What is at this path cannot be asked in this way."),
+        "method-not-allowed": Kind(HTTPStatus.METHOD_NOT_ALLOWED, "This path does not support this method."),
         "request-incomplete": Kind(HTTPStatus.BAD_REQUEST, "The request ended before its body was complete."),
         "request-invalid": Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "A field or parameter is missing, unknown or wrong."),
         "storage-full": Kind(

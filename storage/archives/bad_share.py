@@ -19,7 +19,7 @@ def check_share(found: Sequence[Reject], *, images: int, limit: float) -> None:
     more = f" and {count - NAMED:,} more" if count > NAMED else ""
     raise BatchInvalid(
         f"{count:,} of {files:,} files are not usable, more than the share of {limit:g} that a batch may have: "
-        f"{'; '.join(f'{name}: {reason}' for name, reason in named)}{more}. Mend them or leave them out.",
+        f"{'; '.join(f'{name}: {reason}' for name, reason in named)}{more}. Correct them or leave them out.",
         share=count / files,
         limit=limit,
         examples=[name for name, _ in named],

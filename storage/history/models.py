@@ -140,7 +140,7 @@ def check_revision(model: Model, expected: int | None) -> None:
     if expected is not None and expected != model.current_revision:
         raise PreconditionFailed(
             f"Somebody has promoted another version of {model.name!r} meanwhile: current is {model.current}. "
-            "Read /current again and decide anew.",
+            "Read /current again and decide again.",
             current=model.current,
         )
 
