@@ -143,7 +143,7 @@ def _after_zeros(stream: ForwardStream) -> bytes | None:
 
 
 def _has_its_sum(block: bytes) -> bool:
-    """Whether a block has a header's checksum: the sum of its unsigned bytes, or signed ones as old Sun systems wrote."""
+    """Whether a block has a header's checksum: the sum of its bytes, unsigned, or signed as on old Sun systems."""
     if len(block) < BLOCK:
         return False
     plain = block[:148] + b" " * 8 + block[156:]
