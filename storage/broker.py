@@ -1,6 +1,6 @@
-"""The Celery application both sides share: the API sends wake-ups through it by name, the worker adds the tasks.
+"""The Celery application that the API and the workers share: the API sends tasks by name, a worker adds their code.
 
-A message is only a wake-up; what there is to do stands in the database (DESIGN, Life of an increment).
+A message only wakes a worker up. The work itself is recorded in the database (DESIGN, Life of an increment).
 """
 
 import importlib
@@ -14,8 +14,8 @@ from celery.loaders.app import AppLoader
 from storage.settings import Settings
 
 RUN_INCREMENT = "increment.run"
-WAKE_UP_SECONDS = 60  # an older wake-up says nothing new: the sweep has sent others since
-# Celery prefers these to what it is told, and they may be another project's.
+WAKE_UP_SECONDS = 60  # older wake-ups are dropped: the sweep has sent newer ones since
+# Celery prefers these variables to its configuration, and they may belong to another project.
 _OTHERS_VARIABLES = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL", "CELERY_RESULT_BACKEND")
 
 
@@ -23,15 +23,15 @@ class Loader(AppLoader):
     """Imports as Python does; Celery's own loader looks into the working directory first."""
 
     def import_from_cwd(self, module: str, imp: Any = None, package: str | None = None) -> ModuleType:
-        """Import a module, from wherever else it is found."""
+        """Import a module without putting the working directory first."""
         return importlib.import_module(module, package)
 
 
 def celery_app(settings: Settings) -> Celery:
-    """JSON only, no results, acknowledged on receipt, one message at a time, reconnecting for ever."""
+    """The application: JSON only, no results, acknowledgement on receipt, one message at a time, endless reconnects."""
     for name in _OTHERS_VARIABLES:
         os.environ.pop(name, None)
-    # No fixups: what Celery does for Django when DJANGO_SETTINGS_MODULE is set is no business of ours.
+    # No fixups: Celery would set up Django if the environment has a DJANGO_SETTINGS_MODULE.
     app = Celery("accrete", broker=settings.broker, loader="storage.broker:Loader", fixups=[])
     app.conf.update(
         accept_content=["json"],
@@ -40,7 +40,7 @@ def celery_app(settings: Settings) -> Celery:
         task_ignore_result=True,
         task_acks_late=False,
         worker_prefetch_multiplier=1,
-        worker_direct=True,  # the canary has to come back to the very worker that sent it
+        worker_direct=True,  # a worker's canary has to come back to the same worker
         worker_send_task_events=False,
         worker_hijack_root_logger=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,

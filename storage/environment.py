@@ -1,4 +1,4 @@
-"""What is probably a mistake in the environment of a process, though it can start: each in one sentence."""
+"""Warnings about probable mistakes in a process's environment that do not prevent its start; a sentence each."""
 
 import logging
 import os
@@ -12,10 +12,11 @@ from storage.settings import Settings, is_service_link
 MOUNTS = Path("/proc/mounts")
 PREFIX = "ACCRETE_"
 SUPERVISED = "ACCRETE_SERVICE"  # set in every process of an embedded service: `api.process.reaper.MARK`
-OTHERS = frozenset({SUPERVISED, "ACCRETE_URL", "ACCRETE_API_KEY"})  # no settings of the service, and yet read
-# What Kubernetes sets for a Service named accrete, or accrete-…; and Docker for a linked container.
+OTHERS = frozenset({SUPERVISED, "ACCRETE_URL", "ACCRETE_API_KEY"})  # read, but not as settings of the service
+# Variables that Kubernetes sets for a Service named accrete or accrete-…, and Docker for a linked container.
 _SERVICE_LINK = re.compile(r"(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$")
-# SQLite needs locks and shared memory that these do not have, or only seem to have (sqlite.org/howtocorrupt.html, 2).
+# File systems on which the locks and shared memory that SQLite needs are missing or unreliable
+# (sqlite.org/howtocorrupt.html, 2).
 _NETWORKS = re.compile(r"(nfs\d?|cifs|smb\w*|afs|ceph|glusterfs|lustre|beegfs|gpfs|9p|fuse(\..+)?|davfs\d?)$")
 
 log = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 def environment_warnings(
     settings: Settings, *, environment: Mapping[str, str] = os.environ, mounts: Path = MOUNTS
 ) -> Iterator[str]:
-    """What the person who starts the service should hear."""
+    """Warnings for the person who starts the service."""
     known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | OTHERS
     for variable, value in environment.items():
         name = variable.upper()
@@ -44,22 +45,22 @@ def environment_warnings(
 
 
 def log_environment_warnings(settings: Settings) -> None:
-    """Log them, unless the supervisor of this process has told them before it started it."""
+    """Log the warnings, unless the supervisor of this process has reported them already."""
     if SUPERVISED not in os.environ:
         for warning in environment_warnings(settings):
             log.warning("%s", warning)
 
 
 def network_file_system(path: Path, mounts: Path = MOUNTS) -> str | None:
-    """The kind of the file system a path is on, if it is one over a network; None where that cannot be known."""
+    """The type of the network file system that a path is on; None if it is on another one, or that is unknown."""
     try:
         lines = mounts.read_bytes().splitlines()
-    except OSError:  # no Linux
+    except OSError:  # not Linux
         return None
     place = path.resolve()
     found, depth = None, -1
     for _, mounted, kind, *_ in (line.split(b" ") for line in lines):
         folder = Path(os.fsdecode(re.sub(rb"\\(\d{3})", lambda sign: bytes([int(sign[1], 8)]), mounted)))
-        if place.is_relative_to(folder) and len(folder.parts) >= depth:  # of two at one place the later one is seen
+        if place.is_relative_to(folder) and len(folder.parts) >= depth:  # the later of two mounts at one place is seen
             found, depth = os.fsdecode(kind), len(folder.parts)
     return found if found is not None and _NETWORKS.match(found) else None

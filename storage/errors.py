@@ -1,6 +1,6 @@
-"""What can be wrong with a request, in the words of the domain; `api.http.problems` maps each to HTTP once.
+"""The errors of the domain; `api.http.problems` maps each of them to an HTTP response.
 
-Every message names what is wrong and what to do about it: it is shown to the person who sent the request.
+Every message says what is wrong and what to do about it, because the person who sent the request reads it.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ class AccreteError(Exception):
     """Base of all errors a caller can act on; ``extra`` goes into the problem document beside the detail."""
 
     def __init__(self, detail: str, **extra: Any) -> None:
-        """Keep the detail and what else a program may want to read."""
+        """Keep the detail (for people) and the further members (for programs)."""
         super().__init__(detail)
         self.detail = detail
         self.extra: Mapping[str, Any] = extra

@@ -1,6 +1,6 @@
-"""Signals that whoever started a process has it ignore, as nohup does with SIGHUP: they stay ignored.
+"""Signals that a process inherits as ignored, such as SIGHUP under nohup; they stay ignored.
 
-SIGTERM is none of them: a service that could not be asked to end would have to be killed.
+SIGTERM is not one of them: a service that ignored it could only be killed.
 """
 
 import signal
@@ -10,11 +10,11 @@ KEPT = (signal.SIGINT, signal.SIGHUP)
 
 
 def ignored() -> tuple[signal.Signals, ...]:
-    """Those that are ignored now; asked for before handlers are installed, it is what was inherited."""
+    """The signals of ``KEPT`` that are ignored now; before handlers are installed, these are the inherited ones."""
     return tuple(number for number in KEPT if signal.getsignal(number) is signal.SIG_IGN)
 
 
 def ignore(numbers: Iterable[signal.Signals]) -> None:
-    """Ignore them (again); on the main thread only."""
+    """Ignore these signals (again); can be called on the main thread only."""
     for number in numbers:
         signal.signal(number, signal.SIG_IGN)

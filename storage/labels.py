@@ -1,4 +1,4 @@
-"""Class names: one spelling for each, whichever way it came in."""
+"""Class names: one spelling for each, and which texts are allowed."""
 
 import re
 import unicodedata
@@ -11,9 +11,9 @@ _BLANKS = (
 
 
 def folded(label: str) -> str:
-    """The spelling that a class is known by: Unicode form NFC, without blanks at its ends; case stays.
+    """The stored spelling of a class name: Unicode form NFC, without blanks at its ends; case stays.
 
-    macOS writes accents as characters of their own, other systems do not, and nobody sees the difference.
+    macOS writes accents as separate characters and other systems do not, but both look the same.
     """
     return unicodedata.normalize("NFC", label).strip(_BLANKS)
 

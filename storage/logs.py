@@ -14,7 +14,7 @@ _OWN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "r
 
 
 def configure(settings: Settings) -> None:
-    """Let the root logger write to standard error as the settings say, and nobody else."""
+    """Make the root logger write to standard error alone, with level and format from the settings."""
     handler = logging.StreamHandler()
     handler.addFilter(_note_request)
     handler.setFormatter(JsonLines() if settings.log_format == "json" else TextLines())
@@ -26,23 +26,23 @@ class TextLines(logging.Formatter):
     """Time, level, logger, message, and in brackets the request."""
 
     def __init__(self) -> None:
-        """For people."""
+        """Set the format."""
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s%(request)s")
 
     def format(self, record: logging.LogRecord) -> str:
-        """One entry; the message cannot begin a line of its own, or steer a terminal, whatever is in it."""
+        """One entry; no message can begin another entry or control a terminal."""
         found = getattr(record, "request_id", None)
         record.request = f" [{found}]" if found else ""
         return safetext.lines(safetext.discreet(super().format(record)))
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
-        """The first line of an entry, what breaks lines escaped."""
+        """The first line of an entry, with line breaks escaped."""
         record.message = safetext.line(record.message)
         return super().formatMessage(record)
 
 
 class JsonLines(logging.Formatter):
-    """An object a line: time, level, logger, message, request_id, what was given as ``extra``, and the traceback."""
+    """A JSON object a line: time, level, logger, message, request_id, the fields of ``extra``, and the traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
         """One entry."""

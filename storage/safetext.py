@@ -1,23 +1,23 @@
-"""Text from anybody, made fit for a log, a terminal or a message: it steers nothing, and gives no secret away."""
+"""Makes untrusted text safe for logs, terminals and messages: escapes control characters and masks secrets."""
 
 import re
 from typing import Any
 
-# What moves a cursor, clears a screen, or turns the direction of a line (CVE-2021-42574): control characters of both
-# ranges, direction marks, line and paragraph separators, invisible spaces and tags, and halves of characters, which no
-# terminal can be sent. The joiners of emoji and of Indic scripts stay.
+# Characters that move the cursor, clear the screen or change the direction of text (CVE-2021-42574): C0 and C1 control
+# characters, direction marks, line and paragraph separators, invisible spaces and tags. Lone surrogates are here too,
+# because they cannot be encoded for a terminal. The joiners of emoji and of Indic scripts are not: they stay.
 _STEERING = (
     "\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e007f"
 )
-_IN_TEXT = re.compile(f"[{_STEERING}]")  # which may have lines and tabs
+_IN_TEXT = re.compile(f"[{_STEERING}]")  # newlines and tabs are allowed
 _IN_LINE = re.compile(f"[{_STEERING}\t\n]")
 
 _SECRETS = tuple(
     (re.compile(pattern), shown)
     for pattern, shown in (
-        (r"accrete_[A-Za-z0-9_-]{32,}", "accrete_***"),  # a key of ours (`storage.requests.keys`)
-        # A password may hold what would have to be escaped in a URL; all up to the last @ is taken for it.
+        (r"accrete_[A-Za-z0-9_-]{32,}", "accrete_***"),  # an API key of this service (`storage.requests.keys`)
+        # A password may hold characters that should be escaped in a URL, so it is taken to reach to the last @.
         (r"""(?<=://)([^\s/:@'"]*):[^\s'"]*@""", r"\1:***@"),
         (r"""(?<=://)[^\s/:@'"]{20,}@""", "***@"),
         (r"""(?i)(?<=[?&])([\w-]*key)=[^\s&'"]+""", r"\1=***"),
@@ -34,19 +34,19 @@ def line(text: str) -> str:
 
 
 def lines(text: str) -> str:
-    """The same for text that may have several lines."""
+    """The text with control characters escaped, except newlines and tabs."""
     return _IN_TEXT.sub(_escaped, text)
 
 
 def discreet(text: str) -> str:
-    """The text without what looks like a key, a password or a token."""
+    """The text with everything masked that looks like a key, a password or a token."""
     for pattern, shown in _SECRETS:
         text = pattern.sub(shown, text)
     return text
 
 
 def message(text: str) -> str:
-    """What may be shown of an error: it may quote what others have named, or an address with a password."""
+    """The text of an error, safe to show: it may quote names that others chose, or a URL with a password."""
     return lines(discreet(text))
 
 
@@ -55,7 +55,7 @@ def _escaped(found: "re.Match[str]") -> str:
 
 
 def in_json(text: str) -> str:
-    """A JSON document of which only what steers terminals is escaped; what was escaped before stays so."""
+    """A JSON document with the characters escaped that control terminals; existing escapes stay as they are."""
     return _IN_TEXT.sub(lambda found: _json_escaped(found[0]), text)
 
 
@@ -65,7 +65,7 @@ def _json_escaped(character: str) -> str:
 
 
 def deeply(value: Any) -> Any:
-    """A value for a log's JSON, in which every text is `discreet`."""
+    """The value with `discreet` applied to every string in it, at any depth; for JSON logs."""
     match value:
         case str():
             return discreet(value)

@@ -20,10 +20,10 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix="ACCRETE_",
-        env_ignore_empty=True,  # `ACCRETE_DATABASE_URL=` in an env file means that there is none
+        env_ignore_empty=True,  # `ACCRETE_DATABASE_URL=` in an env file means that it is not set
         frozen=True,
         extra="ignore",
-        hide_input_in_errors=True,  # which may be a URL with a password
+        hide_input_in_errors=True,  # the input may be a URL with a password
     )
 
     home: Path = Field(Path("data"), description="Folder that holds everything the service writes.")
@@ -158,14 +158,14 @@ class Settings(BaseSettings):
     @field_validator("port", mode="before")
     @classmethod
     def _no_service_link(cls, value: object) -> object:
-        """Kubernetes sets ACCRETE_PORT in every container, for a Service that is named accrete: that is no port."""
+        """Ignore the ACCRETE_PORT that Kubernetes sets in every container for a Service named accrete: not a port."""
         return cls.model_fields["port"].default if is_service_link(value) else value
 
     @cached_property
     def database(self) -> URL:
-        """Where the database is, with the driver this project ships (psycopg 3).
+        """The database's URL, with the driver this project ships (psycopg 3).
 
-        No string: the path of a home may hold any of the signs that mean something in a URL.
+        It is a URL object and not a string, because the path of a home may hold characters with a meaning in URLs.
         """
         if self.database_url is None:
             return URL.create("sqlite", database=str(self.home.resolve() / "accrete.db"))
@@ -180,7 +180,7 @@ class Settings(BaseSettings):
 
     @cached_property
     def origins(self) -> tuple[str, ...]:
-        """The web pages that may call the API, as browsers name them."""
+        """The origins of the web pages that may call the API, as browsers send them."""
         named = (self.cors_origins or "").split(",")
         return tuple(origin.strip().rstrip("/") for origin in named if origin.strip())
 
@@ -198,12 +198,12 @@ class Settings(BaseSettings):
 
     @cached_property
     def keys_needed(self) -> bool:
-        """Whether requests need a key: always, but where somebody said none, on this machine alone."""
+        """Whether requests need a key: always, unless ``keys`` is "none" and ``host`` is this machine alone."""
         return self.keys != "none" or not is_this_machine(self.host)
 
     @cached_property
     def broker(self) -> str:
-        """Broker URL as Celery writes it; asks for one when the service was not started by its supervisor."""
+        """Broker URL in Celery's form; raises ValueError if none is set (``accrete up`` sets one by itself)."""
         if self.redis_url is None:
             raise ValueError("ACCRETE_REDIS_URL is not set: start with `accrete up`, which runs a private Redis")
         return self.redis_url.replace("unix://", "redis+socket://", 1)
@@ -215,7 +215,7 @@ class Settings(BaseSettings):
 
     @cached_property
     def libraries(self) -> Path:
-        """Folder for compiled networks, each of use to this kind of machine only."""
+        """Folder for compiled networks, which run on this kind of machine only."""
         return self.home.resolve() / "libraries"
 
     @cached_property
@@ -225,11 +225,11 @@ class Settings(BaseSettings):
 
 
 class SettingsInvalid(ValueError):
-    """What the environment says cannot be meant; the message names the variables."""
+    """Some settings are invalid; the message names their environment variables."""
 
 
 def read_settings(**chosen: Any) -> Settings:
-    """The settings, of which some were chosen on a command line; raises SettingsInvalid."""
+    """The settings; ``chosen`` are those from a command line. Raises `SettingsInvalid`."""
     try:
         return Settings(**chosen)
     except ValidationError as error:
@@ -237,19 +237,19 @@ def read_settings(**chosen: Any) -> Settings:
 
 
 def _fault(place: tuple[int | str, ...], message: str) -> str:
-    """A finding of pydantic by the name of its variable; one about several settings names them itself."""
+    """An error of pydantic with the name of its variable; an error about several settings names them itself."""
     message = message.removeprefix("Value error, ")
     return f"ACCRETE_{'_'.join(map(str, place)).upper()}: {message}" if place else message
 
 
 def is_service_link(value: object) -> bool:
-    """Whether a value is an address as Kubernetes and Docker give it to containers for each service they know."""
+    """Whether a value is the address of a service, as Kubernetes and Docker set it in a container's environment."""
     return isinstance(value, str) and value.startswith(("tcp://", "udp://", "sctp://"))
 
 
 def is_this_machine(host: str) -> bool:
-    """Whether a host name or address can only be reached from, or means, this machine."""
+    """Whether a host name or address is a loopback one, which can be reached from this machine only."""
     try:
         return ip_address(host.strip("[]")).is_loopback
-    except ValueError:  # a name, which may mean anything but for this one
+    except ValueError:  # a host name: only "localhost" is certain
         return host.lower().rstrip(".") == "localhost"

@@ -1,4 +1,4 @@
-"""How many bad files a batch may have; the same at the POST, by names, and after ingestion, by contents."""
+"""How many rejects a batch may have: one rule, applied to names on POST and to contents after ingestion."""
 
 from collections.abc import Sequence
 
@@ -6,12 +6,12 @@ from storage.archives.names import printable
 from storage.domain import Reject
 from storage.errors import BatchInvalid
 
-NAMED = 5  # in an error
-_LETTERS = 120  # of each of their names
+NAMED = 5  # rejects named in an error
+_LETTERS = 120  # characters shown of each name
 
 
 def check_share(found: Sequence[Reject], *, images: int, limit: float) -> None:
-    """Raise `BatchInvalid` where too large a share of a batch are bad files, beside ``images`` that are good so far."""
+    """Raise `BatchInvalid` if the share of rejects is above ``limit``; ``images`` counts the good files so far."""
     count, files = len(found), len(found) + images
     if count <= limit * files:
         return

@@ -17,10 +17,10 @@ XZ_MEMORY = 256 << 20  # bytes to unpack with; the strongest preset, xz -9, need
 
 
 class Source(Protocol):
-    """Bytes that come in order."""
+    """A stream of bytes."""
 
     def read(self, size: int, /) -> bytes:
-        """At most so many bytes; none at the end."""
+        """At most ``size`` bytes; empty at the end."""
         ...
 
 
@@ -30,11 +30,11 @@ class ForwardStream:
     def __init__(self, source: Source) -> None:
         """Begin at the first byte."""
         self._source = source
-        self.is_file = isinstance(source, io.BufferedReader)  # as it lies on the disk
+        self.is_file = isinstance(source, io.BufferedReader)  # not compressed
         self.position = 0
 
     def read(self, size: int) -> bytes:
-        """Exactly so many bytes, fewer only at the end."""
+        """Exactly ``size`` bytes; fewer only at the end."""
         data = bytearray()
         while len(data) < size and (part := self._source.read(min(size - len(data), CHUNK))):
             data += part
@@ -42,7 +42,7 @@ class ForwardStream:
         return bytes(data)
 
     def skip_to(self, position: int) -> None:
-        """Pass over bytes up to a position, or up to the end where that comes first."""
+        """Skip bytes up to a position, or up to the end if that comes first."""
         if isinstance(self._source, io.BufferedReader):
             self._source.seek(position)
             self.position = position
@@ -51,7 +51,7 @@ class ForwardStream:
 
 
 class Decompressor(Protocol):
-    """What bz2 and lzma have in common."""
+    """The interface that the decompressors of bz2 and lzma share."""
 
     @property
     def eof(self) -> bool:
@@ -60,24 +60,24 @@ class Decompressor(Protocol):
 
     @property
     def needs_input(self) -> bool:
-        """Whether more can come out only after more went in."""
+        """Whether it needs more input before it can give more output."""
         ...
 
     @property
     def unused_data(self) -> bytes:
-        """What was fed to it after its stream's end."""
+        """Input that came after the end of its stream."""
         ...
 
     def decompress(self, data: bytes, max_length: int = -1) -> bytes:
-        """At most so many bytes."""
+        """At most ``max_length`` bytes of output; −1: no limit."""
         ...
 
 
 class Streams:
     """Unpacked bytes of a bzip2 or xz file, one stream after the other.
 
-    The standard library's BZ2File takes whatever follows a stream for the end of the file, and its LZMAFile sets no
-    bound to the memory it takes.
+    The standard library's BZ2File treats any other data after a stream as the end of the file, and its LZMAFile does
+    not limit its memory.
     """
 
     def __init__(self, file: BinaryIO, begin: Callable[[], Decompressor]) -> None:
@@ -86,7 +86,7 @@ class Streams:
         self._decompressor = begin()
 
     def read(self, size: int, /) -> bytes:
-        """At most so many bytes; none at the end."""
+        """At most ``size`` bytes; empty at the end. Raises EOFError when the compressed data break off."""
         while True:
             fed = b""
             if self._decompressor.eof:
@@ -108,7 +108,7 @@ def _xz() -> Decompressor:
 
 @contextmanager
 def unpacked(path: Path) -> Iterator[ForwardStream]:
-    """The archive's bytes without compression; what goes wrong in unpacking is ArchiveUnreadable."""
+    """The archive's bytes, decompressed; raises `ArchiveUnreadable` when the compressed data are damaged."""
     with path.open("rb") as file:
         magic = file.peek(6)[:6]
         source: Source

@@ -1,4 +1,4 @@
-"""What a file is by its name alone: an image, something to leave out without a word of blame, or a bad file."""
+"""What a file is, by its name alone: an image, a file to ignore, or a reject."""
 
 import re
 from collections.abc import Sequence
@@ -40,13 +40,13 @@ _SYSTEM_FOLDERS = frozenset(
 )
 
 
-_SUSPECT = re.compile(  # so that few names are looked at part by part
+_SUSPECT = re.compile(  # a quick test, so that few names are examined part by part
     rf"(?:^|/)(?:\.|(?:{'|'.join(map(re.escape, sorted(_SYSTEM_FILES | _SYSTEM_FOLDERS)))})(?:/|$))", re.IGNORECASE
 )
 
 
 def ignored_because(parts: Sequence[str]) -> str | None:
-    """Why nobody wants this file looked at at all, or None."""
+    """Why a file is ignored as hidden or as a system's file, or None."""
     if not _SUSPECT.search("/".join(parts)):
         return None
     if any(part.startswith(".") for part in parts):
@@ -56,18 +56,18 @@ def ignored_because(parts: Sequence[str]) -> str | None:
 
 
 def extension(filename: str) -> str:
-    """From the last dot on, in lower case; empty where there is none, or nothing before it."""
+    """The part from the last dot on, in lower case; empty if the name has no dot, or only a leading one."""
     stem, dot, last = filename.rpartition(".")
     return f".{last.lower()}" if stem and dot else ""
 
 
 def is_beside_the_point(filename: str, ending: str) -> bool:
-    """Whether a file says by its name that it is text, data or a program: it comes along with images, and is none."""
+    """Whether a file's name says that it is text, data or a program: such files often lie beside images."""
     return ending in _OTHERS or (not ending and filename.lower() in _PLAIN)
 
 
 def unread_because(ending: str) -> str | None:
-    """Why a file that may have been meant as an image cannot be one, or None; any unknown name is worth a try."""
+    """Why a file that may be meant as an image cannot be read, or None; unknown extensions are read as images."""
     if ending in _OTHER_PICTURES:
         return NOT_READ
     return PACKED if ending in _ARCHIVES else None

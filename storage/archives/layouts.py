@@ -1,8 +1,9 @@
-"""Where in the names of images their class stands, and their side if they have one.
+"""Folder layouts: how the path of an image gives its class, and its side of the split if it has one.
 
-``class/image``, or ``train/class/image`` with ``test/class/image``, or ``class/train/image`` with ``class/test/image``;
-folders around everything are left out of account, and folders within a class belong to it, as with torchvision's
-ImageFolder. What is none of these is refused with what was seen: a folder never becomes a class by accident.
+The layouts are ``class/image``, ``train/class/image`` with ``test/class/image``, and ``class/train/image`` with
+``class/test/image``. Folders around everything are ignored. Folders within a class belong to it, as with torchvision's
+ImageFolder. Any other layout is refused, with an error that says what was found: a folder must not become a class by
+accident.
 """
 
 import re
@@ -26,22 +27,22 @@ _GENERIC = re.compile(  # folders of exports for detection and segmentation, and
 
 
 class Place(NamedTuple):
-    """What the name of an image says about it."""
+    """The class and the side of an image, by its path."""
 
     label: str
     split: Split | None
-    folder: str  # of the class, as it is written
-    is_nested: bool  # in a folder within that of its class
-    is_validation: bool  # on the evaluation side, and called by another name
+    folder: str  # of the class, as it is spelt in the archive
+    is_nested: bool  # the image lies in a folder below that of its class
+    is_validation: bool  # its side is called validation, not test
 
 
 class Layout:
-    """Decided by where most images are, so that a stray file becomes a reject and no reason to misread the rest."""
+    """The layout of an archive, decided by where most images are: a stray file becomes a reject and changes nothing."""
 
     def __init__(self, images: Sequence[bytes]) -> None:
-        """Look at all images' names (UTF-8), a few times; nothing is kept of them, so any number of folders is fine.
+        """Read all images' names (UTF-8) a few times; none is kept, so memory does not grow with the folders.
 
-        Raises `BatchInvalid` where folders that are no classes would be taken for some.
+        Raises `BatchInvalid` if folders that are not classes would be taken for classes.
         """
         self._images = images
         self.place_in = lru_cache(maxsize=10_000)(self._place_in)
@@ -51,7 +52,7 @@ class Layout:
         del self._images
 
     def place(self, name: str) -> Place | None:
-        """Class and side of an image, or None where none is expected."""
+        """Class and side of an image, or None if the layout has no images at its path."""
         return self.place_in(name.rpartition("/")[0])
 
     def _place_in(self, folder: str) -> Place | None:
@@ -71,19 +72,19 @@ class Layout:
         return Place(folded(folders[0]), side, folders[0], len(folders) > 1, is_validation(first))
 
     def is_unlabelled(self, name: str) -> bool:
-        """Whether an image lies in the folder of an evaluation side without a class: of no use, and no fault."""
+        """Whether an image lies directly in the evaluation side's folder: without a class, it is ignored, no reject."""
         folders = self._within(name.rpartition("/")[0])
         return self.has_sides and len(folders) == 1 and side_of(folders[0]) is Split.TEST
 
     @property
     def pattern(self) -> str:
-        """What a name has to look like here, for the reason of a reject."""
+        """The form that the path of an image must have in this layout, for the reason of a reject."""
         outer, inner = ("".join(f"{folder}/" for folder in folders) for folders in (self.wrapper, self.inner))
         sides = f"{outer}train/{inner}class/image or {outer}test/{inner}class/image"
         return sides if self.has_sides else f"{outer}class/image"
 
     def refuse_generic(self, labels: Sequence[str]) -> None:
-        """Raise `BatchInvalid` where all that would be classes are folders that say nothing of what they hold."""
+        """Raise `BatchInvalid` if all class folders have generic names, such as ``images``."""
         if labels and all(_GENERIC.fullmatch(label.lower()) for label in labels):
             seen = " and ".join(f"{printable(label)}/" for label in labels[:3])
             raise BatchInvalid(
@@ -93,18 +94,18 @@ class Layout:
             )
 
     def _within(self, folder: str) -> list[str]:
-        """A folder's path, outermost first, without what is around everything; none if it lies beside that."""
+        """A folder's path below the wrapper folders, outermost first; empty if the folder is not within them."""
         folders = folder.split("/") if folder else []
         depth = len(self.wrapper)
         return folders[depth:] if tuple(folders[:depth]) == self.wrapper else []
 
     def _folders(self) -> Iterator[tuple[str, int]]:
-        """The folder of each image, and how many one after the other are in it."""
+        """The folders of the images in order, each with the number of consecutive images in it."""
         for folder, names in groupby(name.rpartition(b"/")[0] for name in self._images):
             yield folder.decode(), sum(1 for _ in names)
 
     def _wrapper(self, *, in_sides: bool) -> tuple[str, ...]:
-        """The folders around everything, or within the sides' folders: all images are in them, most not directly."""
+        """The folders around all images (or, ``in_sides``, within the sides' folders), most images deeper in them."""
         found: tuple[str, ...] = ()
         while folder := _around(self._below(found, in_sides=in_sides)):
             if not in_sides and side_of(folder):
@@ -113,7 +114,7 @@ class Layout:
         return found
 
     def _below(self, found: tuple[str, ...], *, in_sides: bool) -> Iterator[tuple[list[str], int]]:
-        """The folders of images that lie below some, without these, and how many are there."""
+        """The folders of the images below ``found``, relative to it, each with its number of images."""
         for folder, count in self._folders():
             folders = self._within(folder) if in_sides else folder.split("/") if folder else []
             if in_sides:
@@ -122,7 +123,7 @@ class Layout:
                 yield folders[len(found) :], count
 
     def _has_sides(self) -> bool:
-        """Whether the first folders are sides; `BatchInvalid` where they are neither sides nor classes."""
+        """Whether the outermost folders are sides; raises `BatchInvalid` if they are neither sides nor classes."""
         deep, flat, others, names = Counter[Split](), Counter[Split](), 0, set[str]()
         for folder, count in self._folders():
             folders = self._within(folder)
@@ -139,7 +140,10 @@ class Layout:
 
 
 def _decided(deep: Counter[Split], flat: Counter[Split], others: int, names: list[str]) -> bool:
-    """Whether folders called like sides are sides, by the images below and beside their class folders."""
+    """Whether folders with names of sides are sides (True) or classes; raises `BatchInvalid` if they are neither.
+
+    ``deep`` counts the images in folders below them, ``flat`` those directly in them, ``others`` those elsewhere.
+    """
     seen = ", ".join(f"{printable(name)}/" for name in names)
     first = Split.TRAIN if deep[Split.TRAIN] or flat[Split.TRAIN] else Split.TEST
     if deep[first] > flat[first]:
@@ -159,13 +163,13 @@ def _decided(deep: Counter[Split], flat: Counter[Split], others: int, names: lis
 
 
 def _below_side(folders: list[str]) -> list[str]:
-    """What follows a side's folder, which some tools write twice (test_set/test_set/class/image)."""
+    """The folders below that of a side, which some tools write twice (test_set/test_set/class/image)."""
     is_again = len(folders) > 1 and side_of(folders[1]) is side_of(folders[0])
     return folders[2:] if is_again and (len(folders) > 2 or not may_be_a_class(folders[1])) else folders[1:]
 
 
 def _around(places: Iterator[tuple[list[str], int]]) -> str | None:
-    """The one folder that all of these begin with, if most go on below it."""
+    """The folder that all paths begin with, or None; most images must lie deeper in it, not directly."""
     top: str | None = None
     directly = deeper = 0
     for folders, count in places:

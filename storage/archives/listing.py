@@ -1,7 +1,7 @@
-"""What a list of files amounts to, of an archive or a folder: classes, sides, what is left out and why.
+"""Lists the files of an archive or a folder as a batch: classes, sides, rejects and ignored files.
 
-Names and sizes are all that is looked at. `storage.archives.reading` has the entries of an archive,
-`api.commands.sending` those of a folder, so that a client can say before an upload what the service will say after it.
+Only names and sizes are read. `storage.archives.reading` gives the entries of an archive, `api.commands.sending` those
+of a folder. So a client can report before an upload what the service will answer to it.
 """
 
 from collections import Counter
@@ -22,12 +22,12 @@ from storage.labels import label_fault
 if TYPE_CHECKING:
     from storage.settings import Settings
 
-NAME_BYTES = 64 << 20  # of all names of an archive: 134 for each of half a million
+NAME_BYTES = 64 << 20  # of all names of an archive together: 134 for each of half a million names
 
 
 @dataclass(frozen=True, slots=True)
 class ArchiveLimits:
-    """Where an archive stops being acceptable; all of them inclusive."""
+    """The largest values that an archive may have."""
 
     members: int = 500_000  # entries, ignored ones and folders included
     unpacked_bytes: int = 32 << 30  # of all entries together
@@ -53,15 +53,15 @@ class Listing:
     classes: tuple[ClassCount, ...]  # by label; everything counts as train where there is no split
     rejects: tuple[Reject, ...]  # bad files: they count towards the share that a batch may have
     ignored: tuple[Ignored, ...]  # files that say by their names that they are no images
-    notes: tuple[str, ...]  # how the names were understood, where that is not plain
-    is_stored: bool  # every image lies in the archive as it is, none compressed
+    notes: tuple[str, ...]  # how unusual names were interpreted
+    is_stored: bool  # no image is compressed in the archive
 
 
 def survey(entries: Iterable[Entry], *, limits: ArchiveLimits) -> Listing:
     """Decide what each file is.
 
-    ArchiveUnsafe: a member that could do harm, or a limit crossed. BatchInvalid: nothing to learn from, a layout that
-    has no classes, or train and test do not fit together.
+    Raises `ArchiveUnsafe` for a member that could do harm and for a crossed limit. Raises `BatchInvalid` if there is
+    nothing to learn from, if the layout has no classes or too many, or if train and test have different classes.
     """
     found = _Found(limits)
     for entry in entries:
@@ -71,7 +71,7 @@ def survey(entries: Iterable[Entry], *, limits: ArchiveLimits) -> Listing:
 
 
 class _Found:
-    """The files by their kinds, as they come."""
+    """Sorts entries into images, rejects and ignored files, one entry at a time."""
 
     def __init__(self, limits: ArchiveLimits) -> None:
         self.images, self.rejects, self.notices = Files(), list[Reject](), Notices()
@@ -80,7 +80,7 @@ class _Found:
         self._count = self._unpacked = self._name_bytes = 0
 
     def add(self, entry: Entry) -> None:
-        """Take one in; what is to be ignored is ignored before anything but the way it leads is looked at."""
+        """Add an entry; of ignored files only the limits and the path's safety are checked."""
         raw = entry.name.encode()
         self._measure(entry, len(raw))
         parts = names.parts_of(entry.name)
@@ -169,14 +169,17 @@ def _refuse_all(rejects: Sequence[Reject], notices: Notices) -> None:
 
 
 def _refuse_twins(files: Files) -> None:
-    """Two files of one name: which of them is meant depends on who reads. Sorting needs less memory than a set."""
+    """Raise `ArchiveUnsafe` if two files have the same name: programs differ in which of them they read.
+
+    Sorting the names needs less memory than a set of them.
+    """
     for name, following in pairwise(sorted(files.names)):
         if name == following:
             raise unsafe(name.decode(), "is there twice: each name may be used once")
 
 
 def _classes(train: Counter[str], test: Counter[str]) -> tuple[ClassCount, ...]:
-    """The classes by label; both sides have to have the same ones, if there are two."""
+    """The classes, ordered by label; raises `BatchInvalid` if train and test have different classes."""
     if only_test := sorted(test.keys() - train.keys()):
         detail = f"no images under train/ for classes that test/ has: {_listed(only_test)}"
         raise BatchInvalid(detail, classes=only_test)

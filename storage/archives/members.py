@@ -1,4 +1,4 @@
-"""The images of an archive, half a million of them if need be, without a record for each in memory."""
+"""The images of an archive, up to half a million, kept in columns instead of one record for each."""
 
 import unicodedata
 from array import array
@@ -28,15 +28,15 @@ class Content(NamedTuple):
     """The bytes of one image of an archive."""
 
     data: bytes
-    offset: int | None  # where they lie in the archive's file, if they lie there as they are
+    offset: int | None  # of the data in the archive's file; None if they are compressed there
 
 
 class Files:
-    """Names, sizes and positions in columns: a fifth of the memory of records, for up to half a million files."""
+    """Names, sizes and positions in columns, which need a fifth of the memory of records."""
 
     def __init__(self) -> None:
-        """Begin with none."""
-        self.names: list[bytes] = []  # UTF-8; as text, one rare character makes all of a name four times as large
+        """Begin empty."""
+        self.names: list[bytes] = []  # UTF-8: in a str, one rare character makes every character take four bytes
         self.sizes, self.positions = array("Q"), array("Q")
 
     def add(self, name: bytes, size: int, position: int) -> None:

@@ -1,6 +1,6 @@
-"""What the names in an archive may be, in whatever encoding they came.
+"""Decodes and checks the names in an archive.
 
-Names are the part of an upload that an attacker writes freely, so every one is checked before any is used.
+An attacker can write any name into an upload, so every name is checked before any is used.
 """
 
 import re
@@ -22,29 +22,30 @@ class Entry(NamedTuple):
     position: int  # where its reader finds it again
     is_folder: bool
     is_stored: bool  # it lies in the archive's file as it is, not compressed
-    fault: AccreteError | None = None  # why it cannot be taken, unless it is to be ignored anyway
+    fault: AccreteError | None = None  # why it cannot be taken; without effect on ignored files
     is_guessed: bool = False  # the name was in no stated encoding
 
 
 def shown(name: str | bytes) -> str:
-    """A name as a message may carry it: quoted, escaped, of bounded length."""
+    """A name for an error message: quoted, escaped, and cut after 120 characters."""
     return ascii(name[:120]) + ("…" if len(name) > 120 else "")
 
 
 def printable(name: str) -> str:
-    """A name that was not checked, as an answer may list it."""
+    """An unchecked name for an answer: forbidden characters replaced, and cut after ``MAX_NAME`` characters."""
     return FORBIDDEN.sub("\ufffd", name[:MAX_NAME])
 
 
 def unsafe(name: str | bytes, reason: str) -> ArchiveUnsafe:
-    """The refusal of a whole archive because of one member."""
+    """The error that refuses a whole archive because of one member."""
     return ArchiveUnsafe(f"the archive is refused: member {shown(name)} {reason}", member=shown(name))
 
 
 def parts_of(name: str) -> list[str]:
-    """The folders and the file of a name, ``./`` before it left out; ArchiveUnsafe if it would lead elsewhere.
+    """The folders and the file of a path, without a leading ``./``.
 
-    A backslash separates too: tools of Windows write it, and there it can be nothing else.
+    Raises `ArchiveUnsafe` for an absolute path, and for one with ``.`` or ``..`` in it. A backslash is a separator
+    too: tools on Windows write it, where it cannot be part of a name.
     """
     path = name.replace("\\", "/")
     if path.startswith("/") or _DRIVE.match(path):
@@ -58,7 +59,7 @@ def parts_of(name: str) -> list[str]:
 
 
 def check(name: str) -> None:
-    """ArchiveUnsafe if a name could not be stored or shown."""
+    """Raise `ArchiveUnsafe` if a name is too long or holds control characters."""
     if len(name) > MAX_NAME:
         raise unsafe(name, f"has a name of {len(name)} characters, {MAX_NAME} at most are allowed")
     if FORBIDDEN.search(name):
@@ -66,9 +67,9 @@ def check(name: str) -> None:
 
 
 def decoded(raw: bytes, *, legacy: str) -> tuple[str, bool]:
-    """A name in no stated encoding, and whether it had to be guessed: UTF-8 where it is that, else a code page.
+    """A name of unknown encoding, decoded as UTF-8 if it is valid, otherwise with the code page ``legacy``.
 
-    Bytes that the code page does not have become U+FFFD.
+    Also returns whether the code page was used. Bytes that the code page does not have become U+FFFD.
     """
     try:
         return raw.decode("utf-8"), False

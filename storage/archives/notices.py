@@ -1,4 +1,4 @@
-"""What is said about a batch beside its classes: which files were left out, and how their names were understood."""
+"""Notices about a batch: which files were ignored, and how their names were interpreted."""
 
 import unicodedata
 from collections import defaultdict
@@ -9,15 +9,15 @@ from storage.archives.names import printable
 from storage.domain import ClassCount, Ignored
 from storage.labels import label_fault
 
-EXAMPLES = 5  # names that are told of each kind
-_MOST = 10_000  # folders that are kept in mind
+EXAMPLES = 5  # names given with each kind of notice
+_MOST = 10_000  # folders that are remembered
 
 
 class Notices:
-    """Gathered while the names are read; a few examples of each kind are kept, and all are counted."""
+    """Collects notices while the names are read: counts all cases, and keeps a few examples of each kind."""
 
     def __init__(self) -> None:
-        """Begin with none."""
+        """Begin empty."""
         self._ignored: dict[str, tuple[list[str], int]] = {}
         self._folders = set[str]()
         self._spellings: defaultdict[str, set[str]] = defaultdict(set)
@@ -26,23 +26,23 @@ class Notices:
         self.notes: tuple[str, ...] = ()
 
     def ignore(self, reason: str, name: str) -> None:
-        """A file is left out, and no bad one."""
+        """Count a file that is ignored; it is not a reject."""
         names, count = self._ignored.setdefault(reason, ([], 0))
         if count < EXAMPLES:
             names.append(printable(name))
         self._ignored[reason] = (names, count + 1)
 
     def guess(self, name: str) -> None:
-        """A name was in no encoding that is known for certain."""
+        """Count a name whose encoding had to be guessed."""
         self._guessed = (self._guessed[0] or name, self._guessed[1] + 1)
 
     def folder(self, name: str) -> None:
-        """There is a folder, perhaps without images."""
+        """Remember a folder, which may have no images."""
         if len(self._folders) < _MOST:
             self._folders.add(name)
 
     def place(self, place: Place, name: str) -> None:
-        """An image has a class."""
+        """Note how the class of an image was found."""
         if place.is_nested:
             self._nested = (self._nested[0] or name, self._nested[1] + 1)
         self._validation |= place.is_validation
@@ -51,11 +51,11 @@ class Notices:
 
     @property
     def ignored(self) -> tuple[Ignored, ...]:
-        """What was left out, by its reason."""
+        """The ignored files, grouped by reason."""
         return tuple(Ignored(reason, count, tuple(names)) for reason, (names, count) in self._ignored.items())
 
     def close(self, layout: Layout, classes: Sequence[ClassCount]) -> None:
-        """All files have been seen."""
+        """Make the notes, after the last file."""
         labels = {count.label for count in classes}
         for label in sorted(self._empty(layout) - labels):
             self.ignore("a class folder without images", f"{label}/")
@@ -99,7 +99,7 @@ class Notices:
 
 
 def _of_one_word(labels: set[str]) -> list[str]:
-    """Classes that differ by case alone, which may be what is meant and may not."""
+    """A note on classes that differ by case alone, which may be a mistake."""
     by_fold = defaultdict(list)
     for label in sorted(labels):
         by_fold[label.casefold()].append(label)

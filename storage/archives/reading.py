@@ -1,7 +1,7 @@
-"""Uploaded archives, read safely: zip and tar (plain, gzip, bzip2, xz) with an image's class in its name.
+"""Reads uploaded archives safely: zip and tar (plain, gzip, bzip2, xz), with an image's class in its path.
 
-`scan` looks at names and sizes only and decides whether the archive is fit; `read` yields the images. Nothing is
-ever written under a name that an archive chose. Sizes an archive declares are limits, never promises.
+`scan` reads names and sizes only, and decides whether the archive is acceptable. `read` yields the images. No file is
+ever written under a name from an archive. A size that an archive declares is a limit for the bytes that are unpacked.
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,13 +29,14 @@ class ArchiveIndex:
     ignored: tuple[Ignored, ...]
     notes: tuple[str, ...]
     classes: tuple[ClassCount, ...]  # by label; everything counts as train where there is no split
-    is_stored: bool  # every image lies in the file as it is, none compressed
+    is_stored: bool  # no image is compressed in the archive
 
 
 def scan(path: Path, *, limits: ArchiveLimits) -> ArchiveIndex:
     """Names, sizes and classes of an archive, in memory bounded by the limits.
 
-    ArchiveUnreadable: no zip or tar, empty, truncated or damaged. Beside it what `listings.survey` raises.
+    Raises `ArchiveUnreadable` for a file that is not a zip or tar archive, or is empty, truncated or damaged. Raises
+    the errors of `listing.survey`, too.
     """
     kind = _kind(path)
     entries = zips.entries(path, limits.members) if kind == "zip" else tars.entries(path)
@@ -46,8 +47,8 @@ def scan(path: Path, *, limits: ArchiveLimits) -> ArchiveIndex:
 def read(path: Path, index: ArchiveIndex) -> Iterator[tuple[Member, Content]]:
     """Every image with its bytes, one at a time, in the order of the index.
 
-    Stops at the bytes that really come out: ArchiveUnsafe where more do than the directory declared,
-    ArchiveUnreadable where fewer do or the checksum is wrong.
+    Raises `ArchiveUnsafe` if an image unpacks to more bytes than declared. Raises `ArchiveUnreadable` if it has fewer
+    bytes or a wrong checksum.
     """
     reader = zips.contents if index.kind == "zip" else tars.contents
     members, again = tee(index.members)

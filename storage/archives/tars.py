@@ -1,8 +1,9 @@
 """Tar archives, plain or compressed by gzip, bzip2 or xz, read once from front to back in bounded memory.
 
-The standard library's tarfile takes a damaged header for the end of the archive, reads a name of any size a header
-claims, keeps every header it has seen and searches them in quadratic time; an upload may not. So the headers are
-read here: the ustar format (POSIX.1-2017, pax, "ustar Interchange Format") with the long names of GNU and pax.
+The standard library's tarfile is not safe for uploads. It takes a damaged header for the end of the archive, reads a
+name of any size that a header declares, keeps all headers in memory and searches them in quadratic time. So this
+module reads the headers itself: the ustar format (POSIX.1-2017, pax, "ustar Interchange Format") with the long names of
+GNU and pax.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,9 +18,9 @@ from storage.errors import ArchiveUnreadable
 BLOCK = 512
 HEADER_BYTES = 1 << 18  # of all headers of one member: long names and attributes fit many times over
 PADDING_BYTES = 256 << 20  # zeros after an end mark; writers fill up to a multiple of their blocking factor
-LEGACY = "cp1252"  # what a name that is not UTF-8 is taken for: a tar says nothing about it
+LEGACY = "cp1252"  # assumed encoding of names that are not UTF-8: a tar archive does not state it
 FILE, FOLDER, GNU_NAME, GNU_LINK, PAX, PAX_GLOBAL, SPARSE, VOLUME = b"0", b"5", b"L", b"K", b"x", b"g", b"S", b"V"
-WITHOUT_DATA = frozenset((b"1", b"2", b"3", b"4", FOLDER, b"6", VOLUME))  # whatever their size says
+WITHOUT_DATA = frozenset((b"1", b"2", b"3", b"4", FOLDER, b"6", VOLUME))  # no data follow, whatever size is declared
 _SEND = "send a whole zip, tar, tar.gz, tar.bz2 or tar.xz"
 _OTHER_KINDS = {
     b"Rar!": "a RAR archive",
@@ -33,7 +34,7 @@ REFUSED = {b"1": "is a hard link", b"2": "is a symbolic link", b"3": "is a devic
 
 
 class Header(NamedTuple):
-    """What one block says."""
+    """The fields of a header block."""
 
     name: bytes
     size: int  # bytes of the data that follow
@@ -41,9 +42,10 @@ class Header(NamedTuple):
 
 
 def entries(path: Path) -> Iterator[Entry]:
-    """Every file and folder in the order of the archive; refuses whatever is neither.
+    """Every entry in the order of the archive; one that is neither a file nor a folder carries a fault.
 
-    A tar has no directory, so all of it is unpacked once to get from header to header.
+    A tar archive has no directory, so all of it is decompressed once to find the headers. Raises `ArchiveUnreadable`
+    if the archive is empty, truncated or damaged, and `ArchiveUnsafe` for sparse files and oversized headers.
     """
     with unpacked(path) as stream:
         empty = True
@@ -59,8 +61,8 @@ def entries(path: Path) -> Iterator[Entry]:
 
 
 def _entry(header: Header, start: int, *, is_stored: bool) -> Entry:
-    """What a header says, its name decoded."""
-    if header.kind == SPARSE:  # where its data end is known from itself only
+    """The entry of a header, with its name decoded."""
+    if header.kind == SPARSE:  # its header does not say where its data end
         raise unsafe(header.name, "is a sparse file: send plain files only")
     fault = None
     if header.kind not in {FILE, FOLDER}:
@@ -81,7 +83,7 @@ def contents(path: Path, wanted: Iterable[tuple[str, int, int]]) -> Iterator[Con
 
 
 def _member(stream: ForwardStream) -> Header | None:
-    """The next member with what the extended headers before it say, or None at the end mark."""
+    """The next member, with name and size from the extended headers before it, or None at the end mark."""
     name: bytes | None = None
     size: int | None = None
     allowance = HEADER_BYTES
@@ -104,7 +106,10 @@ def _member(stream: ForwardStream) -> Header | None:
 
 
 def _block(stream: ForwardStream) -> Header | None:
-    """One header block, or None at the end; another archive may follow the zeros that end one (``tar -A``, ``cat``)."""
+    """The next header block, or None at the end.
+
+    Another archive may follow the zeros that end the first one (``tar -A``, ``cat``).
+    """
     first = stream.position == 0
     block = stream.read(BLOCK)
     if len(block) < BLOCK:
@@ -124,9 +129,9 @@ def _block(stream: ForwardStream) -> Header | None:
 
 
 def _after_zeros(stream: ForwardStream) -> bytes | None:
-    """What follows the zeros of an end mark, or None where nothing does.
+    """The first block after the zeros of an end mark that is not zero, or None.
 
-    Reading on to the end lets gzip, bzip2 and xz compare their checksums, too.
+    Reading to the end also makes gzip, bzip2 and xz verify their checksums.
     """
     for _ in range(PADDING_BYTES // BLOCK):
         block = stream.read(BLOCK)
@@ -138,7 +143,7 @@ def _after_zeros(stream: ForwardStream) -> bytes | None:
 
 
 def _has_its_sum(block: bytes) -> bool:
-    """Whether a block is a header: its checksum counts bytes from 0, or from −128 where an old Sun wrote it."""
+    """Whether a block has a header's checksum: the sum of its bytes, unsigned, or signed as on old Sun systems."""
     if len(block) < BLOCK:
         return False
     plain = block[:148] + b" " * 8 + block[156:]
@@ -146,20 +151,20 @@ def _has_its_sum(block: bytes) -> bool:
 
 
 def _other_kind(start: bytes) -> str:
-    """What an upload is that is neither zip nor tar."""
+    """The kind of an upload that is neither zip nor tar, for an error message."""
     found = [kind for magic, kind in _OTHER_KINDS.items() if start.startswith(magic)]
     return f"{found[0]}, neither a zip nor a tar archive" if found else "neither a zip nor a tar archive"
 
 
 def _header(block: bytes) -> Header:
-    """What a block with a true checksum says."""
+    """The fields of a block with a correct checksum."""
     name, prefix = _text(block[:100]), _text(block[345:500])
-    if prefix and block[257:263] == b"ustar\0":  # GNU's older format has other things there
+    if prefix and block[257:263] == b"ustar\0":  # GNU's older format has other fields there
         name = prefix + b"/" + name
     kind = block[156:157]
     if kind in {b"\0", b"7"}:
         kind = FILE
-    if kind == FILE and name.endswith(b"/"):  # how the seventh edition wrote folders
+    if kind == FILE and name.endswith(b"/"):  # as Unix V7 wrote folders
         kind = FOLDER
     return Header(name, _number(block[124:136], base=8), kind)
 
@@ -196,5 +201,5 @@ def _text(field: bytes) -> bytes:
 
 
 def _blocks(size: int) -> int:
-    """Bytes that data of a size fill."""
+    """Bytes that data of this size take up in whole blocks."""
     return -(-size // BLOCK) * BLOCK

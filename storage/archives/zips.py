@@ -1,8 +1,9 @@
 """Zip archives read from their central directory as a stream: memory does not grow with the number of entries.
 
-The standard library's ZipFile builds a record of half a kilobyte for every entry before one can look at any; a
-hostile 50 MB upload of a million entries would cost the service 700 MB. Only what ImageFolder archives need is
-read: stored and deflated members in one file. Layout: PKWARE APPNOTE 6.3.10, sections 4.3.7 to 4.3.16 and 4.5.3.
+The standard library's ZipFile builds a record of half a kilobyte for every entry before it gives access to the first.
+A hostile upload of 50 MB with a million entries would cost the service 700 MB. This module supports only what archives
+of images need: stored and deflated members in one file. Layout: PKWARE APPNOTE 6.3.10, sections 4.3.7 to 4.3.16 and
+4.5.3.
 """
 
 import stat
@@ -25,16 +26,16 @@ END64 = struct.Struct("<4sQ2H2L4Q")  # zip64 end of central directory, 4.3.14
 LOCATOR = struct.Struct("<4sLQL")  # zip64 end of central directory locator, 4.3.15
 ENCRYPTED = 1 << 0 | 1 << 6 | 1 << 13  # flags: traditional, strong, masked headers (4.4.4)
 UTF8 = 1 << 11  # flag: the name is UTF-8 (appendix D)
-LEGACY = "cp437"  # what names are in otherwise, says appendix D; writers that put UTF-8 there are believed
+LEGACY = "cp437"  # encoding of other names (appendix D); but many writers put UTF-8 there, which is tried first
 STORED, DEFLATED = 0, 8
 WIDE, UNICODE_PATH = 0x0001, 0x7075  # extra fields: 64-bit sizes (4.5.3), a name in UTF-8 (4.6.9)
 FULL_16, FULL_32 = 0xFFFF, 0xFFFFFFFF  # "look into the zip64 record"
 CHUNK = 1 << 16
-FEW = 64  # bytes of an extra field before the data; what writes one at all writes times and owners, or 64-bit sizes
+FEW = 64  # bytes read for an extra field before the data: enough for times and owners, or for 64-bit sizes
 
 
 class Directory(NamedTuple):
-    """Where the central directory is and how many entries it says it has."""
+    """Where the central directory is (in bytes), and how many entries it declares."""
 
     start: int
     size: int
@@ -54,19 +55,20 @@ class Record(NamedTuple):
     header: int  # position of its local header
     position: int  # of this entry
     end: int  # of this entry
-    unicode_name: bytes | None  # in UTF-8, where a writer put one beside the name in its code page
+    unicode_name: bytes | None  # UTF-8, from an extra field beside a name in a code page
 
 
 def is_zip(path: Path) -> bool:
-    """Whether a file begins like a zip archive, or like a program that ends with one."""
+    """Whether a file begins like a zip archive, or like a Windows program (a self-extracting archive)."""
     with path.open("rb") as file:
         return file.read(4) in {b"PK\3\4", b"PK\5\6"} or (file.seek(0) == 0 and file.read(2) == b"MZ")
 
 
 def entries(path: Path, limit: int) -> Iterator[Entry]:
-    """Every entry in the order of the directory; refuses what no set of images needs.
+    """Every entry in the order of the directory.
 
-    An archive that says it has more than ``limit`` entries is refused before the first is looked at.
+    Raises `ArchiveUnsafe` before the first entry if the directory declares more than ``limit``, and after the last if
+    entries overlap. Raises `ArchiveUnreadable` if the archive is empty, damaged or one part of several.
     """
     with path.open("rb") as file:
         directory = _directory(file)
@@ -88,14 +90,14 @@ def entries(path: Path, limit: int) -> Iterator[Entry]:
 
 def contents(path: Path, wanted: Iterable[tuple[str, int, int]]) -> Iterator[Content]:
     """The bytes of members given as (name, position, size), checked against size and CRC-32."""
-    with path.open("rb") as listing, path.open("rb", buffering=0) as file:  # one for each place that is read from
+    with path.open("rb") as listing, path.open("rb", buffering=0) as file:  # one for the directory, one for the data
         directory = _directory(listing)
         for name, position, size in wanted:
             yield _content(file, _record(listing, position, directory), name, size)
 
 
 def _directory(file: BinaryIO) -> Directory:
-    """Find the central directory from the end of the file; nothing may stand between the two."""
+    """Find the central directory from the end of the file; only its end records may follow it."""
     length = file.seek(0, 2)
     tail = min(length, END.size + FULL_16)
     file.seek(length - tail)
@@ -160,7 +162,10 @@ def _record(file: BinaryIO, position: int, directory: Directory) -> Record:
 
 
 def _wide(extra: bytes, narrow: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Sizes and position with 64 bits where the extra field has them (4.5.3): only the full ones, in this order."""
+    """Sizes and position, with the 64-bit values of the extra field (4.5.3).
+
+    The field holds only the values whose 32 bits are all set in the entry, in this order.
+    """
     missing = narrow.count(FULL_32)
     found = _extra(extra, WIDE)
     if found is None or len(found) < 8 * missing:
@@ -171,7 +176,7 @@ def _wide(extra: bytes, narrow: tuple[int, int, int]) -> tuple[int, int, int]:
 
 
 def _unicode_path(extra: bytes, name: bytes) -> bytes | None:
-    """The name in UTF-8 of an extra field (4.6.9), unless the entry was renamed by a tool that left the field alone."""
+    """The UTF-8 name in an extra field (4.6.9); None without one, or if its CRC-32 shows that the entry was renamed."""
     field = _extra(extra, UNICODE_PATH)
     if field is None or len(field) < 6 or field[0] != 1 or int.from_bytes(field[1:5], "little") != zlib.crc32(name):
         return None
@@ -190,7 +195,7 @@ def _extra(extra: bytes, wanted: int) -> bytes | None:
 
 
 def _entry(record: Record) -> Entry:
-    """What a record says, its name decoded: by its flag, its extra field, as UTF-8 if it is that, else as CP437."""
+    """The entry of a record; without a flag or extra field for UTF-8, the name is UTF-8 if it is valid, else CP437."""
     fault, is_guessed = _fault(record), False
     raw = record.unicode_name if record.unicode_name is not None else record.name
     if record.flags & UTF8 or record.unicode_name is not None:
@@ -205,7 +210,7 @@ def _entry(record: Record) -> Entry:
 
 
 def _fault(record: Record) -> AccreteError | None:
-    """Why an entry cannot be taken: it is no plain file or folder."""
+    """Why an entry cannot be taken, such as encryption, a link or an unknown compression; None if it can."""
     if record.flags & ENCRYPTED:
         return unsafe(record.name, "is encrypted: send it without a password")
     if stat.S_ISLNK(record.mode):
@@ -221,7 +226,7 @@ def _fault(record: Record) -> AccreteError | None:
 
 
 class _Spans:
-    """The bytes each entry occupies before the directory; two that share some are how small archives unpack huge."""
+    """The byte range of each entry; overlapping ranges would let a small archive unpack to a huge size."""
 
     def __init__(self, stop: int) -> None:
         """``stop`` is where the directory begins."""
@@ -229,7 +234,10 @@ class _Spans:
         self.starts, self.ends = array("Q"), array("Q")
 
     def add(self, record: Record) -> None:
-        """Take in one entry; its local extra field is left out, its length being known only there."""
+        """Add an entry's range, without its local extra field, whose length is not in the directory.
+
+        Raises `ArchiveUnreadable` if the range reaches into the directory.
+        """
         end = record.header + LOCAL.size + len(record.name) + record.compressed
         if end > self.stop:
             raise ArchiveUnreadable(f"the zip archive is damaged: member {shown(record.name)} reaches out of it")
@@ -237,7 +245,7 @@ class _Spans:
         self.ends.append(end)
 
     def check(self) -> None:
-        """Refuse overlaps."""
+        """Raise `ArchiveUnsafe` if ranges overlap."""
         order = sorted(range(len(self.starts)), key=self.starts.__getitem__)
         for before, after in pairwise(order):
             if self.ends[before] > self.starts[after]:
@@ -247,7 +255,7 @@ class _Spans:
 def _content(file: BinaryIO, record: Record, name: str, size: int) -> Content:
     """Unpack one member, stopping one byte past its declared size."""
     is_stored = record.method == STORED
-    ahead = record.compressed + FEW if is_stored and record.compressed <= CHUNK else 0  # a small one in one go
+    ahead = record.compressed + FEW if is_stored and record.compressed <= CHUNK else 0  # small ones in one read
     file.seek(record.header)
     head = file.read(LOCAL.size + len(record.name) + ahead)
     if len(head) < LOCAL.size or head[:4] != b"PK\3\4":
@@ -268,7 +276,7 @@ def _content(file: BinaryIO, record: Record, name: str, size: int) -> Content:
 
 
 def _inflate(file: BinaryIO, record: Record, name: str) -> bytes:
-    """Decompress; ArchiveUnsafe as soon as more comes out than declared."""
+    """Decompress a member; raises `ArchiveUnsafe` as soon as the output is larger than declared."""
     decompressor = zlib.decompressobj(-zlib.MAX_WBITS)
     produced, left = bytearray(), record.compressed
     try:

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from storage.blobs.store import DIGEST, arriving, checked_digest, damaged, file_digest, missing
 
-# Another device; a file system without second names, or of a file that has too many, or is somebody else's.
+# No hard link is possible: another device, a file system without links, too many links, or another user's file.
 _NO_LINKS = frozenset({errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS})
 
 
@@ -22,16 +22,16 @@ class DirectoryBlobs:
     """Blobs as files ``root/aa/aabb…``, written under a temporary name in the same root and renamed."""
 
     PENDING = 4096  # blobs put and not yet synced, at most: bounds memory and the length of a sync
-    ABANDONED = 24 * 3600.0  # seconds without a write after which an unfinished file has no owner any more
+    ABANDONED = 24 * 3600.0  # seconds without a write after which an unfinished file counts as abandoned
 
     def __init__(self, root: Path) -> None:
-        """Make the folder if need be, and clear what a killed process left unfinished in it a day ago."""
+        """Create the folder if it is missing, and delete unfinished files that killed processes left a day ago."""
         self.root = root.resolve()
         self._unfinished = self.root / "unfinished"
         self._unfinished.mkdir(parents=True, exist_ok=True)
         self._pending: set[str] = set()
-        self._lock = threading.Lock()  # of the set
-        self._syncing = threading.Lock()  # a sync returns only after one that took blobs over before it
+        self._lock = threading.Lock()  # guards `_pending`
+        self._syncing = threading.Lock()  # a sync waits for an earlier one, which may flush its blobs
         for left in self._unfinished.iterdir():
             if left.stat().st_mtime < time.time() - self.ABANDONED:
                 left.unlink(missing_ok=True)
@@ -71,7 +71,7 @@ class DirectoryBlobs:
         return data
 
     def fetch(self, sha256: str, target: Path) -> None:
-        """Give a blob a second name, or copy it where the target is on another device; see BlobStore."""
+        """Make a hard link to a blob, or copy it where no link is possible; see BlobStore."""
         with arriving(target) as unfinished:
             try:
                 try:
@@ -82,7 +82,7 @@ class DirectoryBlobs:
                     shutil.copyfile(self._path(sha256), unfinished)
             except FileNotFoundError:
                 if self.exists(sha256):
-                    raise  # the folder of the target is what is not there
+                    raise  # it is the target's folder that is missing
                 raise missing(sha256) from None
             if (found := file_digest(unfinished)) != sha256:
                 raise damaged(sha256, found)
@@ -151,7 +151,7 @@ class DirectoryBlobs:
 
     @contextmanager
     def _landing(self, sha256: str) -> Iterator[Path]:
-        """A temporary name in the root, renamed to the blob's at the end."""
+        """A temporary path in the root, renamed to the blob's at the end."""
         unfinished = self._unfinished / uuid4().hex
         try:
             yield unfinished
@@ -169,7 +169,7 @@ class DirectoryBlobs:
 
 
 def flush(path: Path) -> None:
-    """Write a file's content, or a folder's names, through to the disk; one deleted meanwhile needs none."""
+    """Flush a file's content, or a folder's entries, to the disk (fsync), unless it was deleted meanwhile."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
@@ -181,7 +181,7 @@ def flush(path: Path) -> None:
 
 
 def _is_from(path: Path, latest: float) -> bool:
-    """Whether a file that was there a moment ago was written at that time or before."""
+    """Whether a file was last written at ``latest`` (seconds since 1970) or before; False if it was deleted."""
     try:
         return path.stat().st_mtime <= latest
     except FileNotFoundError:
@@ -189,7 +189,7 @@ def _is_from(path: Path, latest: float) -> bool:
 
 
 def _read_at(descriptor: int, offset: int, length: int) -> bytes:
-    """So many bytes of an open file from an offset on, fewer only where it ends."""
+    """``length`` bytes of an open file from ``offset`` on; fewer only where the file ends."""
     parts = []
     while length and (part := os.pread(descriptor, length, offset)):
         parts.append(part)

@@ -1,4 +1,4 @@
-"""The store of blobs that an address names."""
+"""Opens the blob store that an address names."""
 
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit

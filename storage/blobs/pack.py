@@ -1,9 +1,9 @@
 """Writing a pack: a blob that holds many image files as they were uploaded, one after another.
 
-A file for each image would cost ingestion more than decoding it does, and an object store a request each. A pack begins
-with random bytes, so that no two are the same blob: it belongs to one batch, and goes with the last of its images,
-whoever else stores the same ones. Layout: 16 random bytes, then the files; where each lies stands in its row, and its
-SHA-256 there tells whether it is whole.
+To write a file for each image would take longer than to decode it, and an object store would need a request for each.
+A pack begins with random bytes, so that no two packs are the same blob, even with the same images. So a pack belongs to
+one batch and is deleted with the last of its images. Layout: 16 random bytes, then the files. The row of an image holds
+the offset of its file, its size, and its SHA-256 to check it.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from storage.blobs.store import BlobStore
 from storage.blobs.uncached import UncachedFile
 from storage.domain import Pack
 
-LARGEST = 64 << 20  # bytes of files, with which a pack takes no more; bounds what is written anew when an image goes
+LARGEST = 64 << 20  # bytes of files with which a pack is full; bounds what is rewritten when an image is deleted
 SALT = 16  # bytes before the first file
 _VECTOR = 512  # pieces of one write; Linux takes 1,024
 
@@ -27,7 +27,7 @@ class PackWriter:
     """A new pack at a path, file by file."""
 
     def __init__(self, path: Path, *, read_soon: bool = False) -> None:
-        """Begin with none. ``read_soon``: what was added can be read at the path after the next `flush`."""
+        """Create the file. With ``read_soon``, added files can be read at the path after the next `flush`."""
         self.path = path
         self._file = path.open("xb", buffering=0) if read_soon else UncachedFile(path)
         self._is_open = True
@@ -42,7 +42,7 @@ class PackWriter:
         return self._end - SALT
 
     def add(self, data: bytes) -> int:
-        """Append a file, or several together, and say where it begins; `flush` before memory is short."""
+        """Append a file, or several together; returns its offset in bytes. It is kept in memory until `flush`."""
         offset = self._end
         self._waiting.append(data)
         self._end += len(data)
@@ -59,7 +59,7 @@ class PackWriter:
         self._waiting.clear()
 
     def close(self) -> None:
-        """Write the rest and end it."""
+        """Write the rest and close the file."""
         if self._is_open:
             self._is_open = False
             try:
@@ -68,12 +68,12 @@ class PackWriter:
                 self._file.close()
 
     def store(self, blobs: BlobStore) -> Pack:
-        """Put it, closed, into a store; it is gone from its path afterwards."""
+        """Move the closed file into a store, as a blob."""
         return Pack(blobs.put_file(self.path, sha256=self._hash.hexdigest()), self.size)
 
 
 def _write_all(descriptor: int, pieces: Iterable[bytes]) -> None:
-    """Write pieces as they lie: joining them costs a quarter of writing them."""
+    """Write pieces without joining them, which would cost a quarter of the time of writing."""
     left = deque(memoryview(data) for data in pieces)
     while left:
         written = os.writev(descriptor, list(islice(left, _VECTOR)))

@@ -47,13 +47,13 @@ class S3Blobs:
         self._transfer = TransferConfig(multipart_threshold=PART, multipart_chunksize=PART, max_concurrency=4)
 
     def put(self, data: bytes) -> str:
-        """Store bytes; the store compares them with their digest on arrival."""
+        """Store bytes; the server checks their digest on arrival."""
         digest = hashlib.sha256(data).hexdigest()
         self._put(digest, data)
         return digest
 
     def put_file(self, path: Path, *, sha256: str | None = None) -> str:
-        """Store a file, then remove it; only a large one, which goes in parts, is not compared on arrival."""
+        """Store a file, then remove it; the server checks its digest on arrival, unless it is sent in parts."""
         digest = checked_digest(sha256) if sha256 is not None else file_digest(path)
         if path.stat().st_size < PART:
             with path.open("rb") as file:
@@ -86,7 +86,7 @@ class S3Blobs:
                 raise damaged(sha256, hashed.hexdigest())
 
     def parts(self, sha256: str, spans: Sequence[tuple[int, int]]) -> Iterator[bytes]:
-        """Bytes of the object, a request each."""
+        """Bytes of the object, with one request for each span."""
         for offset, length in spans:
             wanted = f"bytes={offset}-{offset + length - 1}"
             try:
@@ -96,7 +96,7 @@ class S3Blobs:
                     raise missing(sha256) from None
                 if error.response["Error"]["Code"] != "InvalidRange":
                     raise
-                yield b""  # it ends before
+                yield b""  # the blob ends before this span
             else:
                 with answer["Body"] as body:
                     yield body.read()

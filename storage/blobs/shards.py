@@ -1,8 +1,8 @@
 """Packed copies of images: blobs of rows of one length, each row with a checksum of its own.
 
-An increment wants a few rows of many shards (exemplars) or all rows of a few (a batch, evaluation images). With the
-blob's SHA-256 alone one byte could not be trusted before all were read, so a CRC-32 stands before the rows for each.
-Layout, little-endian: ``ACSHARD1``, length of a row and number of rows (uint32), the CRC-32s (uint32), the rows.
+An increment reads a few rows of many shards (exemplars), or all rows of a few (a batch, evaluation images). The blob's
+SHA-256 can only be checked when all bytes are read, so each row has a CRC-32 of its own. Layout, little-endian:
+``ACSHARD1``, bytes of a row and number of rows (uint32 each), the CRC-32s (uint32 each), the rows.
 """
 
 import struct
@@ -16,7 +16,7 @@ from storage.errors import BlobDamaged
 
 LARGEST = 64 << 20  # bytes of rows; bounds what is written, sent and dropped at a time
 READ = 4 << 20  # bytes read at a time, about
-WRITTEN = 1 << 20  # bytes written at a time, about: a row of a small image alone would cost a system call each
+WRITTEN = 1 << 20  # bytes written at a time, about: otherwise each row of a small image would cost a system call
 _HEADER = struct.Struct("<8sII")
 _MAGIC = b"ACSHARD1"
 
@@ -27,7 +27,7 @@ def rows_per_shard(row_bytes: int) -> int:
 
 
 def write(path: Path, rows: Iterable[bytes], *, count: int, row_bytes: int) -> None:
-    """Write so many rows, one after another, into a new file; raises ValueError for a row of another length."""
+    """Write ``count`` rows into a new file; raises ValueError for a row that is not ``row_bytes`` long."""
     checksums = []
     with path.open("xb", buffering=WRITTEN) as file:
         file.seek(_HEADER.size + 4 * count)
@@ -41,7 +41,7 @@ def write(path: Path, rows: Iterable[bytes], *, count: int, row_bytes: int) -> N
 
 
 def read(blobs: BlobStore, sha256: str, rows: Sequence[int], *, row_bytes: int) -> Iterator[tuple[int, memoryview]]:
-    """Yield the number and bytes of each of ``rows`` (distinct), rising; raises `BlobMissing` and `BlobDamaged`."""
+    """Yield the number and bytes of each of ``rows`` (distinct), ascending; raises `BlobMissing` and `BlobDamaged`."""
     header = next(blobs.parts(sha256, [(0, _HEADER.size)]))
     if len(header) < _HEADER.size or _HEADER.unpack(header)[:2] != (_MAGIC, row_bytes):
         raise _damaged(sha256, "it does not begin as a shard of such images does")
@@ -66,7 +66,7 @@ def read(blobs: BlobStore, sha256: str, rows: Sequence[int], *, row_bytes: int) 
 
 
 def _runs(rows: Sequence[int], *, longest: int) -> Iterator[tuple[int, int]]:
-    """Neighbouring numbers as start and stop, no more than ``longest`` at a time."""
+    """Ranges (start, stop) of consecutive numbers, each at most ``longest`` long; ``rows`` are ascending."""
     if not rows:
         return
     start = rows[0]

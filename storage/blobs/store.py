@@ -1,6 +1,6 @@
 """Bytes stored under their SHA-256, in a folder or an S3-compatible store; checked whenever they are read.
 
-A blob never changes, so writing it twice is writing it once, and no reader ever sees half of one.
+A blob never changes, so storing it again has no effect. A reader never sees an incomplete blob.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class BlobStore(Protocol):
-    """Where bytes live. Digests are SHA-256 in 64 lower-case hexadecimal digits; anything else is a ValueError."""
+    """A store of blobs. Digests are SHA-256 in 64 lower-case hexadecimal digits; any other text raises ValueError."""
 
     def put(self, data: bytes) -> str:
         """Store bytes and return their digest; storing them again changes nothing, or repairs a damaged copy."""
@@ -27,25 +27,26 @@ class BlobStore(Protocol):
     def put_file(self, path: Path, *, sha256: str | None = None) -> str:
         """Store a file and return its digest; the store takes the file over: it is gone from ``path`` afterwards.
 
-        A ``sha256`` that is given (by whoever wrote the file) is believed and saves one reading of it.
+        A given ``sha256`` is not checked, which saves reading the file once.
         """
         ...
 
     def get(self, sha256: str) -> bytes:
-        """The stored bytes, checked: BlobMissing, BlobDamaged."""
+        """The stored bytes, checked; raises `BlobMissing` and `BlobDamaged`."""
         ...
 
     def fetch(self, sha256: str, target: Path) -> None:
-        """Bring a blob to ``target`` in bounded memory; the file appears whole and checked, or not at all.
+        """Copy or link a blob to ``target`` in bounded memory; the file appears complete and checked, or not at all.
 
-        It is to be read only: it may be the stored one, by a second name. It stays when the blob is deleted.
+        The file must not be changed: it may be a hard link to the stored one. It stays when the blob is deleted. Raises
+        `BlobMissing` and `BlobDamaged`.
         """
         ...
 
     def parts(self, sha256: str, spans: Sequence[tuple[int, int]]) -> Iterator[bytes]:
-        """Bytes of a blob by offset and length, fewer where it ends: BlobMissing.
+        """Bytes of a blob for each (offset, length), fewer where it ends; raises `BlobMissing`.
 
-        They are not checked: who reads parts has checksums for them.
+        The bytes are not checked: the caller has checksums for them.
         """
         ...
 
@@ -54,15 +55,15 @@ class BlobStore(Protocol):
         ...
 
     def delete(self, sha256: str) -> None:
-        """Remove a blob; one that is not there is removed already. OSError where it cannot be removed."""
+        """Delete a blob, if it is stored; raises OSError if it cannot be deleted."""
         ...
 
     def digests(self, *, least_age: float = 0.0) -> Iterator[str]:
-        """Digest of every blob that has been stored for so many seconds, in no order."""
+        """Digests of the blobs that were stored at least ``least_age`` seconds ago, in no particular order."""
         ...
 
     def sync(self) -> None:
-        """Return once everything put through this object before survives a power cut; call it before a commit."""
+        """Return when all blobs put through this object would survive a power cut; call it before a commit."""
         ...
 
 
@@ -80,19 +81,19 @@ def file_digest(path: Path) -> str:
 
 
 def missing(sha256: str) -> BlobMissing:
-    """What to say when a blob is not there."""
+    """The error for a blob that is not stored."""
     return BlobMissing(f"blob {sha256} is not in the store: restore it from a backup", sha256=sha256)
 
 
 def damaged(sha256: str, found: str) -> BlobDamaged:
-    """What to say when stored bytes are not the ones that were put."""
+    """The error for stored bytes that are not the ones that were put; ``found`` is their digest or a description."""
     detail = f"blob {sha256} is damaged (its bytes hash to {found}): upload it again or restore it from a backup"
     return BlobDamaged(detail, sha256=sha256)
 
 
 @contextmanager
 def arriving(target: Path) -> Iterator[Path]:
-    """A name beside ``target`` to write to; renamed to it at the end, removed if anything went wrong before."""
+    """A temporary path beside ``target``, renamed to it at the end, or removed after an error."""
     unfinished = target.with_name(f".{target.name[:80]}-{uuid4().hex}")
     try:
         yield unfinished

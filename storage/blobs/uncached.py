@@ -1,4 +1,4 @@
-"""Files written past the page cache: large ones that nobody reads soon."""
+"""Writes large files, which are not read soon, without using the page cache."""
 
 import errno
 import fcntl
@@ -8,47 +8,47 @@ from pathlib import Path
 from types import TracebackType
 
 BUFFER = 4 << 20  # bytes of one write
-_BLOCK = 4096  # what offsets, lengths and addresses are multiples of; no disk asks for more
+_BLOCK = 4096  # bytes: offsets, lengths and addresses are multiples of it; no disk needs more
 _DIRECT = getattr(os, "O_DIRECT", 0)
 
 
 class UncachedFile:
     """A new file that is written once, from its beginning to its end.
 
-    The kernel would empty a page of memory for each of the file's, copy there, and write it to the disk when the file
-    is to be safe; so the disk takes the bytes at once, and memory keeps what is of more use. Where a file system cannot
-    do that it is written as any other.
+    With the page cache, the kernel would evict a page of memory for each page of the file, copy the bytes there, and
+    write them to the disk on fsync. With O_DIRECT, they are written to the disk at once, and the cache keeps pages that
+    are of more use. On a file system without O_DIRECT, the file is written through the page cache.
     """
 
     def __init__(self, path: Path) -> None:
-        """Create it; raises FileExistsError."""
+        """Create the file; raises FileExistsError if it exists."""
         create = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         try:
             self._descriptor = os.open(path, create | _DIRECT, 0o666)
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
-            path.unlink(missing_ok=True)  # some create what they then refuse to open
+            path.unlink(missing_ok=True)  # some file systems create a file that they then refuse to open
             self._descriptor = os.open(path, create, 0o666)
-        self._buffer = mmap.mmap(-1, BUFFER)  # begins at a page
+        self._buffer = mmap.mmap(-1, BUFFER)  # aligned to a page
         self._filled = 0
         self._written = 0
 
     def __enter__(self) -> "UncachedFile":
-        """Use it as it is."""
+        """Return the file itself."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Write the rest, if all went well, and close it."""
+        """Close the file; without an error, write the rest before."""
         if error is None:
             self.close()
         else:
             self._release()
 
     def write(self, data: bytes) -> None:
-        """Append bytes; they are in the file, all of them, when it is closed."""
+        """Append bytes; some may reach the file only when it is closed."""
         start = 0
         with memoryview(data) as view:
             while start < len(data):
@@ -60,7 +60,7 @@ class UncachedFile:
                     self._drain()
 
     def close(self) -> None:
-        """Write the rest and close it; raises OSError where that could not be done, and closes it all the same."""
+        """Write the rest and close the file; raises OSError if writing fails, and closes the file in any case."""
         try:
             size = self._written + self._filled
             if rest := self._filled % _BLOCK:
@@ -89,7 +89,7 @@ class UncachedFile:
                 raise
             fcntl.fcntl(
                 self._descriptor, fcntl.F_SETFL, flags & ~_DIRECT
-            )  # it wants what we do not know: no more of it
+            )  # its alignment is unknown: continue without O_DIRECT
             return 0
 
     def _release(self) -> None:

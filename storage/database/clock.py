@@ -1,4 +1,4 @@
-"""The database's own clock: what several machines compare must not depend on how well each of them keeps time."""
+"""The database's clock: times that several machines compare come from it, not from the machines' own clocks."""
 
 from datetime import datetime
 from typing import Any
@@ -12,13 +12,13 @@ from storage.database.tables import Moment
 
 
 class moment(FunctionElement[datetime]):  # noqa: N801 – a function in SQL
-    """The moment at which the database looks, so many seconds later; in a long transaction it is not its beginning."""
+    """The database's time when the statement runs, plus an offset; not the time when the transaction began."""
 
     inherit_cache = True
     type = Moment()
 
     def __init__(self, seconds: float = 0.0) -> None:
-        """``seconds`` from now, before if negative."""
+        """``seconds`` is the offset from now; negative values lie in the past."""
         super().__init__(bindparam("seconds", seconds, type_=Float(), unique=True))
 
 
@@ -30,6 +30,6 @@ def _in_postgresql(element: moment, compiler: SQLCompiler, **options: Any) -> st
 
 @compiles(moment, "sqlite")
 def _in_sqlite(element: moment, compiler: SQLCompiler, **options: Any) -> str:
-    """Written as SQLAlchemy writes moments, with six digits after the point, since texts are what is compared."""
+    """Use SQLAlchemy's text format for times (six decimals of a second), because SQLite compares times as text."""
     seconds = compiler.process(element.clauses, **options)
     return f"(strftime('%Y-%m-%d %H:%M:%f', 'now', printf('%+.3f seconds', {seconds})) || '000')"

@@ -11,18 +11,18 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, Opera
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 BUSY_TIMEOUT_SECONDS = 30
-WRITERS = 12  # of one process that may wait for SQLite's lock at a time; others wait for one of them, …
-WRITER_SECONDS = 5  # … but not for so long that they take every thread from those who only read
-CONNECT_SECONDS = 5  # to a PostgreSQL that does not refuse and does not answer either
-LOST_SECONDS = 30  # after which a connection is dead whose other end acknowledges nothing (libpq's tcp_user_timeout)
+WRITERS = 12  # write connections of one process to SQLite: so many threads can wait for its lock at a time
+WRITER_SECONDS = 5  # wait for a write connection; a longer wait could block all threads, also those that only read
+CONNECT_SECONDS = 5  # wait for a PostgreSQL server that does not answer
+LOST_SECONDS = 30  # without a TCP acknowledgement, after which a connection is lost (libpq's tcp_user_timeout)
 
 
 class Database:
-    """An engine and the two transactions it gives; only routes and tasks open them.
+    """The database's engines and its two kinds of transaction; only routes and tasks open transactions.
 
-    A SQLite transaction that begins by reading cannot be promoted to writing once another process has written, and
-    fails at once however long the busy timeout is. So a writer says that it will write, and queues at its beginning.
-    Readers have connections of their own: they wait for no writer, nor for a connection that one holds.
+    A SQLite transaction that begins with a read cannot write once another process has written: it fails at once,
+    whatever the busy timeout. So a writer asks for SQLite's lock when its transaction begins, and waits there.
+    Readers have their own connections. They wait neither for a writer nor for a writer's connection.
     """
 
     def __init__(self, url: str | URL) -> None:
@@ -30,7 +30,7 @@ class Database:
         self.url = url
         if make_url(url).get_backend_name() == "sqlite":
             self.engine = _sqlite(url, pool_size=10, max_overflow=30)
-            self._reading: Engine = self.engine  # a transaction sees what was there at its first look
+            self._reading: Engine = self.engine  # a transaction sees the state at its first query
             writers = _sqlite(url, pool_size=WRITERS, max_overflow=0, pool_timeout=WRITER_SECONDS)
             self._writing: Engine = writers.execution_options(accrete_writes=True)
             self.engines: tuple[Engine, ...] = (self.engine, writers)
@@ -45,7 +45,7 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """One consistent view; whatever is written through it by mistake is rolled back."""
+        """A transaction for reading, with one consistent view; writes made through it by mistake are rolled back."""
         with self._reading.connect() as connection:
             yield connection
 
@@ -56,16 +56,16 @@ class Database:
             yield connection
 
     def close(self) -> None:
-        """Give every connection back."""
+        """Close every connection."""
         for engine in self.engines:
             engine.dispose()
 
 
 def is_away(error: SQLAlchemyError) -> bool:
-    """Whether the database cannot be reached or asked at the moment, so that the same may succeed later."""
+    """Whether an error means that the database is unavailable now, so that the same statement may succeed later."""
     if isinstance(error, OperationalError):
         code = getattr(error.orig, "sqlite_errorcode", None)
-        return code is None or code & 0xFF != sqlite3.SQLITE_ERROR  # that one is of SQL that can never succeed
+        return code is None or code & 0xFF != sqlite3.SQLITE_ERROR  # this code means SQL that can never succeed
     if isinstance(error, PoolTimeout | DisconnectionError | InterfaceError):
         return True
     if not isinstance(error, DBAPIError):
@@ -82,7 +82,7 @@ def _sqlite(url: str | URL, **pool: int) -> Engine:
 
 
 def _set_up_sqlite(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # the driver's own idea of when to BEGIN would hide ours
+    connection.isolation_level = None  # the driver sends no BEGIN of its own: `_begin_sqlite` does
     cursor = connection.cursor()
     _write_ahead(cursor)
     cursor.execute("PRAGMA synchronous = FULL")  # WAL's NORMAL may lose the last commits in a power cut
@@ -91,7 +91,10 @@ def _set_up_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _write_ahead(cursor: sqlite3.Cursor) -> None:
-    """Set WAL mode: of several connections that find a new file some are refused at once, whatever their timeout."""
+    """Set WAL mode, with retries.
+
+    When several connections open a new file at once, SQLite refuses some of them without waiting for the timeout.
+    """
     deadline = time.monotonic() + BUSY_TIMEOUT_SECONDS
     while True:
         try:

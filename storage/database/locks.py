@@ -1,4 +1,4 @@
-"""The lock that orders everybody who writes to what belongs to a model."""
+"""The lock that orders the transactions that write a model's data."""
 
 from sqlalchemy import Connection, select
 
@@ -6,9 +6,10 @@ from storage.database.tables import models
 
 
 def lock_model(connection: Connection, model_id: str) -> None:
-    """Hold the model of that id, if there is one, until the transaction ends.
+    """Lock the row of the model with that id, if it exists, until the transaction ends.
 
-    Whoever writes to what belongs to a model, and to more than a row of it, locks the model before anything else: of
-    two at once one waits until the other has committed, sees what it did, and neither holds what the other waits for.
+    A transaction that writes several rows of a model's data locks the model before any other row. Of two such
+    transactions one waits until the other has committed, and then sees its changes. They cannot deadlock, because
+    neither holds another lock while it waits.
     """
     connection.execute(select(models.c.id).where(models.c.id == model_id).with_for_update())

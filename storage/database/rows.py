@@ -1,4 +1,4 @@
-"""Between rows and the frozen records of `storage.domain`, and pages of them."""
+"""Conversion of table rows to the frozen records of `storage.domain`, and pages of such records."""
 
 import base64
 import binascii
@@ -89,7 +89,7 @@ def increment(row: RowMapping) -> Increment:
 
 
 def increment_report(row: RowMapping) -> IncrementReport:
-    """A row of ``increments`` joined with what is shown beside it of the model, its batch and its version."""
+    """A row of ``increments`` joined with columns of its model, its batch and its version."""
     own: Any = {name: row[name] for name in increments.c.keys()}  # noqa: SIM118
     return IncrementReport(
         increment(own),
@@ -142,7 +142,7 @@ def audit_entry(row: RowMapping) -> AuditEntry:
 
 
 def as_json(records: Sequence[Any]) -> list[dict[str, Any]]:
-    """Dataclasses as JSON objects, for a column of them."""
+    """Dataclasses as JSON objects, for a JSON column."""
     return [asdict(record) for record in records]
 
 
@@ -156,7 +156,10 @@ def page(
     cursor: str | None,
     descending: bool = False,
 ) -> Page[Record]:
-    """The next ``limit`` records after ``cursor`` in the order of a unique key, and where the rest begins."""
+    """The next ``limit`` records after ``cursor``, ordered by a unique key, with the cursor of the next page.
+
+    Raises `Invalid` when ``cursor`` was not made here.
+    """
     if cursor is not None:
         after = _decode(cursor, like=key)
         query = query.where(key < after if descending else key > after)
@@ -187,7 +190,7 @@ def _decode(cursor: str, *, like: ColumnElement[Any]) -> Any:
 
 
 def _fits(key: Any, column: ColumnElement[Any]) -> bool:
-    """Whether the database would take the value: PostgreSQL fails at a number too large, or a NUL in a text."""
+    """Whether the database accepts the value: PostgreSQL refuses numbers out of range and texts with a NUL."""
     if isinstance(key, str):
         return key != "" and "\0" not in key
     return bool(0 <= key <= (HIGHEST_BIG_INTEGER if isinstance(column.type, BigInteger) else HIGHEST_INTEGER))

@@ -1,4 +1,4 @@
-"""The tables, in SQLAlchemy Core; `storage.migrations` brings a database to them."""
+"""The tables, in SQLAlchemy Core; `storage.migrations` creates and upgrades them."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -35,20 +35,20 @@ metadata = MetaData(
 
 # SQLite numbers rows by itself only in a column of its own INTEGER type.
 Sequence = BigInteger().with_variant(Integer, "sqlite")
-HIGHEST_INTEGER, HIGHEST_BIG_INTEGER = 2**31 - 1, 2**63 - 1  # that PostgreSQL keeps in columns of these types
+HIGHEST_INTEGER, HIGHEST_BIG_INTEGER = 2**31 - 1, 2**63 - 1  # of PostgreSQL's columns of these types
 Identifier = String(32)
 Digest = String(64)
 Name = String(200)
 
 
 class Moment(TypeDecorator[datetime]):
-    """A moment in UTC; SQLite keeps no time zone, so it is put back on the way out."""
+    """A time in UTC. SQLite does not store time zones, so UTC is added again when a row is read."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Convert to UTC; a moment without a zone is a mistake of the caller."""
+        """Convert to UTC; raises ValueError for a time without a time zone."""
         if value is not None and value.tzinfo is None:
             raise ValueError(f"{value!r} has no time zone")
         return value.astimezone(UTC) if value is not None else None
@@ -98,7 +98,7 @@ batches = Table(
     Column("fingerprint", Digest),
     Column("classes", JSON, nullable=False),
     Column("reject_count", Integer, nullable=False, default=0, server_default="0"),
-    Column("ignored", JSON(none_as_null=True)),  # null in rows of earlier releases, as is the next
+    Column("ignored", JSON(none_as_null=True)),  # in rows of earlier releases, this and "notes" are null
     Column("notes", JSON(none_as_null=True)),
     Column("digest", Digest),
     Column("created_at", Moment, nullable=False),
@@ -135,7 +135,7 @@ packs = Table(
     "packs",
     metadata,
     Column("digest", Digest, primary_key=True),
-    Column("size", BigInteger, nullable=False),  # bytes of its files; more than its images have: some are gone
+    Column("size", BigInteger, nullable=False),  # bytes of all its files, including those of deleted images
 )
 
 increments = Table(
@@ -151,7 +151,7 @@ increments = Table(
     Column("promote", String(20), nullable=False),
     Column("known_classes", String(20), nullable=False),
     Column("idempotency_key", Name),
-    Column("asked", Digest),  # of all that came with the key; null in rows of earlier releases
+    Column("asked", Digest),  # fingerprint of the request with the key; null in rows of earlier releases
     Column("attempt", Integer, nullable=False, default=0),
     Column("crashes", Integer, nullable=False, default=0),
     Column("checkpoint", JSON(none_as_null=True)),
@@ -253,7 +253,7 @@ keys = Table(
     Column("revoked_at", Moment),
 )
 
-audit = Table(  # nothing refers from here to what may be deleted
+audit = Table(  # without foreign keys: an entry stays when the key that it names is deleted
     "audit",
     metadata,
     Column("number", Sequence, primary_key=True, autoincrement=True),
@@ -281,8 +281,8 @@ released = Table(  # blobs to be deleted, unless something refers to them
     "released",
     metadata,
     Column("digest", Digest, primary_key=True),
-    Column("failures", Integer, nullable=False, default=0, server_default="0"),  # to delete it, one after another
-    Column("retry_at", Moment),  # not before
+    Column("failures", Integer, nullable=False, default=0, server_default="0"),  # failed deletions in a row
+    Column("retry_at", Moment),  # not tried again before this time
 )
 
 predictions = Table(

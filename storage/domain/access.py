@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Scope(StrEnum):
-    """What a key may do: ask for predictions and look; teach too; or everything."""
+    """What a key may do: predict and read; train too; or everything."""
 
     PREDICT = "predict"
     TRAIN = "train"
@@ -21,26 +21,26 @@ class Key:
     name: str
     digest: str  # SHA-256 of the key
     scopes: frozenset[Scope]
-    model_id: str | None  # the one model it is good for; None: for all
-    rate: float | None  # requests a second; None: as many as it likes
+    model_id: str | None  # the only model that it is valid for; None: all models
+    rate: float | None  # requests a second; None: no limit
     created_at: datetime
     revoked_at: datetime | None = None
 
     def allows(self, scope: Scope) -> bool:
-        """Whether it may do what needs that scope: train includes predict, and admin both."""
+        """Whether the key's scopes include this one: train includes predict, and admin includes both."""
         order = list(Scope)
         return any(order.index(held) >= order.index(scope) for held in self.scopes)
 
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """Who asked for what change, and how that ended."""
+    """An entry of the audit log: a requested change, by whom, and its result."""
 
     number: int
     created_at: datetime
-    key_id: str | None  # None: nobody needed a key
+    key_id: str | None  # None: no key was needed
     key_name: str
-    client: str  # address of the other end
+    client: str  # the client's address
     action: str  # method and route, such as "DELETE /v1/images/{image_id}"
-    path: str  # as it was asked for
-    status: int | None  # of the answer; None: it was never given, or not yet
+    path: str  # as requested
+    status: int | None  # HTTP status of the answer; None: not answered, or not yet

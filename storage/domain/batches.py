@@ -1,4 +1,4 @@
-"""What was uploaded: batches, their images and packs, and what of them was refused or left out."""
+"""Uploads: batches, their images and packs, their rejects and ignored files."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Split(StrEnum):
-    """The side an image is on: what is learned from, and what is only ever measured on."""
+    """The side of an image: networks are trained on ``train`` images, and only evaluated on ``test`` images."""
 
     TRAIN = "train"
     TEST = "test"
@@ -44,7 +44,7 @@ class Reject:
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """Files of a batch that are no images and were not meant as such; a few of them by name."""
+    """Files of a batch that are not images and were not meant as images, with a few of their names."""
 
     reason: str
     count: int
@@ -66,7 +66,7 @@ class Batch:
     digest: str | None  # of labels, sides and contents once ingested
     created_at: datetime
     ignored: tuple[Ignored, ...] = ()
-    notes: tuple[str, ...] = ()  # how the names in the archive were understood, where that is not plain
+    notes: tuple[str, ...] = ()  # how unusual names in the archive were interpreted
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +81,8 @@ class Image:
     size: int  # bytes
     split: Split | None  # None until the batch is ingested
     shard: str | None = None  # the blob that holds its packed copy (storage.blobs.shards); None: it is not packed
-    row: int | None = None  # where in the shard
-    pack: str | None = None  # the blob that holds its file among others; None: it has one of its own
+    row: int | None = None  # number of its row in the shard, from 0
+    pack: str | None = None  # the blob that holds its file among others; None: its file is a blob
     offset: int | None = None  # bytes before it in the pack
 
 

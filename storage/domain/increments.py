@@ -1,4 +1,4 @@
-"""The job that turns a batch into a version: its state, its attempts, what it says of itself."""
+"""The job that turns a batch into a version: its state, its attempts, its events."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class IncrementStatus(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing but an explicit retry changes it any more."""
+        """Whether the increment has ended; only an explicit retry changes this status."""
         return self not in {IncrementStatus.QUEUED, IncrementStatus.RUNNING}
 
 
@@ -41,7 +41,7 @@ class KnownClasses(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StoredCheckpoint:
-    """Where a training stood at the end of an epoch: a blob from which another attempt goes on."""
+    """A training's state at the end of an epoch: a blob from which another attempt resumes."""
 
     sha256: str
     bytes: int
@@ -50,11 +50,11 @@ class StoredCheckpoint:
 
 @dataclass(frozen=True, slots=True)
 class Unshown:
-    """Old classes, as they were when an increment was queued, of which no image was sent with it."""
+    """Old classes without images in an increment's batch, as they were when the increment was queued."""
 
     known: int  # how many old classes there were
-    unsent: tuple[str, ...]  # those of which no image was sent
-    unstored: tuple[str, ...]  # of these those of which no image is stored either, which a memory could bring
+    unsent: tuple[str, ...]  # old classes without images in the batch
+    unstored: tuple[str, ...]  # those of `unsent` without stored images for a memory to bring
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Increment:
     crashes: int  # attempts in a row that ended without a result or a new checkpoint
     checkpoint: StoredCheckpoint | None  # the latest, while the increment is not finished
     lease_expires_at: datetime | None
-    worker: str | None  # who holds the lease
+    worker: str | None  # the one that holds the lease
     cancel_requested: bool
     parent: int | None  # version it started from, known from the claim on
     version: int | None  # version it made
@@ -105,13 +105,13 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class IncrementReport:
-    """An increment with what is shown beside it."""
+    """An increment with its attempts, its rejects and what else is shown with it."""
 
     increment: Increment
     model: str  # its name
     memory: Memory | None  # of the model, as it is now
     reject_count: int  # bad files of its batch
-    seconds: Mapping[str, float]  # duration of each stage; empty before it has made a version
+    seconds: Mapping[str, float]  # duration by stage; empty until it has made a version
     rejects: tuple[Reject, ...] = ()  # the first of the bad files
     attempts: tuple[Attempt, ...] = ()  # first to last
 

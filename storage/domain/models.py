@@ -23,7 +23,7 @@ class Memory:
     total: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse both or neither."""
+        """Raise ValueError if both or neither are set."""
         if (self.per_class is None) == (self.total is None):
             raise ValueError(f"memory needs exactly one of per_class and total, got {self!r}")
 

@@ -1,4 +1,4 @@
-"""What records of every kind use: identifiers, the clock, a page of a list."""
+"""Values that records of every kind use: identifiers, the time, a page of a list."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ def new_id() -> str:
 
 
 def now() -> datetime:
-    """The present moment in UTC; the only clock the records are stamped by."""
+    """The current time in UTC, by this machine's clock; leases use `storage.database.clock`."""
     return datetime.now(UTC)
 
 

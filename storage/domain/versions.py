@@ -1,4 +1,4 @@
-"""What an increment made, and what it predicts."""
+"""Versions, and records of what they predicted."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

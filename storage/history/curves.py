@@ -10,10 +10,10 @@ CURVES = ("average_accuracy", "average_incremental_accuracy", "forgetting", "bac
 
 
 def curves(documents: Sequence[Json]) -> dict[str, Any]:
-    """``{"tag": {"matrix": …, …}, "taw": {…}}`` of the metrics of versions t = 0, 1, …, oldest first.
+    """``{"tag": {"matrix": …, …}, "taw": {…}}`` from the metrics of versions t = 0, 1, …, oldest first.
 
-    Row t of the matrix is a[t, u] for the tasks u that version t knows, in 0 … 1; null is what was not measured. A row
-    is longer than the one before by its version's task, or as long where that brought none.
+    Row t of the matrix holds the accuracy a[t, u], in 0 … 1, for every task u that version t knows; null means that it
+    was not measured. Each row is one longer than the row before, or as long if the version added no task.
     """
     return {
         form: {

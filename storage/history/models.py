@@ -78,14 +78,17 @@ def of_ids(connection: Connection, ids: Collection[str]) -> list[Model]:
 
 
 def lately_taught(connection: Connection, *, limit: int) -> list[Model]:
-    """Models with a version in service, those whose newest version is the youngest first."""
+    """Models with a version in service, ordered by the age of their newest version, youngest first."""
     newest = select(func.max(versions_table.c.created_at)).where(versions_table.c.model_id == models.c.id)
     query = select(models).where(models.c.current.is_not(None)).order_by(newest.scalar_subquery().desc()).limit(limit)
     return [rows.model(row) for row in connection.execute(query).mappings()]
 
 
 def lock(connection: Connection, name: str) -> Model:
-    """The model, its row held until the transaction ends: decisions about its history are made one at a time."""
+    """The model, with its row locked until the transaction ends: its history is changed by one transaction at a time.
+
+    Raises `ModelNotFound`.
+    """
     row = connection.execute(select(models).where(models.c.name == name).with_for_update()).mappings().one_or_none()
     return rows.model(row) if row is not None else get(connection, name)
 
@@ -96,7 +99,7 @@ def page(connection: Connection, *, limit: int, cursor: str | None) -> Page[Mode
 
 
 def change(connection: Connection, name: str, values: Mapping[str, Any]) -> Model:
-    """Set new defaults for coming increments; versions that exist keep what they were made with."""
+    """Set new defaults for future increments; existing versions keep the values that they were made with."""
     model = lock(connection, name)
     if values:
         connection.execute(update(models).where(models.c.id == model.id).values(**values))
@@ -121,10 +124,10 @@ def delete_model(connection: Connection, name: str) -> None:
 
 
 def promote(connection: Connection, name: str, *, version: int, expected_revision: int | None = None) -> Model:
-    """Put a version into service and make it the head; the one in service before becomes previous.
+    """Put a version into service and make it the head; the version that was in service becomes the previous one.
 
-    Compare-and-set: with ``expected_revision`` it happens only if nobody has promoted since that revision was read;
-    raises `PreconditionFailed` otherwise, and `VersionNotFound`, also for a deleted version.
+    Compare-and-set: with ``expected_revision``, raises `PreconditionFailed` if there was another promotion after that
+    revision was read. Raises `VersionNotFound`, also for a deleted version.
     """
     model = lock(connection, name)
     check_revision(model, expected_revision)
@@ -136,7 +139,7 @@ def promote(connection: Connection, name: str, *, version: int, expected_revisio
 
 
 def check_revision(model: Model, expected: int | None) -> None:
-    """Raise `PreconditionFailed` where somebody has promoted since that revision was read; None is any."""
+    """Raise `PreconditionFailed` if there was another promotion after that revision was read; None accepts any."""
     if expected is not None and expected != model.current_revision:
         raise PreconditionFailed(
             f"Somebody has promoted another version of {model.name!r} meanwhile: current is {model.current}. "

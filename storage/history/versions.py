@@ -69,7 +69,7 @@ def numbers(connection: Connection, model: Model) -> list[int]:
 
 
 def all_numbers(connection: Connection) -> list[tuple[Model, int | None]]:
-    """Every version of every model by name and number; a model without any comes once, with None."""
+    """Every version of every model, ordered by name and number; a model without versions appears once, with None."""
     found: dict[str, list[int | None]] = {}
     query = select(versions.c.model_id, versions.c.number).where(versions.c.deleted_at.is_(None))
     for model_id, number in connection.execute(query.order_by(versions.c.number)):
@@ -79,7 +79,7 @@ def all_numbers(connection: Connection) -> list[tuple[Model, int | None]]:
 
 
 def lineage(connection: Connection, model: Model, number: int | None) -> tuple[Version, ...]:
-    """A version's line of ancestors from the first task on, itself last, deleted ones included; empty for None."""
+    """The version and its ancestors, oldest first, deleted ones included; empty when ``number`` is None."""
     query = select(versions).where(versions.c.model_id == model.id)
     by_number = {row["number"]: rows.version(row) for row in connection.execute(query).mappings()}
     line: list[Version] = []
@@ -90,7 +90,7 @@ def lineage(connection: Connection, model: Model, number: int | None) -> tuple[V
 
 
 def classes_of_heads(connection: Connection, of: Sequence[Model]) -> Mapping[str, tuple[str, ...]]:
-    """By id of a model the classes that its head knows; models without one are left out."""
+    """The classes that each model's head knows, by model id; models without a head are left out."""
     ids = [model.id for model in of if model.head is not None]
     if not ids:
         return {}
@@ -100,7 +100,7 @@ def classes_of_heads(connection: Connection, of: Sequence[Model]) -> Mapping[str
 
 
 def first_strategy(connection: Connection, model: Model) -> str | None:
-    """The strategy of a model's first version, from which all others come; None before there is one."""
+    """The strategy of a model's first version, the ancestor of all others; None while the model has no version."""
     query = (
         select(increments.c.strategy)
         .join(versions, versions.c.increment_id == increments.c.id)
@@ -112,10 +112,11 @@ def first_strategy(connection: Connection, model: Model) -> str | None:
 
 
 def remove(connection: Connection, model: Model, number: int) -> None:
-    """Delete a version, and with it what nobody else needs: its files, and the images it alone kept.
+    """Delete a version, its files, and the images that were kept only for it.
 
-    Raises `VersionInUse` for the current one, for the head, and for one that is being trained from; the caller holds
-    the model's lock. Its row stays, marked, and so do its metrics: the accuracy matrix of its descendants needs them.
+    The caller holds the model's lock. Raises `VersionNotFound`, and `VersionInUse` for the current version, for the
+    head, and for the parent of a running increment. The version's row stays, marked as deleted, and so do its metrics:
+    the accuracy matrix of its descendants needs them.
     """
     version = get(connection, model, number)
     if (use := _use(connection, model, number)) is not None:

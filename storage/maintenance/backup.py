@@ -1,9 +1,11 @@
 """Backup: the database and the blobs it refers to, in one tar file, while the service runs.
 
-Blobs never change and rows do. So the whole database is looked at once, and then the blobs are copied that it needs.
-Should one have gone before it could be copied, so have its rows by then, and another look is taken. The file holds
-``blobs/DIGEST`` …, ``tables/NAME.jsonl`` …, and at its end ``manifest.json``; a file without it was cut off. Rows are
-JSON, so a backup of SQLite can be restored to PostgreSQL and the other way round: `storage.maintenance.restoration`.
+Rows change, but blobs never do. So the whole database is read in one transaction, and then the blobs are copied that it
+needs. If a blob is deleted before it is copied, its rows have been deleted too, and the database is read again.
+
+The file holds ``blobs/DIGEST`` …, ``tables/NAME.jsonl`` …, and at its end ``manifest.json``. A file without a manifest
+was cut off. Rows are JSON, so a backup of SQLite can be restored to PostgreSQL and the other way round
+(`storage.maintenance.restoration`).
 """
 
 import json
@@ -25,7 +27,7 @@ from storage.material import references
 from storage.migrations import revision
 
 FORMAT = 1
-_LOOKS = 20  # at the database, before it is given up that blobs go as fast as they are copied
+_LOOKS = 20  # reads of the database before giving up, because blobs are deleted as fast as they are copied
 TOGETHER = 1000  # rows inserted at a time
 WHEN = "$moment"
 
@@ -39,7 +41,7 @@ class Contents:
 
 
 def write(target: Path, *, database: Database, blobs: BlobStore) -> Contents:
-    """Write a backup; the file appears when it is whole. Raises `BackupUnfit` where a blob is missing for good."""
+    """Write a backup; the file appears when it is complete. Raises `BackupUnfit` if a needed blob is missing."""
     with arriving(target) as unfinished, tempfile.TemporaryDirectory() as scratch:
         unfinished.touch(0o600, exist_ok=False)
         with unfinished.open("wb") as file:
@@ -70,7 +72,10 @@ def _write(archive: tarfile.TarFile, database: Database, blobs: BlobStore, scrat
 def _copy_all(
     archive: tarfile.TarFile, database: Database, blobs: BlobStore, scratch: Path
 ) -> tuple[dict[str, int], int]:
-    """Look until every blob that is needed is copied; rows of the last look by table, and how many blobs it needs."""
+    """Read the database again until every blob that it needs is copied.
+
+    Returns the numbers of rows by table and the number of blobs, both of the last read. Raises `BackupUnfit`.
+    """
     copied: set[str] = set()
     missing: set[str] = set()
     for _ in range(_LOOKS):
@@ -85,7 +90,7 @@ def _copy_all(
 
 
 def look(database: Database, scratch: Path) -> tuple[dict[str, int], frozenset[str]]:
-    """Write every table to a file, in one view of the database; their rows' numbers, and the blobs they refer to."""
+    """Write every table to a file, in one transaction; returns row counts by table, and the blobs needed."""
     counts = {}
     with database.read() as connection:
         for table in metadata.sorted_tables:
@@ -98,7 +103,7 @@ def look(database: Database, scratch: Path) -> tuple[dict[str, int], frozenset[s
 
 
 def _copy(archive: tarfile.TarFile, digests: Iterable[str], blobs: BlobStore, scratch: Path) -> set[str]:
-    """Add blobs to the archive, checked; those that are not there any more."""
+    """Add blobs to the archive, checked; returns the digests of those that are no longer stored."""
     missing: set[str] = set()
     for digest in sorted(digests):
         path = scratch / "blob"
@@ -119,7 +124,7 @@ def _as_json(value: object) -> dict[str, str]:
 
 
 def _add(archive: tarfile.TarFile, name: str, path: Path) -> None:
-    """A file as it is: `TarFile.add` would take one whose inode it has seen before for another name of the same."""
+    """Add a file; `TarFile.add` would write a file with a reused inode as a hard link to an earlier one."""
     member = tarfile.TarInfo(name)
     member.size = path.stat().st_size
     with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Deleting blobs that were let go of, at once where the transaction is over, or later where something came between."""
+"""Deletion of released blobs: at once after the transaction that released them, or later if it was interrupted."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -18,13 +18,13 @@ from storage.work import leases
 log = logging.getLogger(__name__)
 
 _READ = 4 << 20  # bytes of a pack copied at a time, about
-_TOGETHER = 100  # blobs of one transaction, which others who write may have to wait for
+_TOGETHER = 100  # blobs in one transaction, for which other writers may have to wait
 
 
 def dispose(*, database: Database, blobs: BlobStore, scratch: Path) -> None:
-    """Delete every blob that was let go of and that nothing refers to; write packs anew that hold what is gone.
+    """Delete every released blob that nothing refers to, and rewrite packs that hold files of deleted images.
 
-    What cannot be deleted is left for a later time.
+    A blob that cannot be deleted is tried again later.
     """
     while True:
         with database.read() as connection:
@@ -43,7 +43,7 @@ def dispose(*, database: Database, blobs: BlobStore, scratch: Path) -> None:
                     _postpone(connection, digest, failures, error)
         with database.write() as connection:
             rest = set(named) - kept
-            failures = references.take(connection, rest)  # whoever begins to refer to one now waits for our end
+            failures = references.take(connection, rest)  # a transaction that begins to refer to one waits for this one
             for digest in sorted(references.unreferenced(connection, rest)):
                 try:
                     blobs.delete(digest)
@@ -52,7 +52,7 @@ def dispose(*, database: Database, blobs: BlobStore, scratch: Path) -> None:
 
 
 def _postpone(connection: Connection, digest: str, failures: Mapping[str, int], error: Exception) -> None:
-    """One blob that cannot be deleted stops no other; it is told once, and counted in the metrics."""
+    """Put a blob that cannot be deleted back on the list, so that the others go on; logs only its first failure."""
     before = failures.get(digest, 0)
     if not before:
         log.warning("blob %s cannot be deleted, it will be tried again: %s", digest, error)
@@ -60,15 +60,15 @@ def _postpone(connection: Connection, digest: str, failures: Mapping[str, int], 
 
 
 def collect(*, database: Database, blobs: BlobStore, scratch: Path, least_age: float) -> tuple[int, int]:
-    """Delete what nothing refers to and nobody let go of: left by processes that were killed before they committed.
+    """Delete unreferenced blobs that no transaction released: processes left them that were killed before a commit.
 
-    Blobs younger than ``least_age`` seconds may be about to be referred to, and stay; so does whatever was stored since
-    the first of the increments that run was begun, however long that takes. Returns how many blobs were looked at, and
-    how many deleted.
+    Blobs younger than ``least_age`` seconds stay, because a transaction may be about to refer to them. Blobs that were
+    stored since the earliest start of a running increment stay too, however long it runs. Returns the number of blobs
+    examined, and the number deleted.
     """
     with database.read() as connection:
         least_age += leases.longest_run(connection)
-    stored = list(blobs.digests(least_age=least_age))  # before the references are read: what comes later has some
+    stored = list(blobs.digests(least_age=least_age))  # before the references are read: no later blob is among them
     with database.write() as connection:
         orphans = set(stored) - references.everything(connection)
         references.release(connection, orphans.union(packs.with_holes(connection)))
@@ -77,10 +77,10 @@ def collect(*, database: Database, blobs: BlobStore, scratch: Path, least_age: f
 
 
 def close_holes(digest: str, *, database: Database, blobs: BlobStore, scratch: Path) -> None:
-    """Write a pack anew without the files of images that are gone, or remove it where all are.
+    """Rewrite a pack without the files of deleted images, or delete it if no image is left.
 
-    Whatever interrupts it, each image has its file, and `packs.with_holes` still names a pack that has some. Of several
-    that do it at once, one is first.
+    If this is interrupted, every image still has its file, and `packs.with_holes` still finds a pack with holes. If
+    several processes do it at once, the first one wins.
     """
     with database.read() as connection:
         left = packs.files(connection, digest)
@@ -95,13 +95,13 @@ def close_holes(digest: str, *, database: Database, blobs: BlobStore, scratch: P
                 if packs.files(connection, digest):
                     raise
             # another process has moved them, and was faster
-    blobs.delete(digest)  # before its row, which is what says that it is to go
+    blobs.delete(digest)  # before its row, by which `packs.with_holes` finds it
     with database.write() as connection:
         packs.forget(connection, digest)
 
 
 def _move(digest: str, left: Sequence[PackedFile], *, database: Database, blobs: BlobStore, scratch: Path) -> None:
-    """Copy files, in their order, to a pack of their own."""
+    """Copy the files that are left, in their order, to a new pack, and point their images at it."""
     scratch.mkdir(parents=True, exist_ok=True)
     writer = PackWriter(scratch / f"pack-{new_id()}")
     try:
@@ -119,12 +119,12 @@ def _move(digest: str, left: Sequence[PackedFile], *, database: Database, blobs:
     blobs.sync()
     with database.write() as connection:
         moved = packs.move(connection, digest, left, anew)
-    if not moved:  # all went meanwhile, or another process was first
+    if not moved:  # all images were erased meanwhile, or another process was first
         blobs.delete(anew.digest)
 
 
 def _runs(files: Sequence[PackedFile]) -> list[tuple[int, int]]:
-    """Offset and length of what to read: files that touch as one, no longer than ``_READ`` by more than a file."""
+    """Offset and length of each read, in bytes: adjacent files are read together, until that is ``_READ`` or more."""
     runs: list[tuple[int, int]] = []
     for file in files:
         if runs and sum(runs[-1]) == file.offset and runs[-1][1] < _READ:

@@ -1,6 +1,6 @@
-"""What grows with use alone goes by its age: prediction records, remembered answers, events, the audit log.
+"""Deletes old rows of tables that grow with use: prediction records, remembered answers, events, the audit log.
 
-A little at a time: a transaction that deleted millions of rows would keep everybody else who writes waiting.
+Each transaction deletes a limited number: one that deleted millions of rows would make all other writers wait.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from storage.material import references
 from storage.settings import Settings
 
 PIECE = 1000  # rows of one transaction
-PIECES = 20  # of each kind that are deleted before others get their turn
+PIECES = 20  # transactions for one table before other work gets its turn
 
 _DAY = 86400.0  # seconds
 _FOR_EVER = 36_500.0  # days; databases cannot count back much further
@@ -25,10 +25,10 @@ _FINAL = tuple(status for status in IncrementStatus if status.is_final)
 
 
 def prune(database: Database, settings: Settings) -> bool:
-    """Delete some of what is older than the settings say; whether all of it is gone.
+    """Delete some of the rows that are older than the settings allow; returns whether all of them are deleted.
 
-    Of an increment that has ended its last event stays, so that whoever follows it learns how it ended; of one that has
-    not, all do.
+    The last event of an increment that has ended stays, so that a client can learn how it ended. All events of an
+    unfinished increment stay.
     """
     kept = (
         (predictions, settings.keep_predictions_days),
@@ -45,7 +45,7 @@ def _prune(database: Database, table: Table, days: float) -> bool:
         before: datetime = connection.execute(select(moment(-days * _DAY))).scalar_one()
     keys = tuple(table.primary_key)
     for _ in range(PIECES):
-        with database.read() as connection:  # which costs nobody anything where there is nothing to delete
+        with database.read() as connection:  # a read: it blocks no writer if there is nothing to delete
             old = connection.execute(_old(table, keys, before).limit(PIECE)).all()
         if not old:
             return True
@@ -55,7 +55,7 @@ def _prune(database: Database, table: Table, days: float) -> bool:
 
 
 def _old(table: Table, keys: Sequence[Column[Any]], before: datetime) -> Select[Any]:
-    """Keys of the rows that go, the oldest first."""
+    """Primary keys of the rows to delete, oldest first."""
     if table is not events:
         return select(*keys).where(table.c.created_at < before).order_by(table.c.created_at)
     later = events.alias("later")
@@ -71,7 +71,7 @@ def _old(table: Table, keys: Sequence[Column[Any]], before: datetime) -> Select[
 
 
 def _delete(connection: Connection, table: Table, keys: Sequence[Column[Any]], old: Sequence[Any]) -> None:
-    """Delete rows by their keys; an increment that was queued again meanwhile has lost what it had before."""
+    """Delete rows by their primary keys; an increment that was queued again meanwhile loses its old events, too."""
     for part in references.parts(old):
         named = keys[0].in_([row[0] for row in part]) if len(keys) == 1 else tuple_(*keys).in_(map(tuple, part))
         connection.execute(delete(table).where(named))

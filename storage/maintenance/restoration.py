@@ -1,4 +1,4 @@
-"""Restore: rows and blobs of a backup brought into an empty service, renewed where an earlier release wrote them."""
+"""Restore: brings the rows and blobs of a backup into an empty service, and migrates rows of earlier releases."""
 
 import json
 import re
@@ -25,11 +25,11 @@ _KNOWN = re.compile(rf"blobs/{DIGEST.pattern}|tables/[a-z]+\.jsonl|manifest\.jso
 
 
 def restore(source: Path, *, database_url: str | URL, blobs: BlobStore) -> Contents:
-    """Bring a backup into an empty database and its blobs into a store; all rows appear at once, or none.
+    """Restore the rows of a backup into an empty database and its blobs into a store; all rows appear at once, or none.
 
-    Empty means without models, and a store without other blobs: the keys of a service that was started already stay
-    good beside those of the backup, and so does what it has on record. Raises `BackupUnfit` for a file that is none or
-    was cut off, and for a database or a store that is not empty.
+    A database without models counts as empty, and so does a store without blobs other than those of the backup. API
+    keys and audit entries that the database has already stay beside those of the backup. Raises `BackupUnfit` for a
+    file that is not a backup or was cut off, and for a database or a store that is not empty.
     """
     if revision(database_url) is not None:
         upgrade(database_url)
@@ -53,7 +53,7 @@ def restore(source: Path, *, database_url: str | URL, blobs: BlobStore) -> Conte
 
 
 def _renew(source: Path, manifest: Mapping[str, Any], scratch: Path) -> None:
-    """Bring the tables of a backup that an earlier release wrote to those of today, in a database of their own."""
+    """Migrate the tables of a backup from an earlier release, in a temporary SQLite database."""
     if (then := str(manifest["revision"])) == latest():
         return
     url = URL.create("sqlite", database=str(scratch / "renewed.db"))
@@ -78,7 +78,7 @@ def _renew(source: Path, manifest: Mapping[str, Any], scratch: Path) -> None:
 
 
 def _set_aside(connection: Connection) -> dict[Table, list[dict[str, Any]]]:
-    """Take out what a database without models may hold; what belongs to the service, not to its models."""
+    """Empty the tables that have rows even without models; returns the API keys and audit entries."""
     own = {table: [dict(row) for row in connection.execute(select(table)).mappings()] for table in (keys, audit)}
     for table in (keys, audit, released):
         connection.execute(delete(table))
@@ -86,7 +86,7 @@ def _set_aside(connection: Connection) -> dict[Table, list[dict[str, Any]]]:
 
 
 def _bring_back(connection: Connection, own: Mapping[Table, Sequence[Mapping[str, Any]]]) -> None:
-    """Put it beside what was restored; a key that both know is as it was here."""
+    """Add the API keys and audit entries of the service to the restored ones; of a key in both, the service's stays."""
     for key in own[keys]:
         connection.execute(delete(keys).where(keys.c.digest == key["digest"]))
         connection.execute(insert(keys).values(**key))
@@ -95,7 +95,7 @@ def _bring_back(connection: Connection, own: Mapping[Table, Sequence[Mapping[str
 
 
 def _unpack(source: Path, scratch: Path, blobs: BlobStore) -> dict[str, Any]:
-    """Put the blobs into the store and the tables into files; the manifest."""
+    """Put the blobs into the store and the tables into files; returns the manifest."""
     names: list[str] = []
     try:
         _refuse_other_blobs(source, blobs)
@@ -120,7 +120,7 @@ def _unpack(source: Path, scratch: Path, blobs: BlobStore) -> dict[str, Any]:
 
 
 def _refuse_other_blobs(source: Path, blobs: BlobStore) -> None:
-    """Those of the backup may be there, of a restore that was broken off."""
+    """Raise `BackupUnfit` if the store holds other blobs; an interrupted restore leaves those of the backup there."""
     if (stored := set(blobs.digests())) and (others := stored - _blobs_named(source)):
         raise BackupUnfit(
             f"The blob store holds {len(others)} blobs that the backup does not have: restore into an empty one "
@@ -146,7 +146,7 @@ def _take(name: str, content: IO[bytes], scratch: Path, blobs: BlobStore) -> Non
 
 
 def _check(source: Path, manifest: Mapping[str, Any], scratch: Path, *, stored: int) -> None:
-    """Compare what came with what was written, and what will be asked for."""
+    """Compare what was unpacked with the manifest; raises `BackupUnfit`, and KeyError for a missing entry."""
     _ = manifest["rows"].keys(), manifest["revision"]
     if manifest["format"] != FORMAT:
         raise BackupUnfit(f"{source} has format {manifest['format']}, this release reads {FORMAT}: use a later one.")
@@ -159,7 +159,7 @@ def _check(source: Path, manifest: Mapping[str, Any], scratch: Path, *, stored: 
 
 
 def _refuse_used(database_url: str | URL) -> None:
-    """Before anything is brought anywhere."""
+    """Raise `BackupUnfit` if the database holds models; called before anything is restored."""
     database = Database(database_url)
     try:
         with database.read() as connection:
@@ -174,7 +174,7 @@ def _refuse_models(connection: Connection) -> None:
 
 
 def _fill(connection: Connection, table: Table, path: Path) -> None:
-    """Insert the rows of a file, and let counting go on after them."""
+    """Insert the rows of a file, and let the table's sequence continue after them."""
     for column in table.columns:
         if isinstance(column.type, JSON):
             column.type = JSON(none_as_null=True)

@@ -24,7 +24,7 @@ def create(
     ignored: Sequence[Ignored] = (),
     notes: Sequence[str] = (),
 ) -> Batch:
-    """Add a batch: closed with its archive, or open and empty to be filled image by image."""
+    """Add a batch: closed if it has an archive, otherwise open and empty, to be filled image by image."""
     batch_id = new_id()
     connection.execute(
         insert(batches).values(
@@ -53,7 +53,7 @@ def get(connection: Connection, batch_id: str) -> Batch:
 
 
 def of_increments(connection: Connection, increment_ids: Collection[str]) -> Mapping[str, Batch]:
-    """By increment the batch that it learns from; increments that are not there are left out."""
+    """The batch that each increment learns from, by increment id; increments that do not exist are left out."""
     own = increments.c.id.label("increment_id")
     found: dict[str, Batch] = {}
     for part in references.parts(list(increment_ids)):
@@ -83,7 +83,7 @@ def add_images(connection: Connection, batch_id: str, added: Sequence[Image]) ->
 
 
 def close(connection: Connection, batch_id: str) -> Batch:
-    """Take no more images: the batch goes to an increment; raises `BatchClosed` if it belongs to one already."""
+    """Close a batch for an increment: it takes no more images; raises `BatchClosed` if it has an increment already."""
     batch = _lock(connection, batch_id)
     owner = connection.scalar(select(increments.c.id).where(increments.c.batch_id == batch_id))
     if owner is not None:
@@ -105,7 +105,7 @@ def record_ingestion(
     digest: str,
     written: Sequence[Pack] = (),
 ) -> Batch:
-    """Write what decoding found, in place of whatever an earlier attempt left; the archive is no longer referred to."""
+    """Write the decoded images and the rejects, replacing those of an earlier attempt; releases the archive."""
     batch = get(connection, batch_id)
     before = select(images.c.digest).where(images.c.batch_id == batch_id).where(images.c.pack.is_(None))
     left_out = set(connection.scalars(before)) - {image.digest for image in ingested if image.pack is None}
@@ -128,7 +128,7 @@ def record_ingestion(
 
 
 def recount(connection: Connection, batch_ids: Collection[str]) -> None:
-    """Bring the counts of classes of some batches up to date with the images that are left."""
+    """Update the class counts of some batches from the images that are left."""
     counts = bindparam("counts", type_=batches.c.classes.type)
     own = update(batches).where(batches.c.id == bindparam("batch")).values(classes=counts)
     counted = _count(connection, batch_ids)
@@ -147,7 +147,7 @@ def _insert(connection: Connection, added: Iterable[Image]) -> None:
 
 
 def _count(connection: Connection, batch_ids: Collection[str]) -> dict[str, list[ClassCount]]:
-    """By batch its images by class; a batch without images has no classes."""
+    """The class counts of each batch, by batch id; a batch without images has none."""
     found: dict[str, list[ClassCount]] = {batch_id: [] for batch_id in batch_ids}
     test = func.count().filter(images.c.split == Split.TEST)
     query = select(images.c.batch_id, images.c.label, func.count(), test).group_by(images.c.batch_id, images.c.label)

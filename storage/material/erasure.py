@@ -1,9 +1,11 @@
-"""Erasure: images taken back, from their originals, packed copies and every set of exemplars.
+"""Erasure: deletes images with their originals and packed copies, and from every set of exemplars.
 
-What was measured with them stays, and so does what a network has learned: to take that back, delete the version.
-An increment that has its images loaded already goes on with them; the next one, or another attempt, does without.
-Each takes the model's lock before it looks: an image that is being added, packed or chosen as an exemplar, and an
-increment that is being asked for, are there when it looks, or come after it and find the images gone.
+Metrics that were measured with the images stay, and so does what a network has learned from them: to remove that,
+delete the version. A running increment that has loaded the images already still uses them. Its next attempt and later
+increments do not.
+
+Each of these functions reads only after the model is locked. So a concurrent transaction, which adds, packs or chooses
+an image or requests an increment, either has committed before, or comes later and finds the images gone.
 """
 
 from collections.abc import Sequence
@@ -24,7 +26,7 @@ _UNFINISHED = (IncrementStatus.QUEUED, IncrementStatus.RUNNING)
 
 
 def erase_image(connection: Connection, image_id: str) -> None:
-    """Take one image back; raises `ImageNotFound`."""
+    """Erase one image; raises `ImageNotFound`."""
     locks.lock_model(connection, images.model_of(connection, image_id))
     image = images.get(connection, image_id)
     images.forget(connection, [image.id])
@@ -32,9 +34,10 @@ def erase_image(connection: Connection, image_id: str) -> None:
 
 
 def erase_batch(connection: Connection, batch_id: str) -> None:
-    """Take a batch back with all its images and its archive; raises `BatchNotFound` and `BatchInUse`.
+    """Erase a batch with all its images and its archive.
 
-    A batch that an increment came from keeps its row, empty: the increment's history refers to it.
+    Raises `BatchNotFound`, and `BatchInUse` while an increment that learns from the batch is queued or runs. A batch
+    that has an increment keeps its row, emptied, because the increment refers to it.
     """
     locks.lock_model(connection, batches.get(connection, batch_id).model_id)
     batch = batches.get(connection, batch_id)
@@ -58,12 +61,12 @@ def erase_batch(connection: Connection, batch_id: str) -> None:
 
 
 def erase_class(connection: Connection, model: Model, label: str) -> int:
-    """Take every image of a class back, whichever batch it came with; how many there were.
+    """Erase every image of a class, in all batches of the model; returns how many there were.
 
-    ``model`` is locked by the caller (`models.lock`). Raises `ImageNotFound` where there is none, and `BatchInUse`
-    where an archive that is still to be read holds some.
+    The caller holds the model's lock (`models.lock`). Raises `ImageNotFound` when there are none, and `BatchInUse`
+    when an archive that is not ingested yet holds some.
     """
-    spellings = {label, folded(label)}  # batches of earlier releases have blanks in their labels
+    spellings = {label, folded(label)}  # earlier releases did not fold labels: they may have blanks
     unread = select(batches_table).where(batches_table.c.model_id == model.id, batches_table.c.archive.is_not(None))
     for batch in connection.execute(unread).mappings():
         if any(count["label"] in spellings for count in batch["classes"]):

@@ -11,7 +11,7 @@ from storage.material import images as stored_images
 
 
 def add(connection: Connection, *, model_id: str, version: int, chosen: Mapping[str, Sequence[str]]) -> None:
-    """Write a version's set: image ids by label, most wanted first; without those that were erased meanwhile."""
+    """Write a version's exemplars: image ids by label, most wanted first; images erased meanwhile are left out."""
     wanted = [image_id for ids in chosen.values() for image_id in ids]
     still_there = {image.id for image in stored_images.by_ids(connection, wanted)}
     values = [
@@ -25,7 +25,7 @@ def add(connection: Connection, *, model_id: str, version: int, chosen: Mapping[
 
 
 def of_version(connection: Connection, *, model_id: str, version: int) -> tuple[Image, ...]:
-    """A version's set by label and rank; an image that was erased meanwhile is simply not there any more."""
+    """A version's exemplars by label and rank, without images that were erased meanwhile."""
     query = (
         select(images)
         .join(exemplars, exemplars.c.image_id == images.c.id)
@@ -34,11 +34,14 @@ def of_version(connection: Connection, *, model_id: str, version: int) -> tuple[
         .order_by(exemplars.c.rank)
     )
     found = [rows.image(row) for row in connection.execute(query).mappings()]
-    return tuple(sorted(found, key=lambda image: image.label))  # here, as databases collate differently
+    return tuple(sorted(found, key=lambda image: image.label))  # not in SQL: databases collate differently
 
 
 def release(connection: Connection, *, model: Model, version: int) -> tuple[str, ...]:
-    """Drop a deleted version's set; returns the digests of what had stayed for it alone, and went."""
+    """Delete a version's set of exemplars, and the images that were kept only for it.
+
+    Returns the digests of the blobs that held these images.
+    """
     other = exemplars.alias("other")
     is_kept = exists().where(other.c.image_id == images.c.id, other.c.version != version)
     this = (exemplars.c.model_id == model.id) & (exemplars.c.version == version)

@@ -1,4 +1,4 @@
-"""The stored images: what a batch holds, what a version is measured on, and what may go."""
+"""The stored images: those of a batch, their packed copies, and their deletion."""
 
 from collections.abc import Collection, Sequence
 
@@ -31,7 +31,7 @@ def model_of(connection: Connection, image_id: str) -> str:
 def of_batch(
     connection: Connection, batch_id: str, *, split: Split | None = None, labels: Collection[str] | None = None
 ) -> tuple[Image, ...]:
-    """Images of a batch by label and content, an order that depends on nothing but the images themselves."""
+    """Images of a batch, ordered by label, digest and file name: the order depends on the images alone."""
     query = select(images).where(images.c.batch_id == batch_id)
     if split is not None:
         query = query.where(images.c.split == split)
@@ -41,7 +41,7 @@ def of_batch(
 
 
 def labels_of(connection: Connection, batch_ids: Collection[str], *, split: Split) -> frozenset[str]:
-    """Classes of which some batches hold images on one side."""
+    """Classes of the images that some batches hold on one side of the split."""
     found: set[str] = set()
     for part in references.parts(list(batch_ids)):
         query = select(images.c.label).where(images.c.batch_id.in_(part)).where(images.c.split == split).distinct()
@@ -50,7 +50,7 @@ def labels_of(connection: Connection, batch_ids: Collection[str], *, split: Spli
 
 
 def by_ids(connection: Connection, ids: Collection[str]) -> tuple[Image, ...]:
-    """Those of the images that are still there, in no particular order."""
+    """The images of these ids that still exist, in no particular order."""
     found: list[Image] = []
     for part in references.parts(list(ids)):
         query = select(images).where(images.c.id.in_(part))
@@ -59,9 +59,9 @@ def by_ids(connection: Connection, ids: Collection[str]) -> tuple[Image, ...]:
 
 
 def apply_retention(connection: Connection, batch_id: str, retention: Retention) -> tuple[str, ...]:
-    """Forget what a published batch need not keep; returns the digests of the blobs that held it.
+    """Delete the images of a published batch that its model's retention does not keep.
 
-    An image that any version keeps as an exemplar stays.
+    An image that any version keeps as an exemplar stays. Returns the digests of the blobs that held deleted images.
     """
     if retention is Retention.ALL:
         return ()
@@ -73,14 +73,14 @@ def apply_retention(connection: Connection, batch_id: str, retention: Retention)
 
 
 def forget(connection: Connection, ids: Sequence[str]) -> tuple[str, ...]:
-    """Remove images, also from every set of exemplars; the digests of the blobs that held them, which it releases.
+    """Delete images, also from every set of exemplars; releases the blobs that held them and returns their digests.
 
-    What else a shard of theirs holds is no longer packed: it is again when an increment needs it.
+    Other images in the same shards lose their packed copies; the next increment that needs them packs them again.
     """
     gone: set[str] = set()
     shards: set[str] = set()
     for part in references.parts(list(ids)):
-        # Where they are when they go: a pack may have been written anew since somebody looked.
+        # Their places are read in the same statement: a pack may have been rewritten since they were read before.
         place = (images.c.digest, images.c.pack, images.c.shard)
         for digest, pack, shard in connection.execute(delete(images).where(images.c.id.in_(part)).returning(*place)):
             gone.add(pack or digest)
@@ -92,10 +92,10 @@ def forget(connection: Connection, ids: Sequence[str]) -> tuple[str, ...]:
 
 
 def place(connection: Connection, packed: Collection[Image]) -> frozenset[str]:
-    """Write where the packed copies of images are; ids of those that were erased meanwhile.
+    """Record where the packed copies of images are; returns the ids of images that were erased meanwhile.
 
-    A new shard that holds one of these is let go of: none of its images is packed then. The caller holds the lock of
-    their model (`leases.holds`).
+    A new shard that holds an erased image is released, and none of its images is recorded as packed. The caller holds
+    the lock of their model (`leases.holds`).
     """
     gone = {image.id for image in packed} - {image.id for image in by_ids(connection, [image.id for image in packed])}
     spoilt = {image.shard for image in packed if image.id in gone and image.shard is not None}

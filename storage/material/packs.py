@@ -1,4 +1,4 @@
-"""Packs and where images lie in them: reading an image file, and moving what is left when others are erased.
+"""Packs, and where images are in them: reading an image file, and rewriting a pack after erasures.
 
 `storage.blobs.pack` writes them.
 """
@@ -37,17 +37,17 @@ def original(image: Image, *, database: Database, blobs: BlobStore) -> bytes:
             now = stored_images.get(connection, image.id)
         if now.pack == image.pack:
             raise
-        return _read(blobs, now)  # its pack was written anew in between
+        return _read(blobs, now)  # its pack was rewritten in between
 
 
 def record(connection: Connection, written: Iterable[Pack]) -> None:
-    """Know packs, in the transaction that writes the rows of their images."""
+    """Add rows for packs, in the transaction that writes the rows of their images."""
     if values := [{"digest": pack.digest, "size": pack.size} for pack in written]:
         connection.execute(insert(packs), values)
 
 
 def with_holes(connection: Connection, *, among: Collection[str] | None = None) -> tuple[str, ...]:
-    """Packs that hold files of images that are gone, of all their images perhaps."""
+    """Digests of the packs that hold files of deleted images, including packs without any image left."""
     query = (
         select(packs.c.digest)
         .join(images, images.c.pack == packs.c.digest, isouter=True)
@@ -61,16 +61,17 @@ def with_holes(connection: Connection, *, among: Collection[str] | None = None) 
 
 
 def files(connection: Connection, digest: str) -> tuple[PackedFile, ...]:
-    """What images still have in a pack, in its order."""
+    """The files in a pack that images still refer to, ordered by offset."""
     query = select(images.c.id, images.c.offset, images.c.size).where(images.c.pack == digest)
     found = (PackedFile(row.id, row.offset, row.size) for row in connection.execute(query))
     return tuple(sorted(found, key=lambda file: file.offset))
 
 
 def move(connection: Connection, digest: str, left: Sequence[PackedFile], anew: Pack) -> int:
-    """Point images at the pack that was written anew with their files, one after another; how many were still there.
+    """Point images at the pack ``anew``, which holds the files ``left`` in this order; returns how many still exist.
 
-    With the lock of their model, as a pack belongs to one batch: an image is erased before, or from the new pack.
+    Locks the model of the images (a pack belongs to one batch). So an image is erased either before this transaction,
+    or after it and from the new pack.
     """
     owner = select(batches.c.model_id).join(images, images.c.batch_id == batches.c.id).where(images.c.pack == digest)
     for model_id in connection.scalars(owner.limit(1)).all():
@@ -82,13 +83,13 @@ def move(connection: Connection, digest: str, left: Sequence[PackedFile], anew: 
         offset += file.size
     if moved:
         record(connection, [anew])
-    if 0 < moved < len(left):  # some went meanwhile, and named the pack that they were in when they did
+    if 0 < moved < len(left):  # images that were erased meanwhile have released the old pack only
         references.release(connection, [anew.digest])
     return moved
 
 
 def forget(connection: Connection, digest: str) -> None:
-    """Know a pack no longer, whose blob is deleted."""
+    """Delete the row of a pack whose blob is deleted."""
     connection.execute(delete(packs).where(packs.c.digest == digest))
 
 

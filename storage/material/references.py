@@ -1,8 +1,8 @@
-"""Who refers to a blob, and which blobs somebody has let go of.
+"""References to blobs, and the list of released blobs: those to be deleted unless something refers to them.
 
-A transaction that lets go of a blob names it here (`release`), and `storage.maintenance.disposal` deletes it after the
-commit, or later, if it was killed in between. A transaction that begins to refer to a blob takes its name from here
-(`keep`). Both lock the same row, so that no blob is deleted that somebody has just found to be stored already.
+A transaction that ceases to refer to a blob puts it on the list (`release`). `storage.maintenance.disposal` deletes it
+after the commit, or later if the process was killed in between. A transaction that begins to refer to a blob takes it
+off the list (`keep`). Both lock the same row, so a blob that one transaction has just found stored is not deleted.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -18,10 +18,10 @@ FIRST_PAUSE, LONGEST_PAUSE = 10.0, 3600.0  # seconds before a blob that could no
 
 
 def release(connection: Connection, digests: Iterable[str]) -> None:
-    """Have blobs deleted after this transaction, those that nothing refers to then.
+    """Put blobs on the list: after this transaction those are deleted that nothing refers to.
 
-    A name that is there already is written again, which locks it: who takes it away meanwhile, because the blob is
-    still referred to, waits, and looks once more.
+    A row that exists already is written again, which locks it. A disposal that would take the blob off the list,
+    because something still refers to it, then waits for this transaction and checks the references after it.
     """
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     for part in parts(sorted(set(digests))):
@@ -32,10 +32,11 @@ def release(connection: Connection, digests: Iterable[str]) -> None:
 
 
 def keep(connection: Connection, digests: Collection[str], *, exists: Callable[[str], bool]) -> tuple[str, ...]:
-    """Have blobs stay that this transaction refers to; those of them that were deleted just before, to be put again.
+    """Take blobs off the list to which this transaction begins to refer.
 
-    Their names are written and taken away again, which locks them although they were not there: somebody else who lets
-    go of one waits until this reference can be seen.
+    Returns the digests of those that were deleted just before; the caller has to put them again. Each row is written
+    and then deleted, which locks it even if it did not exist. So another transaction that releases the blob waits
+    until this reference is visible.
     """
     release(connection, digests)
     take(connection, digests)
@@ -43,7 +44,7 @@ def keep(connection: Connection, digests: Collection[str], *, exists: Callable[[
 
 
 def take(connection: Connection, digests: Collection[str]) -> dict[str, int]:
-    """Name blobs no longer as let go, after whoever is deleting them; how often each could not be deleted so far."""
+    """Take blobs off the list, waiting for a transaction that deletes them; returns the failed deletions of each."""
     failures: dict[str, int] = {}
     for part in parts(sorted(set(digests))):
         these = released.c.digest.in_(part)
@@ -54,24 +55,24 @@ def take(connection: Connection, digests: Collection[str]) -> dict[str, int]:
 
 
 def postpone(connection: Connection, digest: str, *, failures: int) -> None:
-    """Name a blob again that could not be deleted, so often by now; it is left alone for longer each time."""
+    """Put a blob back on the list after ``failures`` failed deletions; the pause before the next try grows."""
     pause = timedelta(seconds=min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(failures - 1, 20)))
     connection.execute(insert(released).values(digest=digest, failures=failures, retry_at=now() + pause))
 
 
 def waiting(connection: Connection, *, limit: int) -> tuple[str, ...]:
-    """Some of the blobs that were let go and may be tried now."""
+    """Digests of released blobs whose deletion may be tried now, at most ``limit``."""
     due = or_(released.c.retry_at.is_(None), released.c.retry_at <= now())
     return tuple(connection.scalars(select(released.c.digest).where(due).order_by(released.c.digest).limit(limit)))
 
 
 def awaiting_deletion(connection: Connection) -> int:
-    """How many blobs were let go of and are not deleted, those that could not be among them."""
+    """How many released blobs are not deleted yet, including those whose deletion failed."""
     return connection.scalar(select(func.count()).select_from(released)) or 0
 
 
 def unreferenced(connection: Connection, digests: Collection[str]) -> frozenset[str]:
-    """Those of the blobs that nothing in the database refers to."""
+    """The digests, of those given, of blobs that nothing in the database refers to."""
     wanted = frozenset(digests)
     return wanted - _in_images(connection, wanted) - wanted.intersection(_elsewhere(connection))
 
@@ -106,7 +107,7 @@ def files_in_use(connection: Connection) -> frozenset[str]:
 
 
 def parts(values: Sequence[str]) -> Iterator[Sequence[str]]:
-    """The values in parts: as many at a time as one statement takes, since SQLite bounds its variables."""
+    """The values in parts of at most 500, because SQLite limits the variables of a statement."""
     for start in range(0, len(values), 500):
         yield values[start : start + 500]
 

@@ -1,4 +1,4 @@
-"""The bad files of a batch: which they are."""
+"""The rejects of a batch: its files that are not usable images, with the reasons."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
@@ -9,11 +9,11 @@ from storage.database import rows
 from storage.database.tables import batches, rejects
 from storage.domain import Page, Reject
 
-SHOWN = 100  # with their batch
+SHOWN = 100  # rejects that are shown together with their batch
 
 
 def record(connection: Connection, batch_id: str, found: Sequence[Reject]) -> None:
-    """Name the bad files of a batch, in place of those that were named before."""
+    """Write the rejects of a batch, replacing those that were recorded before."""
     connection.execute(delete(rejects).where(rejects.c.batch_id == batch_id))
     values = [{"batch_id": batch_id, "position": place} | asdict(reject) for place, reject in enumerate(found)]
     if values:
@@ -22,7 +22,7 @@ def record(connection: Connection, batch_id: str, found: Sequence[Reject]) -> No
 
 
 def first(connection: Connection, batch_ids: Collection[str]) -> Mapping[str, tuple[Reject, ...]]:
-    """By batch as many as are shown with it; batches without bad files are left out."""
+    """The first ``SHOWN`` rejects of each batch, by batch id; batches without rejects are left out."""
     if not batch_ids:
         return {}
     query = select(rejects).where(rejects.c.batch_id.in_(batch_ids)).where(rejects.c.position < SHOWN)
@@ -33,6 +33,6 @@ def first(connection: Connection, batch_ids: Collection[str]) -> Mapping[str, tu
 
 
 def page(connection: Connection, batch_id: str, *, limit: int, cursor: str | None) -> Page[Reject]:
-    """The bad files of a batch: those with bad names, in the order of the archive, then those that cannot be used."""
+    """The rejects of a batch: first those found by name, in the archive's order, then those found by content."""
     query = select(rejects.c.file, rejects.c.reason).where(rejects.c.batch_id == batch_id)
     return rows.page(connection, query, key=rejects.c.position, read=rows.reject, limit=limit, cursor=cursor)

@@ -27,10 +27,10 @@ def latest() -> str:
 
 
 def revision(url: str | URL) -> str | None:
-    """The revision of a database, and None where there is no database of this service; makes none."""
+    """The schema revision of a database; None if there is no database of this service. Creates nothing."""
     named = make_url(url)
     if named.get_backend_name() == "sqlite" and not Path(named.database or "").is_file():
-        return None  # to connect would make the file
+        return None  # a connection would create the file
     database = Database(url)
     try:
         with database.read() as connection:
@@ -40,7 +40,7 @@ def revision(url: str | URL) -> str | None:
 
 
 def upgrade(url: str | URL, revision: str = "head") -> None:
-    """Run what is missing; several processes may ask at once, one does it while the others wait."""
+    """Run the missing migrations; if several processes call this at once, one runs them and the others wait."""
     database = Database(url)
     try:
         with database.engine.connect() as guard:

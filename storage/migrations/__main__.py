@@ -10,7 +10,7 @@ from storage.settings import SettingsInvalid, read_settings
 
 
 def main() -> None:
-    """Migrate, and say what is odd about the settings before."""
+    """Log warnings about the environment, then migrate."""
     try:
         settings = read_settings()
     except SettingsInvalid as error:

@@ -1,4 +1,4 @@
-"""Alembic's way into our tables; run through `storage.migrations.upgrade`, or by the `alembic` command."""
+"""Alembic's environment script; run by `storage.migrations.upgrade` or by the `alembic` command."""
 
 from contextlib import closing
 from typing import Any
@@ -12,7 +12,7 @@ from storage.settings import Settings
 
 
 def ignore_foreign_keys(connection: Any, _record: Any) -> None:
-    """Let SQLite rebuild a table: it drops the old one, and would drop with it the rows that refer to it."""
+    """Turn foreign keys off while SQLite rebuilds tables: dropping the old table would delete rows that refer to it."""
     connection.execute("PRAGMA foreign_keys = OFF")
 
 

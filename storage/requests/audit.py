@@ -6,12 +6,12 @@ from storage.database import rows
 from storage.database.tables import audit
 from storage.domain import AuditEntry, Key, Page, now
 
-NOBODY = "no key needed"  # on this machine alone, as long as no keys are asked for
-COMMAND_LINE = "command line"  # whoever may read the database may also make keys
+NOBODY = "no key needed"  # for requests from this machine, if no keys are required
+COMMAND_LINE = "command line"  # needs no key: with access to the database, anybody could make one
 
 
 def begin(connection: Connection, *, key: Key | None, name: str = NOBODY, client: str, action: str, path: str) -> int:
-    """Write down what is about to be done; the number under which `end` finds it."""
+    """Add an entry for a change before it is made; returns the entry's number, for `end`."""
     values = {
         "created_at": now(),
         "key_id": key.id if key is not None else None,
@@ -24,13 +24,13 @@ def begin(connection: Connection, *, key: Key | None, name: str = NOBODY, client
 
 
 def end(connection: Connection, number: int, *, status: int) -> None:
-    """Write down how it ended, once."""
+    """Add the answer's HTTP status to an entry that has none yet."""
     still_open = (audit.c.number == number) & audit.c.status.is_(None)
     connection.execute(update(audit).where(still_open).values(status=status))
 
 
 def note(connection: Connection, *, action: str, path: str) -> None:
-    """Write down what was done from the command line, in the transaction that does it."""
+    """Add an entry for a change from the command line, in the transaction that makes the change."""
     number = begin(connection, key=None, name=COMMAND_LINE, client=COMMAND_LINE, action=action, path=path)
     end(connection, number, status=200)
 

@@ -1,7 +1,7 @@
-"""The API keys: made once, kept as digests, revoked for good.
+"""The API keys: stored as digests only; a revoked key is never valid again.
 
-A key holds 256 random bits, so nobody can try them all, and one round of SHA-256 is enough between a stolen database
-and the keys in use. A slow hash (argon2, scrypt) protects what people think up; here it would slow every request down.
+A key holds 256 random bits, so nobody can try them all, and one round of SHA-256 is enough to protect the keys in a
+stolen database. A slow hash (argon2, scrypt) is for passwords that people invent; here it would slow requests down.
 """
 
 import hashlib
@@ -16,10 +16,10 @@ from storage.database.tables import keys
 from storage.domain import Key, Scope, new_id, now
 from storage.errors import Invalid, KeyNotFound
 
-PREFIX = "accrete_"  # tells people, and programs that look for leaked keys, what it is
+PREFIX = "accrete_"  # lets people and secret scanners recognise a key
 SECRET_BYTES = 32
 ADMIN_FILE = "admin key file"  # name of the key that ACCRETE_ADMIN_KEY_FILE brings
-LEAST_LENGTH, MOST_LENGTH = 32, 500  # characters of a key that somebody brings
+LEAST_LENGTH, MOST_LENGTH = 32, 500  # characters of a key from the admin key file
 
 
 def digest_of(secret: str) -> str:
@@ -35,15 +35,16 @@ def create(
     model_id: str | None = None,
     rate: float | None = None,
 ) -> tuple[Key, str]:
-    """A new key, and its secret, which is never seen again."""
+    """Make a key; returns it and its secret, which is not stored."""
     secret = PREFIX + secrets.token_urlsafe(SECRET_BYTES)
     return _add(connection, name=name, secret=secret, scopes=scopes, model_id=model_id, rate=rate), secret
 
 
 def install_admin(connection: Connection, secret: str) -> Key:
-    """Make a secret that a file brought the admin key of that file; the one it had before is revoked.
+    """Make the secret from the admin key file an admin key, and revoke the key from an earlier secret of the file.
 
-    A key that was revoked by name stays revoked. Raises `Invalid` for a secret that could be guessed, or not sent.
+    A key that was revoked stays revoked. Raises `Invalid` for a secret that is too short or too long, is not printable
+    ASCII, or holds spaces.
     """
     if not LEAST_LENGTH <= len(secret) <= MOST_LENGTH or not secret.isascii() or not secret.isprintable():
         raise Invalid(
@@ -79,7 +80,7 @@ def of_digest(connection: Connection, digest: str) -> Key | None:
 
 
 def revoke(connection: Connection, id_or_name: str) -> Sequence[Key]:
-    """Put an end to the key of that id, or to all of that name; raises `KeyNotFound` where none is in force."""
+    """Revoke the key of that id, or all keys of that name; raises `KeyNotFound` if none is in force."""
     named = or_(keys.c.id == id_or_name, keys.c.name == id_or_name) & keys.c.revoked_at.is_(None)
     found = [rows.key(row) for row in connection.execute(_query().where(named)).mappings()]
     if not found:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from storage.domain import ClassCount, KnownClasses
 from storage.errors import BatchInvalid, ClassesAlreadyKnown, NothingToLearn
 
-_SHOWN = 20  # names in a message; all of them go into the document
+_SHOWN = 20  # class names in a message; the problem document has all of them
 
 
 def check_classes(
@@ -17,10 +17,11 @@ def check_classes(
     stored: Collection[str] = (),
     duplicate_of: str | None = None,
 ) -> None:
-    """Pass, or raise the reason why the batch cannot be learned (DESIGN, Batches).
+    """Raise an error if the batch cannot be learned (DESIGN, Batches).
 
-    ``known`` are the classes the model will have when the increment starts: the head's and those still queued.
-    ``has_memory``: images of old classes are set beside the batch's, of those classes of which any are ``stored``.
+    ``known`` are the classes that the model will have when the increment starts: those of the head and of queued
+    increments. With ``has_memory``, stored images of old classes are trained on beside the batch; ``stored`` are the
+    classes that have some. Raises `ClassesAlreadyKnown`, `NothingToLearn` and `BatchInvalid`.
     """
     labels = {count.label for count in batch}
     overlap = sorted(labels & set(known))
@@ -54,9 +55,9 @@ def check_classes(
 
 
 def check_all_shown(*, known: Collection[str], shown: Collection[str]) -> None:
-    """Raise `NothingToLearn` where an increment without a new class would show nothing of some classes.
+    """Raise `NothingToLearn` if an increment without a new class would have no images of some known classes.
 
-    The others would be learned against nobody but themselves, and those not shown would be forgotten for no gain.
+    The classes with images would be trained against each other alone, and the others would be forgotten for no gain.
     """
     if missing := sorted(set(known) - set(shown)):
         raise NothingToLearn(

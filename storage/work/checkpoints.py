@@ -1,8 +1,8 @@
-"""Which blob an unfinished increment would go on from, and when it is let go.
+"""The checkpoint that an unfinished increment would resume from, and its release.
 
-The row of an increment that has ended keeps naming its checkpoint until a sweep comes by, so whoever ends it, in
-whatever way, has nothing to clean up, and a crash in between leaves nothing behind. Checkpoints go as all blobs do: let
-go of in the transaction, and deleted if nothing else is the same blob.
+The row of an increment that has ended names its checkpoint until a sweep releases it. So the code that ends an
+increment has nothing to clean up, and a crash leaves nothing behind. Checkpoints are deleted as all blobs are: released
+in a transaction, and deleted afterwards if nothing else refers to the same blob.
 """
 
 from dataclasses import asdict
@@ -19,9 +19,10 @@ FINAL = tuple(status for status in IncrementStatus if status.is_final)
 
 
 def record(connection: Connection, held: Claim, made: StoredCheckpoint) -> bool:
-    """Make it the one to go on from, and let go of the one before; of this one, and False, when the claim is lost.
+    """Record a checkpoint, which is stored durably already, and release the one before it.
 
-    Its bytes are stored durably. Training has come further, so the attempts that ended early no longer count.
+    When the claim is lost, releases the new checkpoint instead and returns False. Because training has advanced, the
+    crashes before no longer count.
     """
     query = select(increments).where(held.row).with_for_update()
     row = connection.execute(query).mappings().one_or_none()
@@ -30,7 +31,7 @@ def record(connection: Connection, held: Claim, made: StoredCheckpoint) -> bool:
         return False
     replaced = rows.increment(row).checkpoint
     connection.execute(update(increments).where(held.row).values(checkpoint=asdict(made), crashes=0))
-    if replaced is not None and replaced.sha256 != made.sha256:  # the same, if the answer to the first commit was lost
+    if replaced is not None and replaced.sha256 != made.sha256:  # equal if the first commit's answer was lost
         references.release(connection, [replaced.sha256])
     return True
 
@@ -41,7 +42,7 @@ def are_obsolete(connection: Connection) -> bool:
 
 
 def let_go(connection: Connection, *, limit: int = 100) -> None:
-    """Let go of checkpoints of increments that have ended."""
+    """Release the checkpoints of increments that have ended, at most ``limit``."""
     query = select(increments).where(_obsolete).order_by(increments.c.arrival).limit(limit).with_for_update()
     ended = [rows.increment(row) for row in connection.execute(query).mappings()]
     references.release(connection, {one.checkpoint.sha256 for one in ended if one.checkpoint is not None})

@@ -1,4 +1,4 @@
-"""The durable steps of an increment's life, numbered, so that a reader who was cut off can go on where it was."""
+"""The events of an increment's life, stored and numbered, so that a reader can resume after a lost connection."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ PER_QUERY = 200  # increments; SQLite bounds the depth of an expression
 
 
 def add(connection: Connection, increment_id: str, *, kind: str, data: Mapping[str, Any]) -> None:
-    """Append a step; an increment's steps are written by one transaction at a time, its holder's."""
+    """Append an event; only a transaction that has locked the increment's row may do so, one at a time."""
     following = (
         select(func.coalesce(func.max(events.c.sequence), 0) + 1)
         .where(events.c.increment_id == increment_id)
@@ -32,7 +32,7 @@ def add_status(connection: Connection, increment_id: str, status: IncrementStatu
 
 
 def after(connection: Connection, increment_id: str, sequence: int) -> tuple[Event, ...]:
-    """Every step later than ``sequence``, in order."""
+    """Every event later than ``sequence``, in order."""
     query = (
         select(events)
         .where(events.c.increment_id == increment_id)
@@ -43,7 +43,7 @@ def after(connection: Connection, increment_id: str, sequence: int) -> tuple[Eve
 
 
 def after_each(connection: Connection, wanted: Mapping[str, int]) -> dict[str, tuple[Event, ...]]:
-    """The same of several increments at once, each with a number of its own."""
+    """The events of several increments, by increment id; ``wanted`` gives each the sequence number to begin after."""
     found: dict[str, tuple[Event, ...]] = {}
     everyone = list(wanted.items())
     for start in range(0, len(everyone), PER_QUERY):

@@ -1,7 +1,6 @@
-"""The increments as a person sees them: asked for, looked at, cancelled, tried again.
+"""The increments as users see them: requested, read, cancelled, retried.
 
-What a worker does with them – claim, renew, end – is in `storage.work.leases`; how they are listed, in
-`storage.work.reports`.
+The worker's side (claim, renew, end) is in `storage.work.leases`. Lists of increments are in `storage.work.reports`.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -57,9 +56,9 @@ def request(
 ) -> Increment:
     """Queue one update of a model from a closed batch.
 
-    ``model`` is locked by the caller (`models.lock`), so that its order of arrival is the order of the commits and no
-    two requests bring the same class. ``asked`` is what `answered_before` will compare. Raises what `check_classes`
-    raises, and `BatchClosed`.
+    The caller holds the model's lock (`models.lock`). So its increments arrive in the order of the commits, and two
+    requests cannot bring the same class. `answered_before` compares ``asked`` with that of later requests. Raises
+    `BatchClosed` and the errors of `check_classes`.
     """
     batch = batches.close(connection, batch_id)
     known, stored = coming_classes(connection, model), stored_classes(connection, model)
@@ -95,9 +94,10 @@ def request(
 def answered_before(
     connection: Connection, *, model: Model, idempotency_key: str | None, asked: Asked
 ) -> Increment | None:
-    """The increment an earlier request with this key made, if any; raises `IdempotencyMismatch` for another request.
+    """The increment that an earlier request with this key made, if any.
 
-    Of ``asked`` rows of earlier releases can be compared by "archive" and "batch" alone.
+    Raises `IdempotencyMismatch` if the earlier request was different. Rows of earlier releases have no fingerprint of
+    the request, so only "archive" or "batch" of ``asked`` is compared with them.
     """
     if idempotency_key is None:
         return None
@@ -164,9 +164,10 @@ def cancel(connection: Connection, increment_id: str) -> Increment:
 
 
 def retry(connection: Connection, increment_id: str, *, model: Model, rehearses: bool) -> Increment:
-    """Queue a failed or cancelled increment once more, in its old place; raises `IncrementNotRetryable`.
+    """Queue a failed or cancelled increment once more, in its old place in the queue.
 
-    It starts over: what made it fail may lie in its checkpoint, which is let go of.
+    It starts from the beginning: its checkpoint, which may be the cause of the failure, is released. Raises
+    `IncrementNotRetryable` and the errors of `check_classes`.
     """
     increment = get(connection, increment_id)
     if increment.status not in {IncrementStatus.FAILED, IncrementStatus.CANCELLED}:
@@ -176,7 +177,7 @@ def retry(connection: Connection, increment_id: str, *, model: Model, rehearses:
     batch = batches.get(connection, increment.batch_id)
     known, stored = coming_classes(connection, model), stored_classes(connection, model)
     check_classes(batch=batch.classes, known=known, policy=increment.known_classes, has_memory=rehearses, stored=stored)
-    if increment.checkpoint is not None:  # no worker's sweep has come to it yet
+    if increment.checkpoint is not None:  # no sweep has released it yet
         references.release(connection, [increment.checkpoint.sha256])
     connection.execute(
         update(increments)
@@ -197,25 +198,25 @@ def retry(connection: Connection, increment_id: str, *, model: Model, rehearses:
 
 
 def coming_classes(connection: Connection, model: Model) -> frozenset[str]:
-    """The classes a new increment will find: those of the head, and those of increments that are not finished."""
+    """The classes that a new increment will find: those of the head and of unfinished increments."""
     known = versions.get(connection, model, model.head).classes if model.head is not None else ()
     return _queued_classes(connection, model) | set(known)
 
 
 def stored_classes(connection: Connection, model: Model) -> frozenset[str]:
-    """Those of them of which training images are stored by then, as far as can be told: exemplars, or all there are."""
+    """The classes that will have stored training images (exemplars or all) by then, as far as can be known now."""
     line = versions.lineage(connection, model, model.head)
     return _queued_classes(connection, model) | taught_classes(connection, line)
 
 
 def taught_classes(connection: Connection, line: Sequence[Version]) -> frozenset[str]:
-    """Classes of which a line of versions still has stored training images."""
+    """The classes that still have stored training images from the increments that made these versions."""
     came_from = select(increments.c.batch_id).where(increments.c.id.in_([version.increment_id for version in line]))
     return images.labels_of(connection, connection.scalars(came_from).all(), split=Split.TRAIN)
 
 
 def _unshown(batch: Batch, *, known: frozenset[str], stored: frozenset[str]) -> Json:
-    """As `Unshown` is stored."""
+    """An `Unshown` as the JSON object that is stored."""
     unsent = sorted(known - {count.label for count in batch.classes})
     return asdict(Unshown(len(known), tuple(unsent), tuple(label for label in unsent if label not in stored)))
 
@@ -231,7 +232,7 @@ def _queued_classes(connection: Connection, model: Model) -> frozenset[str]:
 
 
 def earlier_increment(connection: Connection, model: Model, fingerprint: str | None) -> str | None:
-    """Id of the first increment the same archive was sent for, if any."""
+    """Id of the model's first increment from the same archive, if any."""
     if fingerprint is None:
         return None
     query = (
@@ -259,7 +260,7 @@ def counts(connection: Connection) -> dict[IncrementStatus, int]:
 
 
 def speeds(connection: Connection) -> dict[str, float]:
-    """Images a second that running increments last reported to learn from, by name of the model."""
+    """The training speed that each running increment last reported, in images per second, by name of the model."""
     query = (
         select(models.c.name, increments.c.progress)
         .join(models, models.c.id == increments.c.model_id)

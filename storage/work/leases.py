@@ -1,8 +1,8 @@
-"""Who may work on an increment: claimed by a conditional UPDATE, held by a lease, fenced by the attempt's number.
+"""Claims on increments: made by a conditional UPDATE, held by a lease, fenced by the attempt's number.
 
-The row is the truth and a message only a wake-up (DESIGN, Life of an increment). Every statement a worker sends about
-its increment names the attempt it believes to hold; if another one has claimed it since, no row matches and the
-worker learns that it is too late. `storage.database.clock` alone says when a lease runs out.
+The row decides, and a message only wakes a worker up (DESIGN, Life of an increment). Every statement that a worker
+sends about its increment names its attempt. If another worker has claimed the increment since, no row matches, and so
+the first worker learns that it has lost its claim. Only `storage.database.clock` says when a lease expires.
 """
 
 from collections.abc import Mapping
@@ -29,14 +29,14 @@ class ClaimLost(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The right to work on an increment until the lease runs out unrenewed."""
+    """The right to work on an increment until its lease expires without renewal."""
 
     increment_id: str
     attempt: int
 
     @property
     def row(self) -> ColumnElement[bool]:
-        """The increment's row, as long as this claim holds."""
+        """The condition that selects the increment's row, as long as this claim holds."""
         return and_(
             increments.c.id == self.increment_id,
             increments.c.attempt == self.attempt,
@@ -47,8 +47,8 @@ class Claim:
 def runnable(connection: Connection, *, limit: int = 100) -> tuple[Increment, ...]:
     """Increments that could be worked on now, in order of arrival.
 
-    One of each model at most: the running one if nobody renews its lease any more, and if none runs, the first in the
-    queue. (One that is tried again is queued in its old place, maybe ahead of one that runs.)
+    At most one of each model: the running one if its lease has expired, or the first in the queue if none runs. (A
+    retried increment is queued in its old place, which may be before that of a running one.)
     """
     other = increments.alias("other")
     queued, running = IncrementStatus.QUEUED, IncrementStatus.RUNNING
@@ -70,9 +70,9 @@ def runnable(connection: Connection, *, limit: int = 100) -> tuple[Increment, ..
 
 
 def claim(connection: Connection, *, worker: str, lease_seconds: float, max_crashes: int) -> Claim | None:
-    """Take the oldest runnable increment, or None when there is none.
+    """Claim the oldest runnable increment; None when there is none.
 
-    An increment whose last holder vanished counts one crash; after ``max_crashes`` in a row it has failed.
+    An increment whose lease has expired counts one more crash; after ``max_crashes`` in a row it has failed.
     """
     for seen in runnable(connection):
         crashes = seen.crashes + (seen.status is IncrementStatus.RUNNING)
@@ -93,13 +93,13 @@ def claim(connection: Connection, *, worker: str, lease_seconds: float, max_cras
 
 
 def standing(connection: Connection) -> tuple[Claim, ...]:
-    """Every claim that stands, its lease run out or not."""
+    """The claim on every running increment, whether its lease has expired or not."""
     query = select(increments.c.id, increments.c.attempt).where(increments.c.status == IncrementStatus.RUNNING)
     return tuple(Claim(row.id, row.attempt) for row in connection.execute(query))
 
 
 def longest_run(connection: Connection) -> float:
-    """Seconds since the first of the increments that run now was begun; 0 where none runs."""
+    """Seconds since the earliest start of a running increment; 0 if none runs."""
     query = select(func.min(increments.c.started_at), moment()).where(increments.c.status == IncrementStatus.RUNNING)
     began, now_there = connection.execute(query).one()
     return max(0.0, (now_there - began).total_seconds()) if began is not None else 0.0
@@ -108,7 +108,10 @@ def longest_run(connection: Connection) -> float:
 def renew(
     connection: Connection, held: Claim, *, lease_seconds: float, progress: Mapping[str, Any] | None = None
 ) -> bool | None:
-    """Extend the lease and write progress; whether a cancellation was asked for, or None when the claim is lost."""
+    """Extend the lease and write progress.
+
+    Returns whether a cancellation was requested, or None when the claim is lost.
+    """
     values: dict[str, Any] = {"lease_expires_at": moment(lease_seconds)}
     if progress is not None:
         values["progress"] = dict(progress)
@@ -118,9 +121,10 @@ def renew(
 
 
 def holds(connection: Connection, held: Claim) -> bool:
-    """Whether the claim still stands; its model and its row stay locked until the transaction ends.
+    """Whether the claim still holds; its model and its row stay locked until the transaction ends.
 
-    So what follows is covered. The model comes first, as in every transaction that locks both.
+    So the claim holds for the rest of the transaction. The model is locked first, as in every transaction that locks
+    both.
     """
     owner = connection.scalar(select(increments.c.model_id).where(increments.c.id == held.increment_id))
     if owner is None:
@@ -132,7 +136,7 @@ def holds(connection: Connection, held: Claim) -> bool:
 
 def end(connection: Connection, held: Claim, status: IncrementStatus, *, reason: str | None = None) -> bool:
     """Finish the increment; False when the claim is lost."""
-    reason = None if reason is None else safetext.discreet(reason)  # it may be what a library says of an address
+    reason = None if reason is None else safetext.discreet(reason)  # it may quote a URL with a password
     ended = connection.execute(
         update(increments).where(held.row).values(status=status, error=reason, lease_expires_at=None, finished_at=now())
     )
@@ -144,7 +148,7 @@ def end(connection: Connection, held: Claim, status: IncrementStatus, *, reason:
 
 
 def refuse(connection: Connection, held: Claim, *, reason: str) -> None:
-    """Finish an increment that can never succeed; one that was asked to stop meanwhile is cancelled, as promised."""
+    """End an increment that can never succeed: as cancelled if a cancellation was requested, otherwise as failed."""
     query = select(increments.c.cancel_requested).where(held.row).with_for_update()
     if connection.scalar(query):
         end(connection, held, IncrementStatus.CANCELLED)
@@ -155,10 +159,11 @@ def refuse(connection: Connection, held: Claim, *, reason: str) -> None:
 def give_back(
     connection: Connection, held: Claim, *, reason: str, crashed: bool, max_crashes: int
 ) -> IncrementStatus | None:
-    """Put the increment back into the queue after an attempt without a result; the status it has then.
+    """Put the increment back into the queue after an attempt without a result; returns its new status.
 
-    A crash counts, and the one too many since the last checkpoint is the end; a worker that shuts down in order does
-    not count. One that was asked to stop is cancelled instead. None when the claim is lost.
+    A crash is counted, and after ``max_crashes`` since the last checkpoint the increment has failed. The orderly
+    shutdown of a worker is not counted. If a cancellation was requested, the increment is cancelled instead. Returns
+    None when the claim is lost.
     """
     reason = safetext.discreet(reason)
     query = select(increments.c.crashes, increments.c.cancel_requested).where(held.row).with_for_update()
@@ -190,16 +195,16 @@ def give_back(
 
 
 def _take(connection: Connection, seen: Increment, *, worker: str, lease_seconds: float, crashes: int) -> Claim | None:
-    """Begin an attempt if the increment is still as it was seen and no other one of its model runs; otherwise None.
+    """Begin an attempt if the increment has not changed since ``seen`` and no other one of its model runs; else None.
 
-    With the model's lock: the head that it starts from is not replaced and deleted before this is committed.
+    Locks the model, so that the head, which becomes the parent, is not replaced and deleted before the commit.
     """
     locks.lock_model(connection, seen.model_id)
     unchanged = and_(
         increments.c.id == seen.id,
         increments.c.attempt == seen.attempt,
         increments.c.status == seen.status,
-        increments.c.lease_expires_at == seen.lease_expires_at,  # a late renewal is a renewal
+        increments.c.lease_expires_at == seen.lease_expires_at,  # a late renewal counts
     )
     head = select(models_table.c.head).where(models_table.c.id == seen.model_id).scalar_subquery()
     won = Claim(seen.id, seen.attempt + 1)

@@ -18,7 +18,7 @@ from storage.work.leases import Claim
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What an attempt brought forth, its files in the blob store already."""
+    """The result of an attempt; its files are in the blob store already."""
 
     number: int  # as written into version.json
     parent: int | None
@@ -33,18 +33,19 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The version, and the contents that retention lets go."""
+    """The new version, and the blobs of the images that retention has deleted."""
 
     version: Version
     forgotten: tuple[str, ...]  # digests
 
 
 def publish(connection: Connection, held: Claim, outcome: Outcome) -> Published | None:
-    """Write the version, move the head, promote, retain; None when the claim is lost or a cancellation came first.
+    """Write the version, move the head, promote, apply retention.
 
-    The head moves only while it is still the version's parent, and the version goes into service by itself only while
-    current still is (DESIGN, Words). A cancellation that was answered with success must stay true, so it wins here. The
-    model is locked from the beginning (`leases.holds`): nobody promotes or erases meanwhile.
+    Returns None when the claim is lost or a cancellation was requested: that request was answered with success, so it
+    must take effect. The head moves only if it is still the version's parent. The version is promoted automatically
+    only if the current version is still its parent (DESIGN, Words). The model is locked from the beginning
+    (`leases.holds`), so no other transaction promotes or erases meanwhile.
     """
     if not leases.holds(connection, held) or get_increment(connection, held.increment_id).cancel_requested:
         return None

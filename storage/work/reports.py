@@ -1,4 +1,4 @@
-"""Increments with what is shown beside them, in as many statements for a page of them as for one."""
+"""Reports: increments with their attempts, rejects and more; a page takes no more SQL statements than one report."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -30,7 +30,7 @@ def get(connection: Connection, increment_id: str) -> IncrementReport:
 
 
 def of_ids(connection: Connection, ids: Collection[str]) -> tuple[IncrementReport, ...]:
-    """The reports of those of these increments that are there, in no particular order."""
+    """The reports of the increments of these ids that exist, in no particular order."""
     if not ids:
         return ()
     found = connection.execute(_QUERY.where(increments.c.id.in_(ids))).mappings()
@@ -47,7 +47,7 @@ def page(connection: Connection, model: Model, *, limit: int, cursor: str | None
 
 
 def _completed(connection: Connection, found: Sequence[IncrementReport]) -> tuple[IncrementReport, ...]:
-    """The reports with what has rows of its own."""
+    """The reports with their attempts and rejects, which are rows of other tables."""
     tries = _attempts_of(connection, [one.increment.id for one in found])
     bad = rejects.first(connection, [one.increment.batch_id for one in found if one.reject_count])
     return tuple(
@@ -57,7 +57,7 @@ def _completed(connection: Connection, found: Sequence[IncrementReport]) -> tupl
 
 
 def _attempts_of(connection: Connection, ids: Collection[str]) -> Mapping[str, tuple[Attempt, ...]]:
-    """Every try at some increments, first to last."""
+    """The attempts of some increments, by increment id, first to last."""
     query = select(attempts).where(attempts.c.increment_id.in_(ids)).order_by(attempts.c.attempt)
     tries: dict[str, list[Attempt]] = {}
     for row in connection.execute(query).mappings():
