@@ -20,13 +20,13 @@ def service(url: str | None) -> "Iterator[Client]":
     """A client with the key of ACCRETE_API_KEY, whose errors become one line and exit code 1."""
     from api.client.client import Client
     from api.client.connection import DEFAULT_URL, ClientError
-    from api.commands.wording import in_our_words
+    from api.commands.wording import as_commands
 
     try:
         with Client(url or DEFAULT_URL, key=os.environ.get("ACCRETE_API_KEY")) as client:
             yield client
     except ClientError as error:
-        raise failure(in_our_words(str(error))) from error
+        raise failure(as_commands(str(error))) from error
 
 
 def failure(message: str) -> typer.Exit:

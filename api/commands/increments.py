@@ -9,7 +9,7 @@ from api.commands.console import emit, failure, service, warn
 from api.commands.options import AsJson, IncrementId, Model, Recipe, Strategy, Url, parsed_recipe
 from api.commands.sending import prepared, tell_vanished
 from api.commands.tables import MISSING, table
-from api.commands.wording import in_our_words
+from api.commands.wording import as_commands
 
 if TYPE_CHECKING:
     from api.client.client import Client
@@ -58,7 +58,7 @@ def push(
                 on_upload=shown.uploaded,
             )
         tell_vanished(sent)
-        warn(map(in_our_words, increment.get("notices", [])))
+        warn(map(as_commands, increment.get("notices", [])))
         if wait:
             _follow(client, increment["id"], as_json=as_json)
         else:
@@ -105,7 +105,7 @@ def retry(increment: IncrementId, url: Url = None, as_json: AsJson = False) -> N
     """Try a failed or cancelled increment again."""
     with service(url) as client:
         document = client.retry(increment)
-    warn(map(in_our_words, document.get("notices", [])))
+    warn(map(as_commands, document.get("notices", [])))
     emit(document if as_json else None, f"{document['status']}: accrete watch {increment}")
 
 

@@ -7,7 +7,7 @@ import typer
 from api.commands.console import emit, failure, service, warn
 from api.commands.options import AsJson, Model, Recipe, Strategy, Url, parsed_recipe
 from api.commands.tables import MISSING, table
-from api.commands.wording import in_our_words
+from api.commands.wording import as_commands
 
 if TYPE_CHECKING:
     from api.client.documents import Memory
@@ -68,7 +68,7 @@ def create_model(
         settings["memory"] = _memory(memory_per_class, memory_total, none=no_memory)
     with service(url) as client:
         model = client.create_model(name, **settings)
-    warn(map(in_our_words, model.get("notices", [])))
+    warn(map(as_commands, model.get("notices", [])))
     emit(model if as_json else None, f"created {model['name']}: accrete push {model['name']} FOLDER")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from api.client.documents import Increment
 from api.commands.tables import size
-from api.commands.wording import in_our_words
+from api.commands.wording import as_commands
 from storage import safetext
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ def outcome_line(increment: dict[str, Any]) -> str | None:
     """The result of a successful increment in one line; None for one that still runs, failed or was cancelled."""
     if increment["status"] != "succeeded":
         return None
-    place = "is in service" if increment["promoted"] else f"is not in service: {in_our_words(increment['note'] or '')}"
+    place = "is in service" if increment["promoted"] else f"is not in service: {as_commands(increment['note'] or '')}"
     rejects = increment["rejects"]
     left_out = (
         f"; {increment['reject_count']:,} files were left out, such as {rejects[0]['file']} ({rejects[0]['reason']})"

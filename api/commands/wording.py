@@ -26,7 +26,7 @@ _WORDS = [
 ]
 
 
-def in_our_words(text: str) -> str:
+def as_commands(text: str) -> str:
     """The text with options and commands instead of parameters and routes."""
     for pattern, words in _WORDS:
         text = pattern.sub(words, text)

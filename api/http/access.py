@@ -103,7 +103,7 @@ def _check_scope(key: Key, right: Right, *, names_model: bool) -> None:
             f"This needs a key of scope {right.scope.value!r}; the key {key.name!r} has {held}. "
             + _new_key(right.scope)
         )
-    if key.model_id is not None and right.tells_of_models and not names_model:
+    if key.model_id is not None and right.needs_model_in_path and not names_model:
         raise Forbidden(
             f"The key {key.name!r} is for one model only: ask for what is under /v1/models/NAME, or use one for all. "
             + _new_key(right.scope)

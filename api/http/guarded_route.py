@@ -50,7 +50,7 @@ class Guarded(APIRoute):
         methods = list(methods or ["GET"])
         if self.right.scope is not Scope.PREDICT and not _READING.issuperset(methods):
             dependencies = [*(dependencies or ()), Depends(on_record)]
-        shown = _written(endpoint) if _lists(endpoint) else endpoint
+        shown = _written(endpoint) if _returns_page(endpoint) else endpoint
         super().__init__(path, shown, methods=methods, dependencies=dependencies, **options)
 
     def get_route_handler(self) -> Handler:
@@ -86,7 +86,7 @@ class Guarded(APIRoute):
         return media_types.of_route(self.openapi_extra, is_json=self.body_field is not None)
 
 
-def _lists(endpoint: Callable[..., Any]) -> bool:
+def _returns_page(endpoint: Callable[..., Any]) -> bool:
     """Whether an endpoint runs on a thread and returns a page of a list, which may have a thousand long items."""
     kind = signature(endpoint).return_annotation
     return isinstance(kind, type) and issubclass(kind, PageOut) and not iscoroutinefunction(endpoint)

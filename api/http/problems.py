@@ -22,7 +22,7 @@ from api.http.problem_kinds import kebab, status_of
 from api.http.root_path import located, route_path
 from api.schemas.inference import ErrorOut
 from storage import errors
-from storage.database.engine import is_away
+from storage.database.engine import is_unavailable
 from storage.errors import AccreteError
 
 RETRY_SECONDS = 5  # after which a database that is away may be back
@@ -195,7 +195,7 @@ async def _unfit(request: Request, error: Exception) -> JSONResponse:
 async def _database(request: Request, error: Exception) -> JSONResponse:
     """Answer 503 if the database cannot be reached or is locked for too long; any other error is unexpected."""
     assert isinstance(error, SQLAlchemyError)
-    if _is_full(error) or not is_away(error):
+    if _is_full(error) or not is_unavailable(error):
         return await unexpected(request, error)
     log.warning("%s %s: the database does not answer: %s", request.method, request.url.path, error)
     detail = (

@@ -24,19 +24,19 @@ class Right:
     """A route's dependency that declares what a key needs; FastAPI describes it in OpenAPI."""
 
     scope: Scope
-    tells_of_models: bool  # if not, a key of one model may use a path that names no model
+    needs_model_in_path: bool  # if not, a key of one model may use a path that names no model
 
     async def __call__(self, _credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)]) -> None:
         """Do nothing: the key is checked before a route's dependencies are solved."""
 
 
-def needs(scope: Scope, *, tells_of_models: bool = True) -> Any:
+def needs(scope: Scope, *, needs_model_in_path: bool = True) -> Any:
     """An entry for a route's ``dependencies``: its key needs this scope.
 
     Reading needs the scope `predict`, but reading images and batches needs `train`: teams upload them, and the teams'
     customers, who predict, should not see them.
     """
-    return Security(Right(scope, tells_of_models), scopes=[scope.value])
+    return Security(Right(scope, needs_model_in_path), scopes=[scope.value])
 
 
 def right_among(dependencies: Sequence[params.Depends]) -> Right:

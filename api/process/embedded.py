@@ -48,7 +48,7 @@ def serve(settings: Settings, *, verbose: bool, on_ready: Callable[[str], None])
             supervisor.check_stop()
             node = f"accrete-{os.getpid()}@{socket.gethostname()}"
             ping = worker_ping(celery_app(settings), redis_url, node)
-            supervisor.finally_do(ping.end)
+            supervisor.at_end(ping.end)
             supervisor.start([worker_part(settings, node, ping), api_part(settings)])
             on_ready(service_url(settings))
             supervisor.watch()
@@ -84,7 +84,7 @@ def _check_keys(settings: Settings) -> None:
 def start_redis(supervisor: Supervisor, home: Path) -> str:
     """Start the private Redis and return its URL."""
     private = PrivateRedis(home / "run")
-    supervisor.finally_do(private.remove)
+    supervisor.at_end(private.remove)
     supervisor.start([private.part()])
     return private.url
 

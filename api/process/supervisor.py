@@ -80,7 +80,7 @@ class Supervisor:
         """Process id of each part, and of the reaper."""
         return {child.part.name: child.pid for child in self._children} | {"reaper": self._reaper.pid}
 
-    def finally_do(self, step: Callable[[], None]) -> None:
+    def at_end(self, step: Callable[[], None]) -> None:
         """Call ``step`` after every part has ended."""
         self._last_steps.append(step)
 
@@ -119,7 +119,7 @@ class Supervisor:
         """Check the reaper and every child once; restart those that have died."""
         self._reaper.ensure()
         for child in self._children:
-            self._look_after(child)
+            self._supervise(child)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._received.append(number)
@@ -131,7 +131,7 @@ class Supervisor:
             reason = f"{child.part.name} ended with {_describe(code)} before it was ready"
             raise StartFailed(f"{reason}; its last lines ({child.log.path}):\n{child.log.tail()}")
 
-    def _look_after(self, child: Child) -> None:
+    def _supervise(self, child: Child) -> None:
         """Restart a child that died once its pause is over, and kill one that fails."""
         if child.restart_at is not None:
             if time.monotonic() >= child.restart_at:

@@ -61,7 +61,7 @@ class Workers:
         try:
             while not self._asked:
                 for index, place in enumerate(places):
-                    self._tend(index, place)
+                    self._restart_if_ended(index, place)
                 time.sleep(POLL_SECONDS)
             self._listener.close()  # those of the processes stay open until they have drained
             self._await_end([place.process for place in places])
@@ -92,7 +92,7 @@ class Workers:
             pass_fds=(descriptor, lifeline),
         )
 
-    def _tend(self, index: int, place: _Place) -> None:
+    def _restart_if_ended(self, index: int, place: _Place) -> None:
         """Restart a process that has ended, after a pause that grows if it ends soon after each start."""
         now = time.monotonic()
         if place.restart_at is None:

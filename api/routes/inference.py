@@ -74,7 +74,7 @@ async def server_ready(response: Response, service: ServiceDep) -> ServerReadyOu
     return ServerReadyOut(ready=is_ready)
 
 
-@router.get("", dependencies=[needs(Scope.PREDICT, tells_of_models=False)], responses=protocol_errors())
+@router.get("", dependencies=[needs(Scope.PREDICT, needs_model_in_path=False)], responses=protocol_errors())
 async def server_metadata() -> ServerOut:
     """Describe the server."""
     return ServerOut(name="accrete", version=release("accrete"), extensions=EXTENSIONS)

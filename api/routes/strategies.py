@@ -13,7 +13,7 @@ from trainer import recipes
 router = APIRouter(prefix="/v1/strategies", tags=["strategies"], route_class=Guarded)
 
 
-@router.get("", dependencies=[needs(Scope.PREDICT, tells_of_models=False)])
+@router.get("", dependencies=[needs(Scope.PREDICT, needs_model_in_path=False)])
 def list_strategies() -> PageOut[StrategyOut]:
     """List every strategy with its explanation, its source and the schema of its recipe."""
     items = [

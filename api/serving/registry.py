@@ -23,6 +23,7 @@ from storage.history import models, versions
 SWAP_PAUSE_SECONDS = 0.1  # of each pause, while a version is prepared, in which waiting requests are served
 PRELOAD_SECONDS = 60.0  # at most, for which readiness waits for the versions that are loaded at the start
 
+Load = Callable[[Model, int | None], Served]
 log = logging.getLogger(__name__)
 
 
@@ -123,7 +124,7 @@ class Registry:
         if (served := self.ready(model.name, number)) is not None and served.model.id == model.id:
             await anyio.to_thread.run_sync(self._loader.confirm, served, abandon_on_cancel=True)
             return served
-        return await _outcome(self._once(self._load_again, model, number))
+        return await _outcome(self._load_once(self._load_again, model, number))
 
     def enter(self, served: Served, model: Model) -> None:
         """Let a version answer for a model from now on, unless a later promotion is known already."""
@@ -158,9 +159,9 @@ class Registry:
                 f"Model {name!r} has no version yet: POST images of at least two classes to "
                 f"/v1/models/{name}/increments and wait until that increment has succeeded."
             )
-        return self._once(self._bring, model, None) if number is None else self._once(self._keep, model, number)
+        return self._load_once(self._load_current if number is None else self._load_numbered, model, number)
 
-    def _once(self, work: Callable[[Model, int | None], Served], model: Model, number: int | None) -> "Future[Served]":
+    def _load_once(self, work: Load, model: Model, number: int | None) -> "Future[Served]":
         """Have ``work`` load a version on a loading thread, or join the same load if it is under way."""
         key = (work.__name__, model.id, number)
         with self._guard:
@@ -175,7 +176,7 @@ class Registry:
         with self._measures.swap_seconds.time():
             return self._loader.load(model, number, again=True, pause_seconds=SWAP_PAUSE_SECONDS)
 
-    def _keep(self, model: Model, number: int | None) -> Served:
+    def _load_numbered(self, model: Model, number: int | None) -> Served:
         """Load a version that was asked for by number."""
         assert number is not None
         key = (model.id, number)
@@ -191,7 +192,7 @@ class Registry:
                 self._others.popitem(last=False)
         return served
 
-    def _bring(self, model: Model, _number: int | None = None) -> Served:
+    def _load_current(self, model: Model, _number: int | None = None) -> Served:
         """Let the current version of a model answer, loaded if necessary; if it does not load, a stand-in."""
         assert model.current is not None
         serving, began = self._current.get(model.id), time.monotonic()
@@ -202,12 +203,11 @@ class Registry:
                 model, model.current, pause_seconds=SWAP_PAUSE_SECONDS if self._current else 0.0
             )
         except VersionUnloadable as error:
-            self._note(model, error)
+            self._note_fault(model, error)
             served = serving or self._substitute(model, error)
         self.enter(served, model)
         if serving is not None and served is not serving:
-            seconds = time.monotonic() - began
-            self._measures.swap_seconds.observe(seconds)
+            self._measures.swap_seconds.observe(seconds := time.monotonic() - began)
             log.info("%s: version %d takes over from %d, %.2f s", model.name, served.number, serving.number, seconds)
         return served
 
@@ -232,7 +232,7 @@ class Registry:
         known = self._models.get(model.name)
         return known is not None and known.id == model.id and known.current_revision > model.current_revision
 
-    def _note(self, model: Model, error: VersionUnloadable) -> None:
+    def _note_fault(self, model: Model, error: VersionUnloadable) -> None:
         assert model.current is not None
         fault = Fault(model.name, model.current, error.detail)
         with self._guard:
@@ -272,7 +272,7 @@ class Registry:
             elif (serving := self._current.get(model_id)) is not None and serving.number == model.current:
                 self.enter(serving, model)
             elif serving is not None or model_id in self._faults:  # else only other versions were asked for
-                self._once(self._bring, model, None)
+                self._load_once(self._load_current, model, None)
 
     def _watch(self) -> None:
         self._preloading = self._preload()
@@ -286,11 +286,11 @@ class Registry:
         """Begin to load the models taught last; one that does not load is a fault, and is tried again."""
         try:
             with self._database.read() as connection:
-                likely = models.lately_taught(connection, limit=self._capacity)
+                likely = models.recently_trained(connection, limit=self._capacity)
         except SQLAlchemyError as error:
             log.warning("no version is loaded beforehand: %s", error)
             return []
-        return [self._once(self._bring, model, None) for model in likely]
+        return [self._load_once(self._load_current, model, None) for model in likely]
 
 
 async def _outcome(future: "Future[Served]") -> Served:

@@ -61,7 +61,7 @@ def extension(filename: str) -> str:
     return f".{last.lower()}" if stem and dot else ""
 
 
-def is_beside_the_point(filename: str, ending: str) -> bool:
+def is_no_image_by_name(filename: str, ending: str) -> bool:
     """Whether a file's name says that it is text, data or a program: such files often lie beside images."""
     return ending in _OTHERS or (not ending and filename.lower() in _PLAIN)
 

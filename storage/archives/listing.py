@@ -66,7 +66,7 @@ def survey(entries: Iterable[Entry], *, limits: ArchiveLimits) -> Listing:
     found = _Found(limits)
     for entry in entries:
         found.add(entry)
-    _refuse_twins(found.images)
+    _refuse_duplicate_names(found.images)
     return _placed(found, limits)
 
 
@@ -103,7 +103,7 @@ class _Found:
 
     def _file(self, entry: Entry, name: str, filename: str) -> None:
         ending = file_kinds.extension(filename)
-        if file_kinds.is_beside_the_point(filename, ending):
+        if file_kinds.is_no_image_by_name(filename, ending):
             self.notices.ignore(file_kinds.NO_PICTURE, name)
         elif reason := file_kinds.unread_because(ending):
             self.rejects.append(Reject(name, reason))
@@ -168,7 +168,7 @@ def _refuse_all(rejects: Sequence[Reject], notices: Notices) -> None:
     )
 
 
-def _refuse_twins(files: Files) -> None:
+def _refuse_duplicate_names(files: Files) -> None:
     """Raise `ArchiveUnsafe` if two files have the same name: programs differ in which of them they read.
 
     Sorting the names needs less memory than a set of them.

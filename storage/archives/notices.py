@@ -82,7 +82,7 @@ class Notices:
                 f"archives, such as {self._guessed[0]}: write them as UTF-8 if that is wrong."
             )
         notes.extend(self._merged())
-        notes.extend(_of_one_word(labels))
+        notes.extend(_case_variants(labels))
         return notes
 
     def _merged(self) -> list[str]:
@@ -98,7 +98,7 @@ class Notices:
         ]
 
 
-def _of_one_word(labels: set[str]) -> list[str]:
+def _case_variants(labels: set[str]) -> list[str]:
     """A note on classes that differ by case alone, which may be a mistake."""
     by_fold = defaultdict(list)
     for label in sorted(labels):

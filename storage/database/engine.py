@@ -61,7 +61,7 @@ class Database:
             engine.dispose()
 
 
-def is_away(error: SQLAlchemyError) -> bool:
+def is_unavailable(error: SQLAlchemyError) -> bool:
     """Whether an error means that the database is unavailable now, so that the same statement may succeed later."""
     if isinstance(error, OperationalError):
         code = getattr(error.orig, "sqlite_errorcode", None)
@@ -70,8 +70,8 @@ def is_away(error: SQLAlchemyError) -> bool:
         return True
     if not isinstance(error, DBAPIError):
         return False
-    stands_by = getattr(error.orig, "sqlstate", None) == "25006"  # read_only_sql_transaction
-    return error.connection_invalidated or stands_by
+    is_read_only = getattr(error.orig, "sqlstate", None) == "25006"  # read_only_sql_transaction
+    return error.connection_invalidated or is_read_only
 
 
 def _sqlite(url: str | URL, **pool: int) -> Engine:

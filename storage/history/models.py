@@ -77,7 +77,7 @@ def of_ids(connection: Connection, ids: Collection[str]) -> list[Model]:
     return [rows.model(row) for row in found]
 
 
-def lately_taught(connection: Connection, *, limit: int) -> list[Model]:
+def recently_trained(connection: Connection, *, limit: int) -> list[Model]:
     """Models with a version in service, ordered by the age of their newest version, youngest first."""
     newest = select(func.max(versions_table.c.created_at)).where(versions_table.c.model_id == models.c.id)
     query = select(models).where(models.c.current.is_not(None)).order_by(newest.scalar_subquery().desc()).limit(limit)

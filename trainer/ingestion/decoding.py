@@ -64,7 +64,7 @@ def decoded(
         yield from (examine(group, options) for group in groups)
         return
     context = multiprocessing.get_context("spawn")  # a fork would carry torch's threads and the GPU along
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=_settle_in) as pool:
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=_prepare_process) as pool:
         calls = (pool.submit(examine, group, options) for group in groups)
         yield from _in_order(calls, ahead=_AHEAD * processes)
 
@@ -91,7 +91,7 @@ def examine(group: EncodedImages, options: DecodingOptions) -> list[DecodedImage
     return findings
 
 
-def _settle_in() -> None:
+def _prepare_process() -> None:
     """Prepare a new process."""
     _keep_memory()
     _end_with_parent()

@@ -35,7 +35,7 @@ class ComputeConfig:
         return cls(device=str(record["device"]), precision=record["precision"], threads=int(record["threads"]))
 
 
-def occupy(device: torch.device) -> None:
+def use_device(device: torch.device) -> None:
     """Make this GPU the default of this process; a device without an index changes nothing.
 
     Where a call names no device, torch uses the first GPU, and takes hundreds of MB of its memory. Page-locked memory,

@@ -65,7 +65,7 @@ def learn(
     _check(chosen, recipe, architecture, parent)
     seeds = Seeds(recipe.seed, t)
     torch.manual_seed(seeds.of("weights"))  # heads and, at first, the backbone draw their initial weights from here
-    network = _begun(architecture, chosen, parent, recipe, weights_folder)
+    network = _initial_network(architecture, chosen, parent, recipe, weights_folder)
     old_tasks = len(network.heads)
     if new_classes:
         network.add_task(new_classes)
@@ -105,7 +105,7 @@ def _check(strategy: Strategy, recipe: Recipe, architecture: Architecture, paren
     )
 
 
-def _begun(
+def _initial_network(
     architecture: Architecture, strategy: Strategy, parent: Learned | None, recipe: Recipe, weights_folder: Path
 ) -> IncrementalNetwork:
     """The network to start from: a copy of the parent's, or a new one with heads for the tasks the parent knows."""

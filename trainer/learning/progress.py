@@ -32,7 +32,7 @@ class Progress:
         self._epoch_began = time.monotonic()
         self._epoch_images = 0
         self._loss_sum: Tensor | float = 0.0
-        self._glance: _Glance | None = None
+        self._glance: _LossCopy | None = None
 
     def advance(self, step: int, loss: Tensor, images: int) -> None:
         """A step of the epoch is done: its number from 1, its loss (a scalar) and its number of images."""
@@ -60,7 +60,7 @@ class Progress:
     def _glanced(self) -> float | None:
         """A recent mean loss of the epoch; None until its copy from the device is complete."""
         if self._glance is None:
-            self._glance = _Glance(torch.as_tensor(self._loss_sum / self._step))
+            self._glance = _LossCopy(torch.as_tensor(self._loss_sum / self._step))
         if (loss := self._glance.value()) is None:
             return None
         self._glance = None
@@ -87,7 +87,7 @@ class Progress:
         }
 
 
-class _Glance:
+class _LossCopy:
     """A number that is copied from a device asynchronously, while the device goes on computing."""
 
     def __init__(self, number: Tensor) -> None:

@@ -61,7 +61,7 @@ def train(
     if saved is not None:
         training.student.load_state_dict(weights_of(saved))
     for place in range(begun, len(phases)):
-        course = _Course(training, phases[place], place, *divided[place])
+        course = _PhaseRun(training, phases[place], place, *divided[place])
         first, last = before[place] + 1, before[place + 1]
         if saved is not None and place == begun:
             course.state.resume(saved)
@@ -82,7 +82,7 @@ def _divided(phase: Phase) -> tuple[ImageSet, ImageSet | None]:
     return split_by_hash(phase.images, share=phase.recipe.validation_share)
 
 
-class _Course:
+class _PhaseRun:
     """A phase under way."""
 
     def __init__(self, training: Training, phase: Phase, place: int, images: ImageSet, held: ImageSet | None) -> None:

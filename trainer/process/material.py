@@ -78,7 +78,7 @@ def gather(job: Job, recipe: Recipe, context: AttemptContext, *, device: torch.d
     assert train is not None  # there is an image: checked above
     old = _together(kept, spare) if job.strategy.every_image else None
     if spare is not None and parent is not None and job.model.memory is not None:
-        kept = _topped_up(job, recipe, context, parent=parent, kept=kept, spare=spare)
+        kept = _with_more_exemplars(job, recipe, context, parent=parent, kept=kept, spare=spare)
     return Material(
         parent=parent,
         tasks=tasks,
@@ -147,7 +147,7 @@ def _asking(job: Job) -> set[str]:
     return {label for label in job.known if kept[label] < share}
 
 
-def _topped_up(
+def _with_more_exemplars(
     job: Job, recipe: Recipe, context: AttemptContext, *, parent: Learned, kept: ImageSet | None, spare: ImageSet
 ) -> ImageSet | None:
     """The exemplars, with the free places filled as the parent would have filled them."""

@@ -8,7 +8,7 @@ from typing import TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from storage.database.engine import Database, is_away
+from storage.database.engine import Database, is_unavailable
 
 PAUSE_SECONDS = 1.0  # between two tries
 
@@ -18,20 +18,20 @@ Answer = TypeVar("Answer")
 
 def persist(database: Database, write: Callable[[Connection], Answer], *, waiting: Callable[[], None]) -> Answer:
     """Run a transaction that writes, and retry while the database is away; ``waiting`` is called before each retry."""
-    return _patiently(lambda: _write(database, write), waiting)
+    return _retried(lambda: _write(database, write), waiting)
 
 
 def look(database: Database, read: Callable[[Connection], Answer], *, waiting: Callable[[], None]) -> Answer:
     """Run a transaction that reads, with retries as in `persist`."""
-    return _patiently(lambda: _read(database, read), waiting)
+    return _retried(lambda: _read(database, read), waiting)
 
 
-def _patiently(transaction: Callable[[], Answer], waiting: Callable[[], None]) -> Answer:
+def _retried(transaction: Callable[[], Answer], waiting: Callable[[], None]) -> Answer:
     while True:
         try:
             return transaction()
         except SQLAlchemyError as error:
-            if not is_away(error):
+            if not is_unavailable(error):
                 raise
             log.warning("the database cannot be reached, trying again: %s", error)
         waiting()

@@ -17,7 +17,7 @@ from trainer.evaluation.evaluate import evaluate
 from trainer.ingestion.archive import ingest_archive
 from trainer.ingestion.splits import Ingested, settle
 from trainer.learning import exemplars
-from trainer.learning.compute import occupy
+from trainer.learning.compute import use_device
 from trainer.learning.increment import Architecture, learn
 from trainer.learning.learned import Learned, features_of
 from trainer.learning.seeds import Seeds
@@ -38,7 +38,7 @@ def run(job: Job, context: AttemptContext) -> Made:
     report = context.report
     recipe = Recipe.model_validate(job.increment.recipe)
     device = _device(context.settings.device)
-    occupy(device)
+    use_device(device)
     with report.opaque():
         earlier = find(job, context, device)
     torch.set_num_threads(earlier.threads if earlier is not None else context.threads)

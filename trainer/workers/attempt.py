@@ -55,7 +55,7 @@ class Silent(Exception):
     """The training process or the blob store gives no sign of life."""
 
 
-class Patience:
+class StopDeadline:
     """A deadline for the last writes of an attempt, ``STOP_SECONDS`` after the worker begins to shut down."""
 
     def __init__(self, stopping: threading.Event) -> None:
@@ -88,7 +88,7 @@ class Attempt:
 
         Waits while the database is away; raises `DatabaseAway` when the worker has to end.
         """
-        patience = Patience(self.stopping)
+        patience = StopDeadline(self.stopping)
         return self.recorder.close(write, may_wait=lambda: not patience.is_over)
 
 
@@ -209,7 +209,7 @@ def _publish(attempt: Attempt) -> None:
     claim, blobs, began = attempt.claim, attempt.blobs, time.monotonic()
     attempt.recorder.add(StageBegun("publishing"))
     made = Made.read(attempt.folder)
-    files = _meanwhile(lambda: _store(attempt.folder / VERSION, blobs), attempt)
+    files = _while_renewing(lambda: _store(attempt.folder / VERSION, blobs), attempt)
     outcome = Outcome(
         number=made.number,
         parent=made.parent,
@@ -231,7 +231,7 @@ def _publish(attempt: Attempt) -> None:
         log.exception("what the version took the place of is not deleted yet; the sweep will try again")
 
 
-def _meanwhile(call: Callable[[], Answer], attempt: Attempt) -> Answer:
+def _while_renewing(call: Callable[[], Answer], attempt: Attempt) -> Answer:
     """Run a call that may take longer than a lease, on a thread of its own; its answer.
 
     Raises `ClaimLost`, `Cancelled`, `Silent` and `Stopping`. The thread is then left running: a wait for a store that
@@ -248,7 +248,7 @@ def _meanwhile(call: Callable[[], Answer], attempt: Attempt) -> Answer:
 
     threading.Thread(target=work, name="storing", daemon=True).start()
     limit = attempt.settings.silence_seconds
-    deadline, patience = time.monotonic() + limit, Patience(attempt.stopping)
+    deadline, patience = time.monotonic() + limit, StopDeadline(attempt.stopping)
     while not answer.done():
         attempt.recorder.check()
         if patience.is_over:

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from storage.database.engine import Database, is_away
+from storage.database.engine import Database, is_unavailable
 from storage.settings import Settings
 from storage.work import events, leases
 from storage.work.leases import Claim, ClaimLost
@@ -122,7 +122,7 @@ class AttemptRecorder:
         try:
             write()
         except SQLAlchemyError as error:
-            if not is_away(error):
+            if not is_unavailable(error):
                 self._verdict = error
                 return True
             if not self._is_away:
@@ -167,7 +167,7 @@ class AttemptRecorder:
             with self._database.write() as connection:
                 answer = last.write(connection)
         except Exception as error:
-            if isinstance(error, SQLAlchemyError) and is_away(error):
+            if isinstance(error, SQLAlchemyError) and is_unavailable(error):
                 raise
             last.answer.set_exception(error)
         else:

@@ -15,7 +15,7 @@ import typer.main
 from typer.testing import CliRunner, Result
 
 from api.commands.commandline import app
-from api.commands.wording import in_our_words
+from api.commands.wording import as_commands
 from tests.api.servers import ScriptedServer, answer, api_without_worker, scripted_servers
 from tests.patterns import picture
 
@@ -180,7 +180,7 @@ def test_every_command_prints_json_on_request() -> None:
     ],
 )
 def test_messages_name_options_and_commands(said: str, here: str) -> None:
-    assert in_our_words(said) == here
+    assert as_commands(said) == here
 
 
 def test_a_refusal_of_the_service_names_the_command_to_use(api_url: str) -> None:

@@ -58,7 +58,7 @@ SUPERVISOR = """
     grace_seconds = 6.0 if any(word.startswith("-") for word in names) else 60.0
     with Supervisor(Path(home), grace_seconds=grace_seconds) as supervisor:
         redis = PrivateRedis(Path(home) / "run")
-        supervisor.finally_do(redis.remove)
+        supervisor.at_end(redis.remove)
         supervisor.start([redis.part()])
         supervisor.start([part(word) for word in names])
         print(json.dumps(supervisor.pids), flush=True)
@@ -236,7 +236,7 @@ def test_only_warnings_and_what_belongs_to_them_reach_the_terminal(tmp_path: Pat
 def test_the_private_redis_is_reachable_by_its_owner_only(tmp_path: Path) -> None:
     private = PrivateRedis(tmp_path / "run")
     with Supervisor(tmp_path) as supervisor:
-        supervisor.finally_do(private.remove)
+        supervisor.at_end(private.remove)
         supervisor.start([private.part()])
         assert answers(private.url)
         assert private.socket.parent.stat().st_mode & 0o777 == 0o700
@@ -297,7 +297,7 @@ def test_a_worker_that_goes_quiet_is_killed_and_started_again(tmp_path: Path) ->
         failing=ping.failing,
     )
     with Supervisor(tmp_path) as supervisor:
-        supervisor.finally_do(ping.end)
+        supervisor.at_end(ping.end)
         supervisor.start([private.part()])
         supervisor.start([part])
         first = supervisor.pids["worker"]

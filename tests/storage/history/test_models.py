@@ -218,6 +218,6 @@ def test_those_taught_last_come_first_and_those_without_a_version_not_at_all(wor
     early, late, _ = (world.create(name) for name in ("early", "late", "never"))
     world.learn(early, "a", "b")
     world.learn(late, "a", "b")
-    assert [model.name for model in world.read(models.lately_taught, limit=9)] == ["late", "early"]
+    assert [model.name for model in world.read(models.recently_trained, limit=9)] == ["late", "early"]
     world.learn(world.model("early"), "c", "d")
-    assert [model.name for model in world.read(models.lately_taught, limit=1)] == ["early"]
+    assert [model.name for model in world.read(models.recently_trained, limit=1)] == ["early"]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from losses import names
 from storage.errors import RecipeInvalid, StrategyUnfit
-from trainer.learning.compute import occupy
+from trainer.learning.compute import use_device
 from trainer.learning.data import ImageSet, channel_statistics
 from trainer.learning.increment import Architecture, learn
 from trainer.learning.learned import Learned, features_of, head_rows, logits_of
@@ -291,7 +291,7 @@ def test_a_gpu_learns_the_same_classes(strategy):
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="no second GPU")
 def test_a_second_gpu_learns_without_a_byte_of_the_first():
     device = torch.device("cuda:1")
-    occupy(device)
+    use_device(device)
     try:
         before = torch.cuda.memory_reserved(0)
         learned = taught(None, images_of(0, 1), strategy="lwf-bsr", device="cuda:1")

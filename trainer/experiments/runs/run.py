@@ -14,7 +14,7 @@ from trainer.experiments.data.tasks import Task, joined
 from trainer.experiments.plan import Run, code_version
 from trainer.experiments.runs.folder import RunFolder
 from trainer.learning import exemplars
-from trainer.learning.compute import occupy
+from trainer.learning.compute import use_device
 from trainer.learning.data import ImageSet
 from trainer.learning.increment import Architecture, learn
 from trainer.learning.learned import Learned, features_of
@@ -65,7 +65,7 @@ def perform(order: Order, tasks: Sequence[Task], say: Say) -> None:
     of `learn`.
     """
     torch.set_num_threads(order.threads)
-    occupy(torch.device(order.device))
+    use_device(torch.device(order.device))
     code_version()  # cached now, in case the sources are edited during training
     with order.folder.alone():
         order.folder.prune(len(tasks))
