@@ -27,7 +27,7 @@ from api.process.workers import Workers, end_with
 from storage import inherited_signals, safetext
 from storage.environment import log_environment_warnings
 from storage.logs import configure
-from storage.settings import Settings, SettingsInvalid, read_settings
+from storage.settings import Settings, settings_of_process
 
 if TYPE_CHECKING:
     from api.service import Service
@@ -93,10 +93,7 @@ class Server(uvicorn.Server):
 def main() -> None:
     """Serve on the configured address, with the configured number of processes."""
     arguments = _arguments()
-    try:
-        settings = read_settings()
-    except SettingsInvalid as error:
-        sys.exit(f"error: {safetext.message(str(error))}")
+    settings = settings_of_process()
     configure(settings)
     if arguments.lifeline is not None:
         end_with(arguments.lifeline)

@@ -11,10 +11,8 @@ code is.
 import argparse
 import json
 import os
-import re
 import subprocess
 import tempfile
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -24,6 +22,7 @@ import httpx
 
 from benchmarks.parts.load import Load
 from benchmarks.parts.machine import described
+from benchmarks.parts.service import running
 from benchmarks.parts.serving import archive, one_each
 
 HERE = Path(__file__).resolve().parent.parent
@@ -75,11 +74,11 @@ def training(trees: Mapping[str, Path], data: Path, rounds: int) -> Figures:
     for number in range(rounds):
         with tempfile.TemporaryDirectory() as out:
             places = processors if number % 2 else processors[::-1]
-            running = {
+            started = {
                 name: learning(tree, data, Path(out, name), processor)
                 for (name, tree), processor in zip(trees.items(), places, strict=True)
             }
-            for name, process in running.items():
+            for name, process in started.items():
                 if process.wait():
                     raise SystemExit(f"the training of {name} failed")
                 lines = [json.loads(line) for line in Path(out, name, "results.jsonl").read_text().splitlines()]
@@ -105,39 +104,15 @@ def learning(tree: Path, data: Path, out: Path, processor: int) -> "subprocess.P
 @contextmanager
 def taught(tree: Path) -> Iterator[int]:
     """The service of a tree that has learned two classes; its port."""
-    with tempfile.TemporaryDirectory() as home, up(tree, Path(home)) as url:
-        with httpx.Client(base_url=url, timeout=600) as http:
+    with tempfile.TemporaryDirectory() as home, running(Path(home), tree) as service:
+        with httpx.Client(base_url=service.url, timeout=600) as http:
             http.post("/v1/models", json=MODEL).raise_for_status()
             made = http.post("/v1/models/m/increments", content=archive(["a", "b"])).raise_for_status().json()
             with http.stream("GET", f"/v1/increments/{made['id']}/events") as events:
                 for _ in events.iter_lines():
                     pass
             http.get("/v1/models/m/current").raise_for_status()
-        yield int(url.rpartition(":")[2])
-
-
-@contextmanager
-def up(tree: Path, home: Path) -> Iterator[str]:
-    """The service of a tree; where it answers."""
-    process = subprocess.Popen(
-        [str(tree / ".venv/bin/accrete"), "up", "--home", str(home), "--port", "0"],
-        cwd=tree,
-        env={name: value for name, value in os.environ.items() if not name.startswith("ACCRETE_")},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if found := re.search(r"http://[\d.]+:\d+", line):
-                threading.Thread(target=process.stdout.read, daemon=True).start()
-                yield found.group()
-                return
-        raise SystemExit(f"the service of {tree} did not start")
-    finally:
-        process.terminate()  # SIGINT is ignored in whatever a shell has put into the background
-        process.wait()
+        yield int(service.url.rpartition(":")[2])
 
 
 if __name__ == "__main__":

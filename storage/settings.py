@@ -1,6 +1,7 @@
 """Every setting of the service, read from ``ACCRETE_*`` environment variables."""
 
 import re
+import sys
 from functools import cached_property
 from ipaddress import ip_address
 from pathlib import Path
@@ -10,6 +11,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import URL, make_url
+
+from storage import safetext
 
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9._~-]+(:\d+)?|https?://\[[0-9A-Fa-f:.]+\](:\d+)?")
 _OWN_PATHS = ("v1", "v2", "livez", "readyz", "metrics", "docs", "openapi.json", "problems")
@@ -234,6 +237,14 @@ def read_settings(**chosen: Any) -> Settings:
         return Settings(**chosen)
     except ValidationError as error:
         raise SettingsInvalid("; ".join(_fault(one["loc"], one["msg"]) for one in error.errors())) from error
+
+
+def settings_of_process() -> Settings:
+    """The settings; ends the process with one line that names the settings it cannot use."""
+    try:
+        return read_settings()
+    except SettingsInvalid as error:
+        sys.exit(f"error: {safetext.message(str(error))}")
 
 
 def _fault(place: tuple[int | str, ...], message: str) -> str:

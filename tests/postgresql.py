@@ -12,6 +12,8 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,17 @@ class PostgreSQL:
         except BaseException:
             shutil.rmtree(self.folder)
             raise
+
+    @classmethod
+    @contextmanager
+    def running(cls) -> Iterator["PostgreSQL"]:
+        """A server that is removed at the end."""
+        server = cls()
+        try:
+            server.start()
+            yield server
+        finally:
+            server.remove()
 
     def start(self) -> None:
         """Start the server and wait until it answers."""

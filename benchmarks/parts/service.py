@@ -22,11 +22,13 @@ class Service:
 
 
 @contextmanager
-def running(home: Path) -> Iterator[Service]:
-    """`accrete up` on a free port, with everything it writes in ``home``."""
+def running(home: Path, tree: Path | None = None) -> Iterator[Service]:
+    """`accrete up` on a free port, with everything it writes in ``home``; of another checkout with its ``.venv``."""
+    command = [sys.executable, "-m", "api.commands.commandline"] if tree is None else [str(tree / ".venv/bin/accrete")]
     settings = {name for name in os.environ if name.startswith("ACCRETE_")} - KEPT_SETTINGS
     process = subprocess.Popen(
-        [sys.executable, "-m", "api.commands.commandline", "up", "--home", str(home), "--port", "0"],
+        [*command, "up", "--home", str(home), "--port", "0"],
+        cwd=tree,
         env={name: value for name, value in os.environ.items() if name not in settings},
         stdout=subprocess.PIPE,
         text=True,
@@ -34,7 +36,7 @@ def running(home: Path) -> Iterator[Service]:
     try:
         yield Service(_address(process), process.pid)
     finally:
-        process.terminate()  # SIGINT is ignored in whatever a shell has put into the background
+        process.terminate()  # not by SIGINT, which the shell has background jobs ignore
         process.wait()
 
 

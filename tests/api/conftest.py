@@ -92,12 +92,8 @@ def http(world: World) -> httpx.Client:
 @pytest.fixture
 def server() -> Iterator[PostgreSQL]:
     """A PostgreSQL that may be stopped."""
-    started = PostgreSQL()
-    try:
-        started.start()
+    with PostgreSQL.running() as started:
         yield started
-    finally:
-        started.remove()
 
 
 @pytest.fixture

@@ -20,12 +20,8 @@ pytestmark = pytest.mark.flow
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgreSQL]:
     """A PostgreSQL that these tests stop and start."""
-    started = PostgreSQL()
-    try:
-        started.start()
+    with PostgreSQL.running() as started:
         yield started
-    finally:
-        started.remove()
 
 
 @pytest.fixture(scope="module")

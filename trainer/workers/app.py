@@ -3,29 +3,17 @@
 Two threads: one runs increments, one at a time; the other is always free to answer the canary.
 """
 
-import sys
-
 from celery.signals import celeryd_after_setup, setup_logging, worker_ready, worker_shutting_down
 
-from storage import inherited_signals, safetext
+from storage import inherited_signals
 from storage.broker import celery_app
 from storage.environment import log_environment_warnings
 from storage.logs import configure
-from storage.settings import Settings, SettingsInvalid, read_settings
+from storage.settings import settings_of_process
 from trainer.workers.worker import Worker
 
 ignored = inherited_signals.ignored()  # as the parent process set them
-
-
-def _settings() -> Settings:
-    """The settings; ends the process with a line that names those it cannot use."""
-    try:
-        return read_settings()
-    except SettingsInvalid as error:
-        sys.exit(f"error: {safetext.message(str(error))}")
-
-
-settings = _settings()
+settings = settings_of_process()
 app = celery_app(settings)
 app.conf.imports = ("trainer.workers.tasks",)
 worker = Worker(settings, app)

@@ -193,8 +193,8 @@ def measures() -> Measures:
 
 
 @pytest.fixture
-def lanes(measures) -> Iterator[BatchingThreads]:
-    """One lane, a queue of 12 images, minibatches of 8."""
+def threads(measures) -> Iterator[BatchingThreads]:
+    """One thread, a queue of 12 images, minibatches of 8."""
     started = BatchingThreads(1, capacity=12, minibatch=8, wait_seconds=0.05, measures=measures)
     yield started
     started.stop()
@@ -207,15 +207,15 @@ def request(batcher: Batcher, pixels: Tensor, *, seconds: float = 30) -> Pending
     return replace(made, pixels=pixels)
 
 
-async def asked(lanes: BatchingThreads, batcher: Batcher, pixels: Tensor, *, seconds: float = 30) -> Tensor:
+async def asked(threads: BatchingThreads, batcher: Batcher, pixels: Tensor, *, seconds: float = 30) -> Tensor:
     """Ask for some images, as the engine does."""
-    lanes.admit(batcher, len(pixels))
+    threads.admit(batcher, len(pixels))
     made = request(batcher, pixels, seconds=seconds)
-    lanes.put(made)
+    threads.put(made)
     try:
         return await made.answer
     finally:
-        lanes.leave(made)
+        threads.leave(made)
 
 
 async def until(holds: Any) -> None:
@@ -226,12 +226,12 @@ async def until(holds: Any) -> None:
         await asyncio.sleep(0.005)
 
 
-def test_what_waits_is_computed_together_and_each_gets_its_own(lanes, batcher, gate):
+def test_what_waits_is_computed_together_and_each_gets_its_own(threads, batcher, gate):
     async def scene() -> None:
         gate.open.clear()
-        first = asyncio.ensure_future(asked(lanes, batcher, some_pixels(1, seed=0)))
+        first = asyncio.ensure_future(asked(threads, batcher, some_pixels(1, seed=0)))
         await until(lambda: gate.sizes == [1])
-        others = [asyncio.ensure_future(asked(lanes, batcher, some_pixels(n, seed=n))) for n in (1, 2, 3, 4)]
+        others = [asyncio.ensure_future(asked(threads, batcher, some_pixels(n, seed=n))) for n in (1, 2, 3, 4)]
         await until(lambda: batcher.depth == 10)
         gate.open.set()
         found = await asyncio.gather(first, *others)
@@ -251,7 +251,7 @@ def test_alone_a_request_does_not_wait_for_others(measures, batcher):
     slow.stop()
 
 
-def test_images_that_are_being_decoded_are_waited_for_but_not_for_long(lanes, measures, batcher, gate):
+def test_images_that_are_being_decoded_are_waited_for_but_not_for_long(threads, measures, batcher, gate):
     patient = BatchingThreads(1, capacity=12, minibatch=8, wait_seconds=200, measures=measures)
 
     async def scene() -> None:
@@ -265,26 +265,26 @@ def test_images_that_are_being_decoded_are_waited_for_but_not_for_long(lanes, me
         await asyncio.gather(*(one.answer for one in pair))
         assert gate.sizes == [2]
         patient.stop()
-        lanes.admit(batcher, 1)  # and never comes
-        await asked(lanes, batcher, some_pixels(1))
+        threads.admit(batcher, 1)  # and never comes
+        await asked(threads, batcher, some_pixels(1))
         assert gate.sizes == [2, 1]
 
     asyncio.run(scene())
 
 
-def test_a_request_larger_than_a_minibatch_is_computed_in_several(lanes, batcher, gate):
-    found = asyncio.run(asked(lanes, batcher, some_pixels(20)))
+def test_a_request_larger_than_a_minibatch_is_computed_in_several(threads, batcher, gate):
+    found = asyncio.run(asked(threads, batcher, some_pixels(20)))
     assert torch.allclose(found, gate.version.probabilities_of(some_pixels(20)), atol=1e-5)
     assert gate.sizes == [8, 8, 4]
 
 
-def test_pixels_and_normalised_values_share_a_minibatch(lanes, batcher, gate):
+def test_pixels_and_normalised_values_share_a_minibatch(threads, batcher, gate):
     async def scene() -> None:
         gate.open.clear()
-        first = asyncio.ensure_future(asked(lanes, batcher, some_pixels(1)))
+        first = asyncio.ensure_future(asked(threads, batcher, some_pixels(1)))
         await until(lambda: gate.sizes == [1])
         pair = [some_pixels(2, seed=5), some_pixels(2, seed=6).float() / 255]
-        waiting = [asyncio.ensure_future(asked(lanes, batcher, one)) for one in pair]
+        waiting = [asyncio.ensure_future(asked(threads, batcher, one)) for one in pair]
         await until(lambda: batcher.depth == 4)
         gate.open.set()
         await first
@@ -295,30 +295,30 @@ def test_pixels_and_normalised_values_share_a_minibatch(lanes, batcher, gate):
     asyncio.run(scene())
 
 
-def test_a_full_queue_says_when_to_come_again(lanes, batcher, gate, measures):
+def test_a_full_queue_says_when_to_come_again(threads, batcher, gate, measures):
     async def scene() -> None:
         gate.open.clear()
-        waiting = [asyncio.ensure_future(asked(lanes, batcher, some_pixels(4))) for _ in range(3)]
+        waiting = [asyncio.ensure_future(asked(threads, batcher, some_pixels(4))) for _ in range(3)]
         await until(lambda: gate.sizes)
         with pytest.raises(Overloaded, match="12 images wait for a version already, of 12") as refused:
-            lanes.admit(batcher, 1)
+            threads.admit(batcher, 1)
         assert refused.value.extra["retry_after"] >= 1
         gate.open.set()
         await asyncio.gather(*waiting)
-        await asked(lanes, batcher, some_pixels(12))
+        await asked(threads, batcher, some_pixels(12))
 
     asyncio.run(scene())
     assert measures.refused._value.get() == 1
     assert measures.queue_images._value.get() == 0
 
 
-def test_a_request_past_its_deadline_is_not_computed(lanes, batcher, gate):
+def test_a_request_past_its_deadline_is_not_computed(threads, batcher, gate):
     async def scene() -> None:
         gate.open.clear()
-        first = asyncio.ensure_future(asked(lanes, batcher, some_pixels(1)))
+        first = asyncio.ensure_future(asked(threads, batcher, some_pixels(1)))
         await until(lambda: gate.sizes == [1])
-        late = asyncio.ensure_future(asked(lanes, batcher, some_pixels(2), seconds=0.01))
-        mate = asyncio.ensure_future(asked(lanes, batcher, some_pixels(3)))
+        late = asyncio.ensure_future(asked(threads, batcher, some_pixels(2), seconds=0.01))
+        mate = asyncio.ensure_future(asked(threads, batcher, some_pixels(3)))
         await asyncio.sleep(0.05)
         gate.open.set()
         await asyncio.gather(first, mate)
@@ -329,13 +329,13 @@ def test_a_request_past_its_deadline_is_not_computed(lanes, batcher, gate):
     asyncio.run(scene())
 
 
-def test_a_cancelled_request_does_not_disturb_its_mates(lanes, batcher, gate):
+def test_a_cancelled_request_does_not_disturb_its_mates(threads, batcher, gate):
     async def scene() -> None:
         gate.open.clear()
-        first = asyncio.ensure_future(asked(lanes, batcher, some_pixels(1)))
+        first = asyncio.ensure_future(asked(threads, batcher, some_pixels(1)))
         await until(lambda: gate.sizes == [1])
-        given_up = asyncio.ensure_future(asked(lanes, batcher, some_pixels(2)))
-        mate = asyncio.ensure_future(asked(lanes, batcher, some_pixels(3)))
+        given_up = asyncio.ensure_future(asked(threads, batcher, some_pixels(2)))
+        mate = asyncio.ensure_future(asked(threads, batcher, some_pixels(3)))
         await until(lambda: batcher.depth == 5)
         given_up.cancel()
         await asyncio.sleep(0)
@@ -347,10 +347,10 @@ def test_a_cancelled_request_does_not_disturb_its_mates(lanes, batcher, gate):
     assert batcher.admitted == 0
 
 
-def test_a_request_that_fails_does_not_disturb_its_mates(lanes, batcher, gate):
+def test_a_request_that_fails_does_not_disturb_its_mates(threads, batcher, gate):
     async def scene() -> None:
         gate.open.clear()
-        first = asyncio.ensure_future(asked(lanes, batcher, some_pixels(1)))
+        first = asyncio.ensure_future(asked(threads, batcher, some_pixels(1)))
         await until(lambda: gate.sizes == [1])
         broken = torch.full((1, 3, SIZE, SIZE), 13, dtype=torch.uint8)
         gate_probabilities = gate.probabilities
@@ -363,7 +363,7 @@ def test_a_request_that_fails_does_not_disturb_its_mates(lanes, batcher, gate):
 
         object.__setattr__(gate, "probabilities", strict)
         waiting = [
-            asyncio.ensure_future(asked(lanes, batcher, one)) for one in (some_pixels(1), broken, some_pixels(2))
+            asyncio.ensure_future(asked(threads, batcher, one)) for one in (some_pixels(1), broken, some_pixels(2))
         ]
         await until(lambda: batcher.depth == 4)
         gate.open.set()
@@ -373,18 +373,18 @@ def test_a_request_that_fails_does_not_disturb_its_mates(lanes, batcher, gate):
     asyncio.run(scene())
 
 
-def test_the_version_that_waits_longest_is_computed_first_on_every_lane(tmp_path, measures):
+def test_the_version_that_waits_longest_is_computed_first_on_every_thread(tmp_path, measures):
     gates = [Gate(loaded(tmp_path)) for _ in range(2)]
-    lanes = BatchingThreads(2, capacity=12, minibatch=8, wait_seconds=0, measures=measures)
+    threads = BatchingThreads(2, capacity=12, minibatch=8, wait_seconds=0, measures=measures)
     batchers = [Batcher(f"version {n}", (gate, gate)) for n, gate in enumerate(gates)]
 
     async def scene() -> None:
         for gate in gates:
             gate.open.clear()
-        held = [asyncio.ensure_future(asked(lanes, batchers[0], some_pixels(1))) for _ in range(2)]
+        held = [asyncio.ensure_future(asked(threads, batchers[0], some_pixels(1))) for _ in range(2)]
         await until(lambda: sum(gates[0].sizes) == 2)
-        other = asyncio.ensure_future(asked(lanes, batchers[1], some_pixels(1)))
-        later = asyncio.ensure_future(asked(lanes, batchers[0], some_pixels(3)))
+        other = asyncio.ensure_future(asked(threads, batchers[1], some_pixels(1)))
+        later = asyncio.ensure_future(asked(threads, batchers[0], some_pixels(3)))
         await until(lambda: batchers[0].depth == 3)
         gates[0].open.set()
         await until(lambda: gates[1].sizes == [1])
@@ -392,13 +392,13 @@ def test_the_version_that_waits_longest_is_computed_first_on_every_lane(tmp_path
         await asyncio.gather(*held, other, later)
 
     asyncio.run(scene())
-    lanes.stop()
+    threads.stop()
 
 
-def test_a_version_that_nobody_holds_any_more_is_let_go(lanes, tmp_path):
+def test_a_version_that_nobody_holds_any_more_is_let_go(threads, tmp_path):
     gate = Gate(loaded(tmp_path))
     batcher = Batcher("an old version", (gate,))
-    asyncio.run(asked(lanes, batcher, some_pixels(1)))
+    asyncio.run(asked(threads, batcher, some_pixels(1)))
     gone = weakref.ref(gate)
     del gate, batcher
     gc.collect()
@@ -406,7 +406,7 @@ def test_a_version_that_nobody_holds_any_more_is_let_go(lanes, tmp_path):
 
 
 def test_the_time_an_image_takes_is_learned_and_told_to_who_has_to_come_again(measures, batcher, gate):
-    lanes = BatchingThreads(1, capacity=1000, minibatch=8, wait_seconds=0, measures=measures)
+    threads = BatchingThreads(1, capacity=1000, minibatch=8, wait_seconds=0, measures=measures)
     probabilities = gate.probabilities
 
     def slowly(pixels: Tensor) -> Tensor:
@@ -418,13 +418,13 @@ def test_the_time_an_image_takes_is_learned_and_told_to_who_has_to_come_again(me
 
     def told() -> int:
         full = Batcher("a version whose queue is full", (gate,))
-        lanes.admit(full, 1000)
+        threads.admit(full, 1000)
         with pytest.raises(Overloaded) as refused:
-            lanes.admit(full, 1)
+            threads.admit(full, 1)
         return int(refused.value.extra["retry_after"])
 
     assert told() == 10  # 1000 images at a hundredth of a second, as is supposed at first
     for _ in range(20):
-        asyncio.run(asked(lanes, batcher, some_pixels(1)))
-    lanes.stop()
+        asyncio.run(asked(threads, batcher, some_pixels(1)))
+    threads.stop()
     assert told() > 40
