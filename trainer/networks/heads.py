@@ -33,10 +33,10 @@ class CosineHead(nn.Linear):
 def cosines(features: Tensor, *, rows: Tensor) -> Tensor:
     """⟨f̂, ŵ⟩ [batch, classes] of features [batch, dim] and rows [classes, dim], in float32 at least."""
     with torch.autocast(features.device.type, enabled=False):  # 8 bits of bfloat16 cannot tell near angles apart
-        return F.linear(_directions(features), _directions(rows))
+        return F.linear(directions(features), directions(rows))
 
 
-def _directions(vectors: Tensor) -> Tensor:
+def directions(vectors: Tensor) -> Tensor:
     """Vectors [n, dim] scaled to length 1, by a clamped square root: unlike a norm it has a second derivative at 0."""
     vectors = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
     squares = vectors.square().sum(dim=1, keepdim=True)

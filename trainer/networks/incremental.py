@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainer.networks.heads import HEAD_KINDS, CosineHead, HeadKind, cosines
+from trainer.networks.heads import HEAD_KINDS, CosineHead, HeadKind, cosines, directions
 
 # Initial η. With 1, as in the authors' program, the softmax stays flat for ten epochs and η can fall below 0. 10 is
 # the initial value of Gidaris and Komodakis (arXiv:1804.09458 §3.2).
@@ -136,6 +136,20 @@ class IncrementalNetwork(nn.Module):
         if wanted:
             return Observed(scores, features, seen[-1], scores)
         return Observed(scores.detach(), features.detach(), seen[-1], scores)
+
+    def classifier_rows(self) -> tuple[Tensor, Tensor | None]:
+        """Rows [classes, dim] and biases [classes] or None, with ``logits = classified(features) @ rows.T + biases``.
+
+        Rows of cosine heads have the length η.
+        """
+        rows = torch.cat([layer.weight.detach() for layer in self._layers()])
+        if (scale := self.scale) is None:
+            return rows, self.biases()
+        return directions(rows) * scale.detach(), None
+
+    def classified(self, features: Tensor) -> Tensor:
+        """What the rows are multiplied by: features [batch, dim], scaled to length 1 for cosine heads."""
+        return features if self.log_scale is None else directions(features)
 
     def row_norms(self) -> Tensor:
         """Euclidean norm of each class's stored row [classes]; cosine heads use only a row's direction."""

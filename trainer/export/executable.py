@@ -1,0 +1,64 @@
+"""The file ``network.onnx`` of a version: written, and compared with the network before anyone may use it."""
+
+from importlib.metadata import version as release_of
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from torch import Tensor
+
+from trainer.export import agreement, graph
+from trainer.export.agreement import Disagreement
+from trainer.networks import EvaluationTransform, IncrementalNetwork
+
+
+class NotExportable(Exception):
+    """No exporter can write this network."""
+
+
+def write_executable(
+    path: Path, network: IncrementalNetwork, transform: EvaluationTransform, *, pixels: Tensor
+) -> dict[str, Any]:
+    """Write the graph of a network to ``path``, once it agrees with the network on ``pixels``.
+
+    ``pixels`` are uint8 [images, channels, size, size]. The tracing exporter is tried first: it takes a tenth of the
+    time of the other one (docs/decisions/0021). Returns what is to be recorded: the opset, the exporter, the number of
+    images compared and the largest difference of a probability. Raises `NotExportable`, and `Disagreement` if what
+    could be exported computes something else.
+    """
+    reasons: list[Exception] = []
+    for by_dynamo in (False, True):
+        name = "dynamo" if by_dynamo else "trace"
+        try:
+            model = graph.export(network, transform, by_dynamo=by_dynamo)
+            content = _serialised(model, exporter=name)
+            found = agreement.check(content, network, transform, pixels, threads=torch.get_num_threads())
+        except Exception as error:  # exporters raise almost anything; the next one is tried
+            reasons.append(error)
+            continue
+        path.write_bytes(content)
+        return {
+            "opset": graph.OPSET,
+            "exporter": name,
+            "images": found.images,
+            "largest_difference": found.largest_difference,
+        }
+    for error in reasons:
+        if isinstance(error, Disagreement):
+            raise error
+    raise NotExportable(_said(reasons[-1])) from reasons[-1]
+
+
+def _serialised(model: onnx.ModelProto, *, exporter: str) -> bytes:
+    """The graph with its own description, checked as a graph; raises `onnx.checker.ValidationError`."""
+    graph.describe(
+        model,
+        {"exporter": exporter, "torch": torch.__version__, "accrete": release_of("accrete")},
+    )
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+def _said(error: Exception) -> str:
+    return str(error).partition("\n")[0][:300] or type(error).__name__
