@@ -125,12 +125,6 @@ class Settings(BaseSettings):
         ge=1,
         description="Most threads of one inference; default: every processor, divided by the API's processes.",
     )
-    compile_after_seconds: float = Field(
-        300.0,
-        ge=0,
-        description="Seconds of inference by one kind of network after which it is compiled, in the background, if "
-        "there is a C++ compiler; inf: never.",
-    )
     minibatch_images: int = Field(32, ge=1, description="Images computed together, from as many requests as it takes.")
     minibatch_wait_seconds: float = Field(
         0.002, ge=0, description="How long a minibatch waits for images that are still being decoded."
@@ -215,11 +209,6 @@ class Settings(BaseSettings):
     def weights_folder(self) -> Path:
         """Folder that recipes may name initial weight files from."""
         return (self.weights or self.home / "weights").resolve()
-
-    @cached_property
-    def libraries(self) -> Path:
-        """Folder for compiled networks, which run on this kind of machine only."""
-        return self.home.resolve() / "libraries"
 
     @cached_property
     def scratch(self) -> Path:

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from pydantic import ValidationError
 from pydantic_core import from_json
-from torch import Tensor
 
 from api.bodies import base64text
 from api.bodies.json_bodies import check_values
@@ -32,7 +31,7 @@ class Question:
 
     asked: InferIn
     files: list[bytes] | None
-    pixels: Tensor | None
+    pixels: NDArray[np.float32] | None
 
     @property
     def seconds(self) -> float | None:
@@ -187,7 +186,7 @@ def _from_binary(binary: memoryview) -> list[bytes]:
     return files
 
 
-def _pixels(given: InputIn, binary: memoryview | None) -> Tensor:
+def _pixels(given: InputIn, binary: memoryview | None) -> NDArray[np.float32]:
     """Pixels of an FP32 tensor, [images, channels, height, width].
 
     Raises `Invalid` if their number does not match the shape, or a value is not a number in 0 … 1.
@@ -198,23 +197,23 @@ def _pixels(given: InputIn, binary: memoryview | None) -> Tensor:
     if binary is None:
         pixels = _from_numbers(given.data or [])
     elif len(binary) == count * np.dtype(np.float32).itemsize:
-        pixels = torch.frombuffer(bytearray(binary), dtype=torch.float32) if count else torch.empty(0)
+        pixels = np.frombuffer(binary, "<f4").astype(np.float32) if count else np.empty(0, np.float32)
     else:
         raise Invalid(f"Shape {given.shape} of FP32 is {4 * count:,} bytes, but {len(binary):,} were sent.")
-    if pixels.numel() != count:
-        raise Invalid(f"Input {INPUT!r} has shape {given.shape}, and {pixels.numel():,} elements.")
-    if not bool(pixels.isfinite().all()):
+    if pixels.size != count:
+        raise Invalid(f"Input {INPUT!r} has shape {given.shape}, and {pixels.size:,} elements.")
+    if not bool(np.isfinite(pixels).all()):
         raise Invalid(f"Input {INPUT!r} holds NaN or infinity: pixels are numbers in 0 … 1.")
-    if pixels.numel() and not -ROUNDING <= (least := float(pixels.min())) <= float(pixels.max()) <= 1 + ROUNDING:
+    if pixels.size and not -ROUNDING <= (least := float(pixels.min())) <= float(pixels.max()) <= 1 + ROUNDING:
         raise Invalid(
             f"Input {INPUT!r} holds values from {least:g} to {float(pixels.max()):g}: pixels are numbers in 0 … 1, "
             "those of an image file divided by 255 and not normalised."
         )
-    return pixels.view(given.shape)
+    return pixels.reshape(given.shape)
 
 
-def _from_numbers(data: Sequence[object]) -> Tensor:
-    """A flat float32 tensor of a list of numbers, or of nested lists."""
+def _from_numbers(data: Sequence[object]) -> NDArray[np.float32]:
+    """A flat float32 array of a list of numbers, or of nested lists."""
     try:
         numbers = np.asarray(data) if data else np.empty(0, np.float32)
     except ValueError as error:
@@ -222,7 +221,7 @@ def _from_numbers(data: Sequence[object]) -> Tensor:
     if numbers.dtype.kind not in "iuf":
         raise Invalid(f"The data of {INPUT!r} are no regular lists of numbers.")
     with np.errstate(over="ignore"):  # a number too large for float32 becomes infinite, and is refused as such
-        return torch.from_numpy(numbers.astype(np.float32).reshape(-1))
+        return numbers.astype(np.float32).reshape(-1)
 
 
 def _output(answer: Answer, classes: int, *, binary: bool) -> tuple[InferTensorOut, bytes]:
@@ -233,7 +232,7 @@ def _output(answer: Answer, classes: int, *, binary: bool) -> tuple[InferTensorO
     shape = list(probabilities.shape)
     if not binary:
         return InferTensorOut(name=OUTPUT, datatype="FP32", shape=shape, data=probabilities.flatten().tolist()), b""
-    data = probabilities.numpy().astype("<f4").tobytes()
+    data = probabilities.astype("<f4").tobytes()
     described = {"binary_data_size": len(data)}
     return InferTensorOut(name=OUTPUT, datatype="FP32", shape=shape, parameters=described), data
 

@@ -224,7 +224,7 @@ def _metadata(service: Service, name: str, number: int | None, served: Served | 
     return MetadataOut(
         name=name,
         versions=[str(one) for one in numbers],
-        platform="pytorch",
+        platform="onnxruntime_onnx",
         inputs=[TensorOut(name=INPUT, datatype="FP32", shape=[-1, model.channels, size, size])],
         outputs=[TensorOut(name=OUTPUT, datatype="FP32", shape=[-1, len(labels)])],
         parameters={"labels": labels},

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from api.measures import Measures
 from api.serving.minibatches import late
@@ -45,12 +45,11 @@ class Decoders:
             thread.join()
 
     def decode(
-        self, files: Sequence[bytes], form: Form, deadline: float, done: Callable[[Tensor | Exception], None]
+        self, files: Sequence[bytes], form: Form, deadline: float, done: Callable[[NDArray[np.uint8] | Exception], None]
     ) -> None:
         """Decode files, then call ``done`` on one of the threads, with uint8 [n, channels, size, size] or an error.
 
-        The pixels are channels-last in memory, as networks compute them. After ``deadline``, by time.monotonic(), no
-        more images are decoded.
+        After ``deadline``, by time.monotonic(), no more images are decoded.
         """
         decoding = Decoding(self, files, form, deadline, done)
         for start in range(0, len(files), PIECE):
@@ -83,26 +82,27 @@ class Decoding:
         files: Sequence[bytes],
         form: Form,
         deadline: float,
-        done: Callable[[Tensor | Exception], None],
+        done: Callable[[NDArray[np.uint8] | Exception], None],
     ) -> None:
         """Allocate the block for all images."""
         self._decoders, self._files, self._form, self._deadline, self._done = decoders, files, form, deadline, done
-        self._block = bytearray(len(files) * form.row_bytes)
+        self._pixels = np.empty((len(files), form.channels, form.image_size, form.image_size), np.uint8)
         self._lock = threading.Lock()
         self._left = len(range(0, len(files), PIECE))
         self._fault: Exception | None = None
 
     def decode(self, start: int) -> None:
         """Decode up to `PIECE` images from position ``start`` on; after an error no more are decoded."""
-        length = self._form.row_bytes
+        form = self._form
         try:
             for position in range(start, min(start + PIECE, len(self._files))):
                 if self._fault is not None:
                     break
                 if time.monotonic() >= self._deadline:
                     raise late()
-                row = self._decoders.row(self._files[position], self._form, position)
-                self._block[position * length : (position + 1) * length] = row
+                row = np.frombuffer(self._decoders.row(self._files[position], form, position), np.uint8)
+                picture = row.reshape(form.image_size, form.image_size, form.channels)
+                self._pixels[position] = picture.transpose(2, 0, 1)
         except AccreteError as error:
             self._fault = error
         except Exception as error:  # passed to the waiting request, as an unreadable image is
@@ -112,9 +112,4 @@ class Decoding:
             self._left -= 1
             is_last = self._left == 0
         if is_last:
-            self._done(self._fault if self._fault is not None else self._pixels())
-
-    def _pixels(self) -> Tensor:
-        form = self._form
-        packed = torch.frombuffer(self._block, dtype=torch.uint8)
-        return packed.view(-1, form.image_size, form.image_size, form.channels).permute(0, 3, 1, 2)
+            self._done(self._fault if self._fault is not None else self._pixels)

@@ -7,13 +7,12 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from api.measures import Measures
-from api.serving.compilation import BackgroundCompiler
 from api.serving.decoding import Decoders
-from api.serving.execution import Compiler, Planner
+from api.serving.execution import Images, Runtime, own_devices, serving_devices
 from api.serving.loading import Loader, Served
 from api.serving.minibatches import BatchingThreads, PendingRequest, late
 from api.serving.registry import Registry
@@ -33,14 +32,19 @@ class Answer:
     model_id: str
     version: int
     labels: tuple[str, ...]
-    probabilities: Tensor  # float32 [images, classes]
+    probabilities: NDArray[np.float32]  # [images, classes]
 
     def ranked(self, k: int) -> tuple[Ranked, ...]:
         """For each image the ``k`` most probable classes, best first; all if there are fewer."""
-        best = self.probabilities.topk(min(k, len(self.labels)), dim=1)
+        rows = self.probabilities
+        k = min(k, rows.shape[1])
+        best = np.argpartition(-rows, k - 1, axis=1)[:, :k]  # in no order yet
+        values = np.take_along_axis(rows, best, axis=1)
+        order = np.argsort(-values, axis=1, kind="stable")
+        best, values = np.take_along_axis(best, order, axis=1), np.take_along_axis(values, order, axis=1)
         return tuple(
-            tuple((self.labels[index], probability) for index, probability in zip(indices, values, strict=True))
-            for indices, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+            tuple((self.labels[index], probability) for index, probability in zip(indices, probabilities, strict=True))
+            for indices, probabilities in zip(best.tolist(), values.tolist(), strict=True)
         )
 
 
@@ -54,17 +58,13 @@ class Engine:
         self._settings = settings
         devices = own_devices(serving_devices(settings.serving_devices), worker, of=settings.api_workers)
         share = len(os.sched_getaffinity(0)) // (settings.api_workers * len(devices))
-        compiler = Compiler(settings.libraries, callers=len(devices))
-        self._planner = Planner(settings.serving_threads or max(share, 1), compiler)
+        self._runtime = Runtime(settings.serving_threads or max(share, 1))
         self.registry = Registry(
             database=database,
-            loader=Loader(database=database, blobs=blobs, devices=devices, planner=self._planner),
+            loader=Loader(database=database, blobs=blobs, devices=devices, runtime=self._runtime),
             measures=measures,
             capacity=settings.loaded_versions,
             watch_seconds=settings.watch_seconds,
-        )
-        self._improver = BackgroundCompiler(
-            self.registry, self._planner, compiler, after_seconds=settings.compile_after_seconds
         )
         self._decoders = Decoders(max_pixels=settings.max_image_pixels, measures=measures)
         self._batching = BatchingThreads(
@@ -76,17 +76,15 @@ class Engine:
         )
 
     def start(self) -> None:
-        """Begin to load the models taught last, to look for promotions, and to compile."""
+        """Begin to load the models taught last, and to look for promotions."""
         self.registry.start()
-        self._improver.start()
 
     def stop(self) -> None:
         """Finish the work under way and end the threads."""
-        self._improver.stop()
         self.registry.stop()
         self._decoders.stop()
         self._batching.stop()
-        self._planner.stop()
+        self._runtime.stop()
 
     async def predict(
         self, name: str, files: Sequence[bytes], *, deadline: float, version: int | None = None
@@ -102,7 +100,7 @@ class Engine:
         model = served.model
         request = self._admit(served, len(files), deadline)
 
-        def decoded(outcome: Tensor | Exception) -> None:
+        def decoded(outcome: Images | Exception) -> None:
             if isinstance(outcome, Exception):
                 self._batching.withdraw(request)
                 request.resolve(outcome)
@@ -113,7 +111,7 @@ class Engine:
         self._decoders.decode(files, Form(model.channels, model.image_size), deadline, decoded)
         return await self._answered(served, request)
 
-    async def compute(self, name: str, pixels: Tensor, *, deadline: float, version: int | None = None) -> Answer:
+    async def compute(self, name: str, pixels: NDArray[np.float32], *, deadline: float, version: int | None = None) -> Answer:
         """Probabilities of pixels, float32 [images, channels, size, size] in 0 … 1, before normalisation.
 
         Raises `Invalid` for pixels of another shape, and what `predict` raises.
@@ -170,16 +168,3 @@ async def within(deadline: float) -> AsyncIterator[None]:
         if limit.expired():
             raise late() from None
         raise
-
-
-def serving_devices(wanted: str) -> list[torch.device]:
-    """The devices a setting names; ``auto`` is every GPU, or the CPU where there is none."""
-    if wanted == "auto":
-        count = torch.cuda.device_count()
-        return [torch.device("cuda", index) for index in range(count)] or [torch.device("cpu")]
-    return [torch.device(name.strip()) for name in wanted.split(",")]
-
-
-def own_devices(devices: Sequence[torch.device], worker: int, *, of: int) -> list[torch.device]:
-    """The devices of process ``worker`` among ``of``, dealt out in turn; shared only if there are too few of them."""
-    return list(devices[worker::of]) or [devices[worker % len(devices)]]

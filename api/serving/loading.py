@@ -8,29 +8,31 @@ import tempfile
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 from sqlalchemy.exc import SQLAlchemyError
 
-from api.serving.execution import Plan, Planner
+from api.serving.costs import Costs
+from api.serving.execution import Device, Execution, Runtime
 from api.serving.minibatches import Batcher
 from storage import safetext
 from storage.blobs.store import BlobStore
 from storage.database.engine import Database
-from storage.domain import Model, Version
+from storage.domain import Model, StoredFile, Version
 from storage.errors import BlobDamaged, BlobMissing, NotFound, VersionUnloadable
 from storage.history import versions
-from trainer.networks import LoadedVersion, load_version
+from trainer.networks.manifest import EXECUTABLE, MANIFEST, Manifest, read_manifest
 
 LOADERS = 4  # versions that are loaded at the same time; more wait
 REST = 10.0  # a version that did not load is not tried again for so many times the duration of the try …
 LEAST_REST_SECONDS, MOST_REST_SECONDS = 1.0, 60.0  # … within these bounds
 REMEMBERED_FAILURES = 1000
+TRIED = (1, 1, 8, 1, 8)  # images of the minibatches that are computed before a version serves
 STOP_SECONDS = 5.0  # given to loads that are under way at the end
 
 Key = tuple[str, int]  # id of a model, number of a version
@@ -40,7 +42,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Served:
-    """A version in memory, ready to compute: a plan for each device, and the queue before them."""
+    """A version in memory, ready to compute: an execution on each device, and the queue before them."""
 
     model: Model  # as it was when the version was loaded
     number: int
@@ -75,11 +77,11 @@ class Loader:
     """
 
     def __init__(
-        self, *, database: Database, blobs: BlobStore, devices: Sequence[torch.device], planner: Planner
+        self, *, database: Database, blobs: BlobStore, devices: Sequence[Device], runtime: Runtime
     ) -> None:
         """Load from ``blobs`` onto every one of ``devices``."""
         self._database, self._blobs = database, blobs
-        self._devices, self._planner = tuple(devices), planner
+        self._devices, self._runtime = tuple(devices), runtime
         self._guard = threading.Lock()  # of the three attributes below
         self._under_way: dict[Key, Future[Served]] = {}
         self._failures: OrderedDict[Key, _Failure] = OrderedDict()
@@ -111,12 +113,10 @@ class Loader:
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
 
-    def load(self, model: Model, number: int, *, again: bool = False, pause_seconds: float = 0.0) -> Served:
+    def load(self, model: Model, number: int, *, again: bool = False) -> Served:
         """A version, ready to compute; loaded on this thread, unless another thread loads it already.
 
-        ``again`` also tries a version that failed a short while ago. ``pause_seconds`` is slept after each step that
-        holds the interpreter lock, so that requests are served meanwhile. Raises `VersionNotFound` and
-        `VersionUnloadable`.
+        ``again`` also tries a version that failed a short while ago. Raises `VersionNotFound` and `VersionUnloadable`.
         """
         key = (model.id, number)
         with self._guard:
@@ -127,7 +127,7 @@ class Loader:
             if future is None:
                 future = self._under_way[key] = Future()
         if is_mine:
-            self._fulfil(future, model, number, pause_seconds)
+            self._fulfil(future, model, number)
         return future.result()
 
     def confirm(self, served: Served) -> None:
@@ -145,12 +145,12 @@ class Loader:
         while (task := self._tasks.get()) is not None:
             task()
 
-    def _fulfil(self, future: "Future[Served]", model: Model, number: int, pause_seconds: float) -> None:
+    def _fulfil(self, future: "Future[Served]", model: Model, number: int) -> None:
         key, began = (model.id, number), time.monotonic()
         outcome: Served | Exception
         failure: _Failure | None = None
         try:
-            outcome = self._load(model, number, pause_seconds)
+            outcome = self._load(model, number)
         except (NotFound, SQLAlchemyError) as error:
             outcome = error
         except Exception as error:
@@ -171,41 +171,43 @@ class Loader:
         else:
             future.set_exception(outcome)
 
-    def _load(self, model: Model, number: int, pause_seconds: float) -> Served:
+    def _load(self, model: Model, number: int) -> Served:
         with self._database.read() as connection:
             version = versions.get(connection, model, number)
-        with tempfile.TemporaryDirectory(prefix="accrete-version-") as folder:
-            for name, file in version.files.items():
-                self._blobs.fetch(file.sha256, Path(folder) / name)
-            copies = self._planner.aside(self._copies, Path(folder)).result()
-        for copy in copies.values():
-            _check_form(copy, model, version)
-        made = {
-            device: self._planner.plan(copy, device, pause_seconds=pause_seconds) for device, copy in copies.items()
-        }
-        plans = tuple(made[device] for device in self._devices)
-        for plan in made.values():
-            self._planner.aside(_check_answers, plan, version).result()
+        needed = _needed(version)
+        if EXECUTABLE in needed and not all(map(self._runtime.computes_on, self._devices)):
+            needed = version.files
+        with tempfile.TemporaryDirectory(prefix="accrete-version-") as name:
+            folder = Path(name)
+            for file_name, file in needed.items():
+                self._blobs.fetch(file.sha256, folder / file_name)
+            _check_form(read_manifest(folder, check=needed.keys() - {MANIFEST}), model, version)
+            # Threads of one device share its copy.
+            executions = {device: self._runtime.open(folder, device) for device in set(self._devices)}
+        costs = [_tried(execution, model, version) for execution in executions.values()]
         self._settle()
-        batcher = Batcher(f"{model.name} version {number}", plans)
-        digests = tuple(file.sha256 for file in version.files.values())
-        return Served(model, number, plans[0].version.labels, digests, batcher)
-
-    def _copies(self, folder: Path) -> dict[torch.device, LoadedVersion]:
-        """A version, loaded once for each device: the threads of one device share it."""
-        return {device: load_version(folder) for device in set(self._devices)}
+        in_turn = tuple(executions[device] for device in self._devices)
+        batcher = Batcher(f"{model.name} version {number}", in_turn, costs[0])
+        return Served(model, number, version.classes, tuple(file.sha256 for file in needed.values()), batcher)
 
     def _settle(self) -> None:
-        """Exclude torch's half million objects from garbage collection, after the first load.
+        """Exclude the objects of all imported modules from garbage collection, after the first load.
 
-        They live as long as the process. Each full collection would go through them, which takes 0.3 s, and no request
-        is answered meanwhile.
+        They live as long as the process. Each full collection would go through them, and no request is answered
+        meanwhile.
         """
         with self._guard:
             first, self._settled = not self._settled, True
         if first:
             gc.collect()
             gc.freeze()
+
+
+def _needed(version: Version) -> Mapping[str, StoredFile]:
+    """The files that serving reads: the weights only where a version has no graph."""
+    if EXECUTABLE not in version.files:
+        return version.files
+    return {name: file for name, file in version.files.items() if name in {EXECUTABLE, MANIFEST}}
 
 
 def _failure(model: Model, number: int, error: Exception, *, seconds: float) -> _Failure:
@@ -216,19 +218,27 @@ def _failure(model: Model, number: int, error: Exception, *, seconds: float) -> 
     return _Failure(number, detail, rest_seconds, time.monotonic() + rest_seconds)
 
 
-def _check_form(loaded: LoadedVersion, model: Model, version: Version) -> None:
+def _check_form(manifest: Manifest, model: Model, version: Version) -> None:
     """Raise ValueError if the classes, channels or size in a version's files are not those in the database."""
-    transform = loaded.transform
-    found = (loaded.labels, transform.channels, transform.image_size)
+    found = (manifest.labels, manifest.channels, manifest.image_size)
     expected = (version.classes, model.channels, model.image_size)
     if found != expected:
         raise ValueError(f"its files say (classes, channels, pixels) {found}, not {expected}")
 
 
-def _check_answers(plan: Plan, version: Version) -> None:
-    """Raise ValueError if the probabilities of a version have the wrong shape or are not finite."""
-    transform = plan.version.transform
-    pixels = torch.full((1, transform.channels, transform.image_size, transform.image_size), 128, dtype=torch.uint8)
-    probabilities = plan.probabilities(pixels)
-    if probabilities.shape != (1, len(version.classes)) or not bool(probabilities.isfinite().all()):
-        raise ValueError("what it computes are no probabilities of its classes")
+def _tried(execution: Execution, model: Model, version: Version) -> Costs:
+    """The costs of minibatches, of some that were tried.
+
+    The first computation is slower than later ones, so no request has to wait for it. Raises ValueError if the
+    probabilities have the wrong shape or are not finite.
+    """
+    costs = Costs()
+    for place, images in enumerate(TRIED):
+        pixels = np.full((images, model.channels, model.image_size, model.image_size), 128, np.uint8)
+        began = time.monotonic()
+        probabilities = execution.probabilities([pixels])[0]
+        if place > 0:
+            costs.note(images, time.monotonic() - began)
+        if probabilities.shape != (images, len(version.classes)) or not bool(np.isfinite(probabilities).all()):
+            raise ValueError("what it computes are no probabilities of its classes")
+    return costs

@@ -8,13 +8,15 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from api.measures import Measures
-from api.serving.execution import Plan
+from api.serving.costs import Costs
+from api.serving.execution import Execution, Images
 from storage.errors import DeadlineExceeded, Overloaded
 
+Probabilities = NDArray[np.float32]  # [images, classes]
 log = logging.getLogger(__name__)
 
 
@@ -25,17 +27,17 @@ class PendingRequest:
     batcher: "Batcher"
     images: int
     deadline: float  # of time.monotonic()
-    answer: asyncio.Future[Tensor]  # probabilities [images, classes]
+    answer: asyncio.Future[Probabilities]
     loop: asyncio.AbstractEventLoop
-    pixels: Tensor | None = None  # [images, channels, size, size], once decoded
+    pixels: Images | None = None  # [images, channels, size, size], once decoded
     decoded_at: float = 0.0
 
-    def resolve(self, outcome: Tensor | Exception) -> None:
+    def resolve(self, outcome: Probabilities | Exception) -> None:
         """Answer the request, from any thread."""
         self.loop.call_soon_threadsafe(resolve, [(self, outcome)])
 
 
-def resolve(outcomes: Sequence[tuple[PendingRequest, Tensor | Exception]]) -> None:
+def resolve(outcomes: Sequence[tuple[PendingRequest, Probabilities | Exception]]) -> None:
     """Answer the requests that still wait; to be called on their event loop."""
     for request, outcome in outcomes:
         if request.answer.done():  # cancelled, or too late
@@ -51,7 +53,8 @@ class Batcher:
     """The queue of one version, bounded in images; guarded by the lock of its threads."""
 
     name: str  # of model and version, for people
-    plans: tuple[Plan, ...]  # one for each thread
+    executions: tuple[Execution, ...]  # one for each thread
+    costs: Costs = field(default_factory=Costs)
     admitted: int = 0  # images from their admission to their answer
     decoding: int = 0  # of these, images that are still being decoded
     waiting: deque[PendingRequest] = field(default_factory=deque)
@@ -66,7 +69,9 @@ class BatchingThreads:
     """Threads that compute waiting requests, first for the version whose request has waited longest.
 
     A minibatch is closed when it is full, or when no admitted image of the version is still being decoded, and at the
-    latest ``wait_seconds`` after its first request was decoded. A request that is alone never waits.
+    latest ``wait_seconds`` after its first request was decoded. A request that is alone never waits. By the measured
+    costs of the version, a minibatch waits no longer than the wait can save, and is full as soon as more images would
+    hardly make it cheaper.
     """
 
     def __init__(
@@ -148,8 +153,8 @@ class BatchingThreads:
         if (taken := self._take()) is None:
             return False
         batcher, requests = taken
-        outcomes = self._compute(batcher.plans[place], requests)
-        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[PendingRequest, Tensor | Exception]]] = {}
+        outcomes = self._compute(batcher.executions[place], requests)
+        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[PendingRequest, Probabilities | Exception]]] = {}
         for request, outcome in zip(requests, outcomes, strict=True):
             by_loop.setdefault(request.loop, []).append((request, outcome))
         for loop, resolved in by_loop.items():
@@ -173,15 +178,16 @@ class BatchingThreads:
 
     def _pause(self, batcher: Batcher) -> float:
         """Seconds to wait for more images of a version; 0 or less if its minibatch is due."""
-        if batcher.decoding == 0 or self._stopped or batcher.depth >= self._minibatch:
+        if batcher.decoding == 0 or self._stopped or batcher.depth >= batcher.costs.enough(self._minibatch):
             return 0.0
-        return self._wait_seconds - (time.monotonic() - batcher.waiting[0].decoded_at)
+        waited = time.monotonic() - batcher.waiting[0].decoded_at
+        return batcher.costs.worth_waiting(self._wait_seconds) - waited
 
     def _cut(self, batcher: Batcher) -> list[PendingRequest]:
         """Take as many whole requests as fit, at least one; those past their deadline are answered at once."""
         taken: list[PendingRequest] = []
-        images, now = 0, time.monotonic()
-        while batcher.waiting and (not taken or images + batcher.waiting[0].images <= self._minibatch):
+        images, now, most = 0, time.monotonic(), batcher.costs.enough(self._minibatch)
+        while batcher.waiting and (not taken or images + batcher.waiting[0].images <= most):
             request = batcher.waiting.popleft()
             self._measures.queue_images.dec(request.images)
             if request.answer.done():
@@ -197,38 +203,38 @@ class BatchingThreads:
             del self._ready[batcher]
         return taken
 
-    def _compute(self, plan: Plan, requests: Sequence[PendingRequest]) -> list[Tensor | Exception]:
+    def _compute(self, execution: Execution, requests: Sequence[PendingRequest]) -> list[Probabilities | Exception]:
         began = time.monotonic()
         for request in requests:
             self._measures.queue_seconds.observe(began - request.decoded_at)
         try:
-            outcomes: list[Tensor | Exception] = list(self._run(plan, requests))
+            outcomes: list[Probabilities | Exception] = list(self._run(execution, requests))
         except Exception as error:  # which request failed is unknown: each is computed alone
             log.exception("%d requests of %s failed together", len(requests), requests[0].batcher.name)
-            outcomes = [self._alone(plan, request) for request in requests] if len(requests) > 1 else [error]
+            outcomes = [self._alone(execution, request) for request in requests] if len(requests) > 1 else [error]
         images, seconds = sum(request.images for request in requests), time.monotonic() - began
-        plan.make.seconds += seconds
+        with self._changed:
+            requests[0].batcher.costs.note(images, seconds)
         self._seconds_per_image += 0.1 * (seconds / images / len(self._batching) - self._seconds_per_image)
         self._measures.minibatch_images.observe(images)
         self._measures.inference_seconds.observe(seconds)
         return outcomes
 
-    def _alone(self, plan: Plan, request: PendingRequest) -> Tensor | Exception:
+    def _alone(self, execution: Execution, request: PendingRequest) -> Probabilities | Exception:
         try:
-            return self._run(plan, [request])[0]
+            return self._run(execution, [request])[0]
         except Exception as error:
             log.exception("a request of %s failed", request.batcher.name)
             return error
 
-    def _run(self, plan: Plan, requests: Sequence[PendingRequest]) -> Sequence[Tensor]:
+    def _run(self, execution: Execution, requests: Sequence[PendingRequest]) -> Sequence[Probabilities]:
         """Probabilities of each request; a request that is larger than a minibatch is computed in several."""
-        pixels = [_pixels(request) for request in requests]
-        if len({one.dtype for one in pixels}) > 1:
-            pixels = [one if one.is_floating_point() else one.to(torch.float32) / 255 for one in pixels]
-        together = pixels[0] if len(pixels) == 1 else torch.cat(pixels)
-        parts = [plan.probabilities(part) for part in torch.split(together, self._minibatch)]
-        probabilities = parts[0] if len(parts) == 1 else torch.cat(parts)
-        return torch.split(probabilities, [request.images for request in requests])
+        images = [_images(request) for request in requests]
+        if len(images) > 1 or len(images[0]) <= self._minibatch:
+            return execution.probabilities(images)
+        starts = range(0, len(images[0]), self._minibatch)
+        parts = [execution.probabilities([images[0][start : start + self._minibatch]])[0] for start in starts]
+        return [np.concatenate(parts)]
 
 
 def late() -> DeadlineExceeded:
@@ -239,6 +245,6 @@ def late() -> DeadlineExceeded:
     )
 
 
-def _pixels(request: PendingRequest) -> Tensor:
+def _images(request: PendingRequest) -> Images:
     assert request.pixels is not None
     return request.pixels

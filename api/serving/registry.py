@@ -14,13 +14,13 @@ import anyio.to_thread
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.measures import Measures
+from api.serving.execution import memory
 from api.serving.loading import Key, Loader, Served
 from storage.database.engine import Database
 from storage.domain import Model
 from storage.errors import NotFound, NoVersionYet, VersionUnloadable
 from storage.history import models, versions
 
-SWAP_PAUSE_SECONDS = 0.1  # of each pause, while a version is prepared, in which waiting requests are served
 PRELOAD_SECONDS = 60.0  # at most, for which readiness waits for the versions that are loaded at the start
 
 Load = Callable[[Model, int | None], Served]
@@ -174,7 +174,7 @@ class Registry:
     def _load_again(self, model: Model, number: int | None) -> Served:
         assert number is not None
         with self._measures.swap_seconds.time():
-            return self._loader.load(model, number, again=True, pause_seconds=SWAP_PAUSE_SECONDS)
+            return self._loader.load(model, number, again=True)
 
     def _load_numbered(self, model: Model, number: int | None) -> Served:
         """Load a version that was asked for by number."""
@@ -199,9 +199,7 @@ class Registry:
         if serving is not None and serving.number == model.current:
             return serving
         try:
-            served = self._others.get((model.id, model.current)) or self._loader.load(
-                model, model.current, pause_seconds=SWAP_PAUSE_SECONDS if self._current else 0.0
-            )
+            served = self._others.get((model.id, model.current)) or self._loader.load(model, model.current)
         except VersionUnloadable as error:
             self._note_fault(model, error)
             served = serving or self._substitute(model, error)
@@ -281,6 +279,7 @@ class Registry:
                 self._look()
             except SQLAlchemyError as error:  # unreachable for a while; loaded versions go on serving
                 log.warning("promotions cannot be looked for: %s", error)
+            memory.give_back()
 
     def _preload(self) -> "list[Future[Served]]":
         """Begin to load the models taught last; one that does not load is a fault, and is tried again."""

@@ -1,22 +1,18 @@
 """One service for all tests of the routes; each test works with models of its own."""
 
-import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from api.serving.execution.libraries import Compiler, Library, Source
 from storage.settings import Settings
 from tests.api.servers import Scripted, api_without_worker, scripted_servers
-from tests.api.worlds import SIZE, World, redis_server, running
+from tests.api.worlds import World, redis_server, running
 from tests.conftest import copy_sqlite
 from tests.postgresql import PostgreSQL
 
-SOURCE = Source("resnet32", 3, SIZE, "linear")
 MAX_REQUEST_BYTES = 1 << 20
 MAX_UPLOAD_BYTES = 4 << 20
 
@@ -26,26 +22,6 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A running Redis."""
     with redis_server(tmp_path_factory.mktemp("redis")) as url:
         yield url
-
-
-@pytest.fixture(scope="session", autouse=True)
-def compilation(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Path, Future[Library | None] | None]]:
-    """A folder, and the library of `SOURCE` on its way there if a test to come asks for it with `made`.
-
-    It takes a minute of a processor, so it begins with the first test of the API. Beside other tests nothing may be
-    left of a processor, so it does not yield. The processes of `make test` share the folder: one compiles, and the
-    others wait for it.
-    """
-    folder = tmp_path_factory.mktemp("libraries")
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = tmp_path_factory.getbasetemp().parent / "libraries"
-    compiler = Compiler(folder, callers=2, yields=False)
-    wanted = any("made" in item.fixturenames for item in request.session.items if isinstance(item, pytest.Function))
-    with ThreadPoolExecutor(1) as pool:
-        yield folder, pool.submit(compiler.compile, SOURCE) if wanted else None
-        compiler.stop()
 
 
 @pytest.fixture(scope="session")

@@ -36,6 +36,7 @@ from storage.work.leases import Claim
 from storage.work.publication import Outcome
 from tests.storage.packing import zipped
 from trainer.evaluation.metrics import document, measure
+from trainer.export import write_executable
 from trainer.networks import EvaluationTransform, build, write_version
 
 SIZE = 8  # pixels, height and width
@@ -175,6 +176,8 @@ class World:
         transform = EvaluationTransform(SIZE, 3, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
         folder = self.settings.home / f"version-{uuid4().hex}"
         folder.mkdir()
+        nothing = torch.empty(0, 3, SIZE, SIZE, dtype=torch.uint8)
+        write_executable(folder / "network.onnx", network.eval(), transform, pixels=nothing)
         write_version(folder, network, transform=transform, manifest={"tasks": tasks, "version": number})
         manifest = folder / "version.json"
         manifest.write_text(json.dumps(json.loads(manifest.read_text()) | dict(rewrite)))

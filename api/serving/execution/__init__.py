@@ -1,9 +1,6 @@
-"""How a network is computed: eager, frozen or compiled, whichever is the fastest on this machine.
+"""How a version is computed: behind this door, ONNX Runtime, or a torch process for what it cannot compute."""
 
-Other packages import from here alone.
-"""
+from api.serving.execution.devices import CPU, Device, own_devices, serving_devices
+from api.serving.execution.runtime import Execution, Images, Runtime
 
-from api.serving.execution.libraries import Compiler, Library
-from api.serving.execution.plans import Make, Plan, Planner, yield_processor
-
-__all__ = ["Compiler", "Library", "Make", "Plan", "Planner", "yield_processor"]
+__all__ = ["CPU", "Device", "Execution", "Images", "Runtime", "own_devices", "serving_devices"]

@@ -1,0 +1,47 @@
+"""What minibatches of a version cost, as measured, and what follows for waiting and for their size."""
+
+import math
+from dataclasses import dataclass
+
+MEMORY = 0.98  # weight of what was known, at each measurement: about the last fifty count
+WASTE = 0.05  # share of the time for an image that may be spent on the fixed cost of its minibatch
+
+
+@dataclass(slots=True)
+class Costs:
+    """Seconds of a minibatch as fixed + each · images: a weighted least-squares fit. For one thread at a time."""
+
+    _weight: float = 0.0
+    _images: float = 0.0  # weighted sums of images, of their squares, …
+    _squares: float = 0.0
+    _seconds: float = 0.0
+    _products: float = 0.0  # … and of images × seconds
+
+    def note(self, images: int, seconds: float) -> None:
+        """Count a minibatch that was computed."""
+        self._weight = MEMORY * self._weight + 1
+        self._images = MEMORY * self._images + images
+        self._squares = MEMORY * self._squares + images * images
+        self._seconds = MEMORY * self._seconds + seconds
+        self._products = MEMORY * self._products + images * seconds
+
+    @property
+    def line(self) -> tuple[float, float] | None:
+        """Fixed seconds and seconds of each image; None where the measurements do not tell them apart."""
+        spread = self._weight * self._squares - self._images**2
+        if spread <= 1e-6 * self._weight * self._squares:  # rounding; or all minibatches had one size
+            return None
+        each = (self._weight * self._products - self._images * self._seconds) / spread
+        fixed = (self._seconds - each * self._images) / self._weight
+        return (max(fixed, 0.0), each) if each > 0 else None
+
+    def worth_waiting(self, limit: float) -> float:
+        """Seconds, at most ``limit``, that waiting for more images can save: one fixed cost."""
+        return limit if self.line is None else min(limit, self.line[0])
+
+    def enough(self, most: int) -> int:
+        """Images, at most ``most``, from which on a larger minibatch saves less than `WASTE` of an image's time."""
+        if self.line is None:
+            return most
+        fixed, each = self.line
+        return min(most, max(1, math.ceil(fixed / (WASTE * each))))
