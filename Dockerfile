@@ -1,33 +1,31 @@
-# One image for the API, the worker and the migrations; compose says which command runs.
-FROM python:3.12.12-slim-bookworm
+# Two images. `api` is for the API, the migrations and the command line, and has no torch; it is built if no --target is
+# named. `worker` trains. docker-compose.yml says which command runs in which.
+FROM python:3.12.12-slim-bookworm AS requirements
 
 LABEL org.opencontainers.image.title="accrete" \
       org.opencontainers.image.description="An image classifier that keeps learning new classes" \
       org.opencontainers.image.licenses="Apache-2.0"
 
-ENV OMP_WAIT_POLICY=PASSIVE \
+# ONNX Runtime sends reports about its use unless it is told not to before it is imported.
+ENV ORT_DISABLE_TELEMETRY=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
-    ACCRETE_HOME=/data \
-    ACCRETE_HOST=0.0.0.0 \
-    ACCRETE_PORT=8000
+    ACCRETE_HOME=/data
 
 # A fixed number, so that a volume keeps its owner and an orchestrator can demand a user that is not root.
 RUN groupadd --gid 10001 accrete \
     && useradd --uid 10001 --gid 10001 --create-home --shell /usr/sbin/nologin accrete \
     && install --directory --owner accrete --group accrete --mode 0700 /data
 
-# What is served much is compiled while it is served; without a compiler it would be served as it is.
-RUN apt-get update \
-    && apt-get install --yes --no-install-recommends g++=4:12.2.0-3 \
-    && rm -rf /var/lib/apt/lists/*
-
 WORKDIR /opt/accrete
 
-# The requirements change rarely and are large: a layer of their own. torch is the build that the index offers.
-COPY requirements.lock ./
-RUN pip install --no-cache-dir --require-hashes --requirement requirements.lock
+# The requirements change rarely and are large: layers of their own. Both images share the API's.
+COPY requirements-api.lock ./
+RUN pip install --no-cache-dir --require-hashes --requirement requirements-api.lock
+
+
+FROM requirements AS wheel
 
 COPY pyproject.toml README.md LICENSE ./
 COPY losses losses
@@ -35,7 +33,35 @@ COPY storage storage
 COPY trainer trainer
 COPY api api
 COPY accrete accrete
-RUN pip install --no-cache-dir --no-deps --no-build-isolation .
+RUN pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir wheels .
+
+
+FROM requirements AS worker
+
+# torch is the build that the index offers.
+COPY requirements-worker.lock ./
+RUN pip install --no-cache-dir --require-hashes --requirement requirements-worker.lock
+
+COPY --from=wheel /opt/accrete/wheels wheels
+RUN pip install --no-cache-dir --no-deps wheels/*.whl
+
+ENV OMP_WAIT_POLICY=PASSIVE
+
+USER 10001:10001
+WORKDIR /data
+VOLUME ["/data"]
+
+CMD ["celery", "--app=trainer.workers.app", "worker", "--pool=threads", "--concurrency=2", "--without-gossip", \
+     "--without-mingle", "--loglevel=info", "--hostname=worker@%h"]
+
+
+FROM requirements AS api
+
+COPY --from=wheel /opt/accrete/wheels wheels
+RUN pip install --no-cache-dir --no-deps wheels/*.whl
+
+ENV ACCRETE_HOST=0.0.0.0 \
+    ACCRETE_PORT=8000
 
 USER 10001:10001
 WORKDIR /data

@@ -95,8 +95,10 @@ bench: $(VENV)/dev.stamp $(if $(filter serving,$(BENCH)),$(PEERS)/stamp)
 lock:
 	@$(find_python); "$$python" -m venv .venv-lock
 	.venv-lock/bin/python -m pip --disable-pip-version-check install --quiet --upgrade uv
-	$(COMPILE) --group dev pyproject.toml -o requirements-dev.lock
-	$(COMPILE) -c requirements-dev.lock pyproject.toml -o requirements.lock
+	$(COMPILE) --all-extras --group dev pyproject.toml -o requirements-dev.lock
+	$(COMPILE) -c requirements-dev.lock --extra worker --extra demo pyproject.toml -o requirements.lock
+	$(COMPILE) -c requirements-dev.lock --extra worker pyproject.toml -o requirements-worker.lock
+	$(COMPILE) -c requirements-dev.lock pyproject.toml -o requirements-api.lock
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes $(UPGRADE) --group pyproject.toml:peers -o requirements-peers.lock
 
 clean:

@@ -1,10 +1,14 @@
-"""Warnings about probable mistakes in a process's environment that do not prevent its start; a sentence each."""
+"""Warnings about probable mistakes in a process's environment that do not prevent its start, and what training lacks.
+
+Each is a sentence.
+"""
 
 import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
 
 from storage.settings import Settings, is_service_link
@@ -18,6 +22,8 @@ _SERVICE_LINK = re.compile(r"(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP
 # File systems on which the locks and shared memory that SQLite needs are missing or unreliable
 # (sqlite.org/howtocorrupt.html, 2).
 _NETWORKS = re.compile(r"(nfs\d?|cifs|smb\w*|afs|ceph|glusterfs|lustre|beegfs|gpfs|9p|fuse(\..+)?|davfs\d?)$")
+# Imported by training and publishing; what the extra `worker` of pyproject.toml installs.
+TRAINING_PACKAGES = ("torch", "torchvision", "safetensors", "onnx", "onnxscript")
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +55,15 @@ def log_environment_warnings(settings: Settings) -> None:
     if SUPERVISED not in os.environ:
         for warning in environment_warnings(settings):
             log.warning("%s", warning)
+
+
+def training_lacks() -> str | None:
+    """Why this installation cannot train, and the remedy; None if it can. Imports none of the packages."""
+    missing = [name for name in TRAINING_PACKAGES if find_spec(name) is None]
+    if not missing:
+        return None
+    named = ", ".join(missing)
+    return f"training needs accrete[worker], and lacks {named}: pip install '.[worker]' in Accrete's checkout"
 
 
 def network_file_system(path: Path, mounts: Path = MOUNTS) -> str | None:

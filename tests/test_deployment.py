@@ -1,112 +1,22 @@
-"""What is installed and deployed: lock files, Makefile, compose file."""
+"""What is deployed, and how: Makefile, images, compose file."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import tomllib
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
 from api.__main__ import GRACE_SECONDS
 from storage.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-INDEX = re.compile(
-    r"index-url|--(default-)?index\b|find-links|trusted-host|\[\[?tool\.uv|(PIP|UV)_\w*(INDEX|LINKS|HOST)"
-)
-
-
-def locked(name: str) -> list[Requirement]:
-    """Pins of a lock file, some of them for some interpreters only; fails on a line that is no pin, hash or comment."""
-    pins: list[Requirement] = []
-    text = (ROOT / name).read_text(encoding="utf-8").replace("\\\n", " ")
-    for line in text.splitlines():
-        if line.lstrip().startswith("#"):
-            continue
-        pin, *hashes = re.split(r"\s+--hash=", line.strip())
-        assert hashes, f"{name}: no hash beside {pin}"
-        assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", digest) for digest in hashes), pin
-        pins.append(Requirement(pin))
-        assert pins[-1].url is None, f"{name}: {pin} names a place"
-        assert re.fullmatch(r"==[^*,]+", str(pins[-1].specifier)), f"{name}: {pin} is no exact pin"
-    return pins
-
-
-def installed_by(name: str, **environment: str) -> dict[str, str]:
-    """Version by project name that a lock file gives one environment, this one unless told."""
-    chosen = [pin for pin in locked(name) if pin.marker is None or pin.marker.evaluate(environment)]
-    versions = {str(canonicalize_name(pin.name)): next(iter(pin.specifier)).version for pin in chosen}
-    assert len(versions) == len(chosen), f"{name}: two pins of one project"
-    return versions
-
-
-RUNTIME = [Requirement(line) for line in PYPROJECT["project"]["dependencies"]]
-BUILD = [Requirement(line) for line in PYPROJECT["dependency-groups"]["build"]]
-DEVELOPMENT = [Requirement(line) for line in PYPROJECT["dependency-groups"]["dev"]]
-
-
-@pytest.mark.parametrize(
-    ("lock", "requirements"),
-    [("requirements.lock", RUNTIME + BUILD), ("requirements-dev.lock", RUNTIME + BUILD + DEVELOPMENT)],
-)
-def test_every_requirement_is_pinned_within_its_range(lock: str, requirements: list[Requirement]) -> None:
-    versions = installed_by(lock)
-    for requirement in requirements:
-        if requirement.marker is None or requirement.marker.evaluate():
-            assert requirement.specifier.contains(versions[canonicalize_name(requirement.name)]), requirement
-
-
-@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13", "3.14"])
-@pytest.mark.parametrize(("platform", "machine"), [("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "arm64")])
-def test_development_changes_no_version_that_is_deployed(python: str, platform: str, machine: str) -> None:
-    environment = {
-        "python_version": python,
-        "python_full_version": f"{python}.4",
-        "sys_platform": platform,
-        "platform_machine": machine,
-    }
-    runtime = installed_by("requirements.lock", **environment)
-    development = installed_by("requirements-dev.lock", **environment)
-    assert runtime.items() <= development.items()
-    assert "pytest" in development
-    assert "pytest" not in runtime
-
-
-def test_the_environment_of_this_run_is_the_locked_one() -> None:
-    expected = installed_by("requirements-dev.lock")
-    # A build for one accelerator calls itself 2.14.1+cu130: the same release.
-    assert {name: version(name).split("+")[0] for name in expected} == expected
-
-
-@pytest.mark.parametrize(
-    "file",
-    ["pyproject.toml", "requirements.lock", "requirements-dev.lock", "Makefile", "Dockerfile", "docker-compose.yml"],
-)
-def test_no_file_names_an_index(file: str) -> None:
-    assert INDEX.search((ROOT / file).read_text(encoding="utf-8")) is None
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "--index-url https://example.org/simple",
-        "--extra-index-url=https://example.org/cpu",
-        "-i x --trusted-host example.org",
-        "ENV PIP_INDEX_URL=https://example.org",
-        "ENV UV_DEFAULT_INDEX=x",
-        "[[tool.uv.index]]",
-    ],
-)
-def test_an_index_would_be_noticed(line: str) -> None:
-    assert INDEX.search(line)
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +57,65 @@ def test_compose_starts_the_gpu_worker_on_demand_only(compose: Any) -> None:
     assert {name: s["profiles"] for name, s in compose["services"].items() if "profiles" in s} == {
         "worker-gpu": ["gpu"]
     }
+
+
+def test_compose_runs_each_part_in_the_image_made_for_it(compose: Any) -> None:
+    built = {name: service["build"] for name, service in compose["services"].items() if "build" in service}
+    assert {name: build["target"] for name, build in built.items()} == {
+        "api": "api",
+        "migrations": "api",
+        "worker": "worker",
+        "worker-gpu": "worker",
+    }
+    for name, build in built.items():
+        assert compose["services"][name]["image"].split(":")[0] == f"accrete-{build['target']}"
+
+
+def test_no_part_in_a_container_reports_its_use_of_onnx_runtime(compose: Any) -> None:
+    for name in ("api", "migrations", "worker", "worker-gpu"):
+        assert compose["services"][name]["environment"]["ORT_DISABLE_TELEMETRY"] == "1"
+    for target in ("api", "worker"):
+        assert any("ORT_DISABLE_TELEMETRY=1" in line for line in image(target))
+
+
+def image(target: str) -> list[str]:
+    """The instructions that make an image, those of the stages below it first."""
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
+    stages: dict[str, list[str]] = {}
+    for line in filter(None, re.sub(r"(?m)^#.*$", "", text).splitlines()):
+        if begun := re.fullmatch(r"FROM (\S+) AS (\S+)", line):
+            stages[begun[2]] = [*stages.get(begun[1], [])]
+        else:
+            stages[list(stages)[-1]].append(line)
+    return stages[target]
+
+
+def test_the_image_of_the_api_has_neither_torch_nor_a_compiler() -> None:
+    api, worker = "\n".join(image("api")), "\n".join(image("worker"))
+    assert re.findall(r"--requirement (\S+)", api) == ["requirements-api.lock"]
+    assert re.findall(r"--requirement (\S+)", worker) == ["requirements-api.lock", "requirements-worker.lock"]
+    assert "apt-get" not in api + worker
+    assert "OMP_WAIT_POLICY=PASSIVE" in worker
+
+
+def test_an_image_that_is_built_without_a_target_is_the_api() -> None:
+    stages = re.findall(r"(?m)^FROM \S+ AS (\S+)$", (ROOT / "Dockerfile").read_text(encoding="utf-8"))
+    assert stages[-1] == "api"
+    assert image("api")[-1] == 'CMD ["python", "-m", "api"]'
+
+
+def test_the_image_of_the_worker_starts_it_as_compose_does(compose: Any) -> None:
+    assert json.loads(image("worker")[-1].removeprefix("CMD ")) == compose["services"]["worker"]["command"]
+
+
+def test_both_images_hold_every_package_and_no_more_is_sent_to_the_builder() -> None:
+    copied = {line.split()[1] for line in image("wheel") if re.fullmatch(r"COPY (\w+) \1", line)}
+    assert copied == {
+        pattern.split(".")[0] for pattern in PYPROJECT["tool"]["setuptools"]["packages"]["find"]["include"]
+    }
+    files = {"LICENSE", "README.md", "pyproject.toml", "requirements-api.lock", "requirements-worker.lock"}
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert {line[1:] for line in ignored if line.startswith("!")} == copied | files
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from api.process.sockets import listening
 from api.process.supervisor import StartFailed, StopRequested, Supervisor
 from api.process.workerping import WorkerPing, worker_ping
 from storage.broker import celery_app
+from storage.environment import training_lacks
 from storage.migrations import upgrade
 from storage.settings import Settings, is_this_machine
 
@@ -33,6 +34,7 @@ def serve(settings: Settings, *, verbose: bool, on_ready: Callable[[str], None])
 
     Raises HomeInUse, RedisMissing and StartFailed.
     """
+    _check_training()
     settings = renewed(settings, keys=keys_of(settings))
     home = settings.home.resolve()
     home.mkdir(parents=True, exist_ok=True)
@@ -61,6 +63,12 @@ def keys_of(settings: Settings) -> str:
     if settings.keys != "auto":
         return settings.keys
     return "none" if is_this_machine(settings.host) and settings.admin_key_file is None else "required"
+
+
+def _check_training() -> None:
+    """Raise StartFailed if only the API is installed: its worker would fail every increment."""
+    if (lack := training_lacks()) is not None:
+        raise StartFailed(f"{lack} (the API alone, with the Redis of ACCRETE_REDIS_URL: python -m api)")
 
 
 def _check_redis(url: str) -> None:

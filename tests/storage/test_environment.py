@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from api.process.reaper import MARK
-from storage.environment import SUPERVISED, environment_warnings, network_file_system
+from storage.environment import SUPERVISED, environment_warnings, network_file_system, training_lacks
 from storage.settings import Settings, SettingsInvalid, read_settings
 
 LINKS = {  # of a Service named accrete, and of one named accrete-redis, as a pod gets them
@@ -143,3 +143,17 @@ def test_tables_are_not_made_by_settings_that_are_wrong(tmp_path: Path) -> None:
     assert done.stderr.startswith("error: ACCRETE_PORT: ")
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "home").exists()
+
+
+def test_what_training_lacks_is_found_without_an_import(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert training_lacks() is None
+    for name in ("torch", "onnx"):
+        monkeypatch.setitem(sys.modules, name, None)  # as if it were not installed
+    lack = training_lacks()
+    assert (
+        lack == "training needs accrete[worker], and lacks torch, onnx: pip install '.[worker]' in Accrete's checkout"
+    )
+    run = (
+        "import sys, storage.environment as e; e.training_lacks(); sys.exit(bool({'torch', 'onnx'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", run], check=False).returncode == 0

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from safetensors import safe_open
-
 if TYPE_CHECKING:  # torch takes seconds to import, and the worker, which only reads states, does not need it
     from torch import Tensor
 
@@ -63,6 +61,8 @@ def write(file: Path, checkpoint: Checkpoint) -> None:
 
 def read(file: Path) -> Checkpoint:
     """The inverse of `write`; raises ValueError or SafetensorError for a file that is not a checkpoint."""
+    from safetensors import safe_open
+
     state = read_state(file)
     with safe_open(file, framework="pt") as opened:
         return Checkpoint({name: opened.get_tensor(name) for name in opened.keys()}, state)  # noqa: SIM118
@@ -70,6 +70,8 @@ def read(file: Path) -> Checkpoint:
 
 def read_state(file: Path) -> dict[str, Any]:
     """The state alone, without reading the tensors; raises the errors of `read`."""
+    from safetensors import safe_open  # late, so that a worker without it can say what it lacks
+
     with safe_open(file, framework="numpy") as opened:
         state = json.loads((opened.metadata() or {}).get(_STATE, "null"))
     if not isinstance(state, dict) or "epoch" not in state:

@@ -3,17 +3,21 @@
 Two threads: one runs increments, one at a time; the other is always free to answer the canary.
 """
 
+import sys
+
 from celery.signals import celeryd_after_setup, setup_logging, worker_ready, worker_shutting_down
 
 from storage import inherited_signals
 from storage.broker import celery_app
-from storage.environment import log_environment_warnings
+from storage.environment import log_environment_warnings, training_lacks
 from storage.logs import configure
 from storage.settings import settings_of_process
 from trainer.workers.worker import Worker
 
 ignored = inherited_signals.ignored()  # as the parent process set them
 settings = settings_of_process()
+if (lack := training_lacks()) is not None:
+    sys.exit(f"error: {lack}")
 app = celery_app(settings)
 app.conf.imports = ("trainer.workers.tasks",)
 worker = Worker(settings, app)

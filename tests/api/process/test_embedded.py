@@ -217,3 +217,16 @@ def test_under_nohup_no_process_hears_the_terminal_close_and_sigterm_drains(tmp_
         finally:
             process.send_signal(signal.SIGTERM)  # that is long enough
         assert process.wait(240) == 0
+
+
+def test_it_refuses_to_start_where_its_worker_could_not_train_and_says_what_to_install(tmp_path: Path) -> None:
+    run = "import sys; sys.modules['torch'] = None; from api.commands.commandline import app; app()"
+    command = [sys.executable, "-c", run, "up", "--home", str(tmp_path / "home")]
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    (line,) = refused.stderr.splitlines()
+    assert line.startswith(
+        "error: training needs accrete[worker], and lacks torch: pip install '.[worker]' in Accrete's checkout"
+    )
+    assert "python -m api" in line
+    assert not (tmp_path / "home").exists()
