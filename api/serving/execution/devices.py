@@ -1,5 +1,6 @@
 """Where predictions are computed: the processor, or GPUs."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ class Device:
 
 
 CPU = Device("cpu")
+_NAME = re.compile(r"cpu|cuda(?::([0-9]+))?")
 
 
 def serving_devices(wanted: str) -> list[Device]:
@@ -36,9 +38,8 @@ def own_devices(devices: Sequence[Device], worker: int, *, of: int) -> list[Devi
 
 
 def _device(name: str) -> Device:
-    kind, _, index = name.partition(":")
-    if (kind == "cpu" and not index) or (kind == "cuda" and (not index or index.isdecimal())):
-        return Device(kind, int(index or 0))
+    if (found := _NAME.fullmatch(name)) is not None:
+        return Device(name.partition(":")[0], int(found[1] or 0))
     raise ValueError(f"ACCRETE_SERVING_DEVICES: {name!r} is no device: name cpu, cuda or cuda:1, or auto")
 
 

@@ -347,11 +347,11 @@ def test_promotions_under_load_cost_no_answer_and_mix_no_versions(http, world, t
 @pytest.mark.parametrize(
     "rewrite",
     [
-        {"tasks": [["cat", "dog"], ["emu", "fox", "gnu"]]},  # not the shapes of the weights
+        {"tasks": [["cat", "dog"], ["emu", "fox", "gnu"]]},  # not what the network gives
         {"format": 99},
-        {"network": "resnet32000"},
-        {"files": {"elsewhere": {"sha256": "0" * 64, "bytes": 1}}},
-        {"transform": {}},
+        {"channels": 1},
+        {"files": {"network.onnx": {"sha256": "0" * 64, "bytes": 1}}},
+        {"tasks": None},
     ],
     ids=lambda rewrite: next(iter(rewrite)),
 )
