@@ -78,7 +78,7 @@ def delete_version(name: str, number: int, service: ServiceDep) -> None:
     responses=problems(ModelNotFound, VersionNotFound, NotFound),
 )
 def get_version_file(name: str, number: int, file: str, service: ServiceDep) -> Response:
-    """Get a file of a version; its two files are all that is needed to predict."""
+    """Get a file of a version; its files are all that is needed to predict."""
     with service.database.read() as connection:
         version = versions.get(connection, models.get(connection, name), number)
     if file not in version.files:

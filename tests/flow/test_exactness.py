@@ -22,7 +22,8 @@ from storage.settings import Settings
 from storage.work import increments
 from tests.flow.conftest import Grower, Service
 from tests.patterns import QUICK, SIZE, unseen, write_zip
-from trainer.networks import LoadedVersion, load_version
+from trainer.export.agreement import open_session
+from trainer.networks import LoadedVersion, decode, load_version, pixels
 
 pytestmark = pytest.mark.flow
 
@@ -161,3 +162,25 @@ def test_a_version_says_what_its_files_are(client: Client, service: Service, gro
     assert manifest["files"]["weights.safetensors"]["sha256"] == version["files"]["weights.safetensors"]["sha256"]
     assert manifest["metrics"]["tag"] == client.version_metrics(grower.name, 1)["tag"]
     assert (manifest["version"], manifest["parent"], manifest["data_digest"]) == (1, None, version["data_digest"])
+
+
+def test_the_executable_of_a_version_computes_what_its_network_does(
+    client: Client, grower: Grower, tmp_path: Path
+) -> None:
+    grower.learn("anise", "basil")
+    grower.learn("chive", "dill")
+    client.download(grower.name, 2, folder := tmp_path / "version")
+    assert sorted(path.name for path in folder.iterdir()) == ["network.onnx", "version.json", "weights.safetensors"]
+    version = load_version(folder)
+    record = version.manifest["executable"]
+    assert record["largest_difference"] < 1e-4
+    assert (record["exporter"], record["images"]) == (
+        "trace",
+        sum(n or 0 for n in client.version_metrics(grower.name, 2)["test_images"]),
+    )
+    shown = torch.stack(
+        [pixels(decode(data, channels=3, image_size=SIZE), SIZE) for data in unseen("anise", 3) + unseen("dill", 3)]
+    )
+    session = open_session((folder / "network.onnx").read_bytes(), threads=1)
+    (computed,) = session.run(["probabilities"], {"pixels": shown.numpy()})
+    assert computed == pytest.approx(version.probabilities_of(shown).numpy(), abs=1e-5)

@@ -6,7 +6,6 @@ from collections import Counter
 from pathlib import Path
 from uuid import uuid4
 
-import httpx
 import pytest
 
 from api.client.client import Client
@@ -52,10 +51,7 @@ def test_a_family_learns_two_tasks_and_its_files_predict_what_the_service_does(
     metrics = client.version_metrics(grower.name, 2)
     assert metrics["taw"]["average_accuracy"] > 0.8
     folder = tmp_path / "files"
-    folder.mkdir()
-    for file in ("version.json", "weights.safetensors"):
-        answer = httpx.get(f"{service.url}/v1/models/{grower.name}/versions/2/files/{file}")
-        (folder / file).write_bytes(answer.content)
+    client.download(grower.name, 2, folder)
     manifest = json.loads((folder / "version.json").read_text())
     assert manifest["head"] == ("cosine" if strategy.startswith("lucir") else "linear")
     loaded = load_version(folder)

@@ -1,23 +1,29 @@
 """Whether a graph computes what its network computes: compared by ONNX Runtime and torch on images."""
 
 import os
+import time
 from dataclasses import dataclass
 from itertools import cycle
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainer.export.graph import PIXELS, VALUES
+from trainer.export.graph import OUTPUTS, PIXELS, VALUES
 from trainer.networks import EvaluationTransform, IncrementalNetwork
 
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read at the import; without it, every session is reported to its makers
-import onnxruntime  # noqa: E402
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 TOLERANCE = 1e-4  # by which a probability may differ
+RELATIVE_TOLERANCE = 1e-3  # of logits and features, relative to the largest; rounding stays far below
 SIZES = (32, 1, 2, 3, 17)  # images of the minibatches, in turn: a graph can be right for one number of images alone
-ERRORS_ONLY = 3  # of ONNX Runtime's log levels
+SECONDS = 10.0  # after which no further minibatch is compared, once each of the sizes was
+_ERRORS_ONLY = 3  # of ONNX Runtime's log levels
+
+_Outputs = dict[str, NDArray[np.float32]]
 
 
 class Disagreement(Exception):
@@ -28,7 +34,7 @@ class Disagreement(Exception):
 class Agreement:
     """How well a graph agrees with its network."""
 
-    images: int  # compared
+    images: int  # compared, without the added ones
     largest_difference: float  # of a probability
 
 
@@ -37,52 +43,82 @@ def check(
 ) -> Agreement:
     """Compare on uint8 pixels [images, channels, size, size]; raises `Disagreement`.
 
-    Every image is compared once. Images of extreme pixels are added, and the first images again, so that each of the
-    `SIZES` is tried. The most probable class must be the same, except for ties within the tolerance.
+    ``network`` is on the CPU and in evaluation mode: a GPU may compute with fewer bits. Three images of extreme pixels
+    come first. The images are repeated if they are too few to try each of the `SIZES`. A large network may be too slow
+    for all of them: after `SECONDS` the images that were compared are enough. The most probable class must be the same,
+    except for ties within the tolerance.
     """
-    session = _session(content, threads)
-    device = next(network.parameters()).device
-    plain = torch.cat([pixels, _extremes(transform)])
-    images = plain[torch.arange(max(len(plain), sum(SIZES))) % len(plain)]
+    session = open_session(content, threads=threads)
+    extremes = _extremes(transform)
+    plain = torch.cat([extremes, pixels])
+    rows = torch.arange(max(len(plain), sum(SIZES))) % len(plain)
     worst, start, sizes = 0.0, 0, cycle(SIZES)
-    while start < len(images):
-        part = images[start : start + next(sizes)].contiguous()
-        expected = _expected(network, transform, part.to(device))
-        found = session.run(["probabilities"], {PIXELS: part.numpy()})[0]
-        worst = max(worst, _difference(found, expected))
+    began = time.monotonic()
+    while start < len(rows) and (start < sum(SIZES) or time.monotonic() - began < SECONDS):
+        part = plain[rows[start : start + next(sizes)]]
+        values = transform.normalise(part)
+        worst = max(worst, _difference(_run(session, {PIXELS: part.numpy()}), _expected(network, values)))
         start += len(part)
-    half = len(part) // 2  # the same images, some of them scaled before
-    mixed = {PIXELS: part[:half].numpy(), VALUES: (part[half:].float() / 255).numpy()}
-    worst = max(worst, _difference(session.run(["probabilities"], mixed)[0], expected))
-    return Agreement(images=len(pixels), largest_difference=worst)
+    worst = max(worst, _mixed(session, network, transform, plain[rows[: SIZES[0]]]))
+    return Agreement(images=max(0, min(start, len(plain)) - len(extremes)), largest_difference=worst)
 
 
-def _session(content: bytes, threads: int) -> onnxruntime.InferenceSession:
+def open_session(content: bytes, *, threads: int) -> "InferenceSession":
+    """A session for a graph, on the CPU.
+
+    ONNX Runtime is imported here: it must not be in the process that training processes are forked from. Without the
+    environment variable, its builds for Linux report every session to their makers, and they read it at the import.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = ERRORS_ONLY
+    options.log_severity_level = _ERRORS_ONLY
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
+def _mixed(
+    session: "InferenceSession", network: IncrementalNetwork, transform: EvaluationTransform, pixels: Tensor
+) -> float:
+    """The largest difference for a minibatch of pixels and of values, and for one of values alone."""
+    half, values = len(pixels) // 2, pixels.float() / 255
+    expected = _expected(network, transform.normalise(pixels))
+    mixed = {PIXELS: pixels[:half].numpy(), VALUES: values[half:].numpy()}
+    alone = {PIXELS: pixels[:0].numpy(), VALUES: values.numpy()}
+    return max(_difference(_run(session, inputs), expected) for inputs in (mixed, alone))
+
+
+def _run(session: "InferenceSession", inputs: dict[str, NDArray[Any]]) -> _Outputs:
+    return dict(zip(OUTPUTS, session.run(list(OUTPUTS), inputs), strict=True))
+
+
 @torch.inference_mode()
-def _expected(network: IncrementalNetwork, transform: EvaluationTransform, pixels: Tensor) -> NDArray[np.float32]:
-    probabilities: NDArray[np.float32] = network(transform.normalise(pixels)).float().softmax(dim=1).cpu().numpy()
-    return probabilities
+def _expected(network: IncrementalNetwork, images: Tensor) -> _Outputs:
+    observed = network.observe(images)
+    outputs = (observed.logits.float(), observed.features.float(), observed.logits.float().softmax(dim=1))
+    return {name: output.numpy() for name, output in zip(OUTPUTS, outputs, strict=True)}
 
 
-def _difference(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
-    """The largest difference of a probability; raises `Disagreement` if it is too large or a class is told apart."""
-    if found.shape != expected.shape:
-        raise Disagreement(f"its probabilities have the shape {list(found.shape)}, not {list(expected.shape)}")
-    difference = float(np.abs(found - expected).max(initial=0.0))
-    if not difference <= TOLERANCE:
-        raise Disagreement(f"its probabilities differ by up to {difference:.2g}, and {TOLERANCE:g} is allowed")
-    rows = np.arange(len(found))
-    behind = expected.max(axis=1) - expected[rows, found.argmax(axis=1)]
-    if len(behind) and float(behind.max()) > TOLERANCE:
+def _difference(found: _Outputs, expected: _Outputs) -> float:
+    """The largest difference of a probability; raises `Disagreement` if an output differs by too much."""
+    for name in OUTPUTS:
+        if found[name].shape != expected[name].shape:
+            raise Disagreement(f"its {name} have the shape {list(found[name].shape)}, not {list(expected[name].shape)}")
+    differences = {name: float(np.abs(found[name] - expected[name]).max(initial=0.0)) for name in OUTPUTS}
+    for name, difference in differences.items():
+        allowed = TOLERANCE
+        if name != "probabilities":
+            allowed = RELATIVE_TOLERANCE * float(np.abs(expected[name]).max(initial=0.0))
+        if not difference <= allowed:  # also where one of the two is not a number
+            raise Disagreement(f"its {name} differ by up to {difference:.2g}, and {allowed:.2g} is allowed")
+    probabilities = expected["probabilities"]
+    rows = np.arange(len(probabilities))
+    behind = probabilities.max(axis=1) - probabilities[rows, found["probabilities"].argmax(axis=1)]
+    if float(behind.max(initial=0.0)) > TOLERANCE:
         raise Disagreement("its most probable class is another one for some images")
-    return difference
+    return differences["probabilities"]
 
 
 def _extremes(transform: EvaluationTransform) -> Tensor:

@@ -70,11 +70,11 @@ class _Core(nn.Module):
 
 def _by_trace(core: nn.Module, example: tuple[Tensor]) -> onnx.ModelProto:
     buffer = io.BytesIO()
-    with torch.inference_mode():
+    with torch.inference_mode(), _attention_in_parts():
         torch.onnx.export(
             core,
             example,
-            buffer,
+            buffer,  # type: ignore[arg-type]  # where it traces, any binary file
             dynamo=False,
             opset_version=OPSET,
             input_names=[_SCALED],
@@ -89,7 +89,7 @@ def _by_dynamo(core: nn.Module, example: tuple[Tensor]) -> onnx.ModelProto:
     torch.onnx.export(
         core,
         example,
-        buffer,
+        buffer,  # type: ignore[arg-type]
         dynamo=True,
         opset_version=OPSET,
         input_names=[_SCALED],
@@ -103,12 +103,13 @@ def _by_dynamo(core: nn.Module, example: tuple[Tensor]) -> onnx.ModelProto:
 
 def _strip(model: onnx.ModelProto) -> None:
     """Remove what the exporter notes about its own machine, such as paths of source files, and inferred shapes."""
-    model.doc_string = model.graph.doc_string = ""
-    for noted in (model, model.graph, *model.graph.node, *model.graph.initializer, *model.functions):
+    graph = model.graph
+    model.doc_string = graph.doc_string = ""
+    for noted in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output, *model.functions):
         del noted.metadata_props[:]
-    for node in model.graph.node:
+    for node in graph.node:
         node.doc_string = ""
-    del model.graph.value_info[:]
+    del graph.value_info[:]
 
 
 def _prepend_inputs(model: onnx.ModelProto, *, channels: int, size: int) -> None:
@@ -128,7 +129,7 @@ def _prepend_inputs(model: onnx.ModelProto, *, channels: int, size: int) -> None
     )
     graph.initializer.extend(
         [
-            numpy_helper.from_array(np.float32(_WHITE).reshape(()), "white"),
+            numpy_helper.from_array(np.array(_WHITE, np.float32), "white"),
             numpy_helper.from_array(np.empty((0, *shape), np.float32), VALUES),
         ]
     )
@@ -142,6 +143,17 @@ def _prepend_inputs(model: onnx.ModelProto, *, channels: int, size: int) -> None
     graph.node.extend([*first, *others])
     for output in graph.output:
         output.type.tensor_type.shape.dim[0].dim_param = "all_images"
+
+
+@contextmanager
+def _attention_in_parts() -> Iterator[None]:
+    """Have torch compute attention as it does in training, which can be traced; not as one operator of its own."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 @contextmanager

@@ -62,12 +62,18 @@ class LoadedVersion:
 
 
 def write_version(
-    folder: Path, network: IncrementalNetwork, *, transform: EvaluationTransform, manifest: Mapping[str, Any]
+    folder: Path,
+    network: IncrementalNetwork,
+    *,
+    transform: EvaluationTransform,
+    manifest: Mapping[str, Any],
+    files: Sequence[str] = (),
 ) -> None:
     """Write both files into an existing folder, version.json last.
 
-    ``manifest`` holds at least ``tasks`` (labels by task) and must be JSON without NaN. The description of the network
-    and of the files is added here. Raises ValueError if the labels do not match the network's heads.
+    ``manifest`` holds at least ``tasks`` (labels by task) and must be JSON without NaN. ``files`` are the names of
+    further files of the folder that belong to the version. The description of the network and of all files is added
+    here. Raises ValueError if the labels do not match the network's heads.
     """
     tasks = [list(task) for task in manifest["tasks"]]
     if tuple(map(len, tasks)) != network.task_sizes:
@@ -83,14 +89,14 @@ def write_version(
         "head": network.head_kind,
         "tasks": tasks,
         "transform": transform.to_json(),
-        "files": {WEIGHTS: {"sha256": _sha256(weights), "bytes": weights.stat().st_size}},
+        "files": {name: _described(folder / name) for name in (WEIGHTS, *files)},
     }
     text = json.dumps(record, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
     (folder / MANIFEST).write_text(text, encoding="utf-8")
 
 
 def load_version(folder: Path, *, device: torch.device | str = "cpu") -> LoadedVersion:
-    """The version in a folder, checked; raises ValueError for damaged weights or an unknown format."""
+    """The version in a folder, all its files checked; raises ValueError for a damaged one or an unknown format."""
     manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     if manifest.get("format") != FORMAT or manifest.get("head") not in HEAD_KINDS:
         raise ValueError(
@@ -111,6 +117,10 @@ def load_version(folder: Path, *, device: torch.device | str = "cpu") -> LoadedV
     network.load_state_dict(load_file(folder / WEIGHTS))  # copied: the file may be deleted afterwards
     transform = EvaluationTransform.from_json(manifest["transform"])
     return LoadedVersion(network=network.to(device).eval(), transform=transform, tasks=tasks, manifest=manifest)
+
+
+def _described(path: Path) -> dict[str, Any]:
+    return {"sha256": _sha256(path), "bytes": path.stat().st_size}
 
 
 def _sha256(path: Path) -> str:

@@ -14,15 +14,18 @@ from storage.work import leases
 from storage.work.leases import ClaimLost
 from storage.work.publication import next_number
 from trainer.evaluation.evaluate import evaluate
+from trainer.export import EXECUTABLE
 from trainer.ingestion.archive import ingest_archive
 from trainer.ingestion.splits import Ingested, settle
 from trainer.learning import exemplars
 from trainer.learning.compute import use_device
+from trainer.learning.data import ImageSet
 from trainer.learning.increment import Architecture, learn
 from trainer.learning.learned import Learned, features_of
 from trainer.learning.seeds import Seeds
 from trainer.networks import write_version
 from trainer.process.context import AttemptContext
+from trainer.process.executable import add_executable
 from trainer.process.job import Job
 from trainer.process.material import Material, gather, training_of
 from trainer.process.pixels import PackingOvertaken
@@ -79,7 +82,7 @@ def run(job: Job, context: AttemptContext) -> Made:
             exemplars=selected,
             seconds={},
         )
-        _write(job, learned, made, context)
+        _write(job, learned, material.measured, made, context)
     return replace(made, seconds=report.seconds)
 
 
@@ -142,7 +145,8 @@ def _evaluate(job: Job, material: Material, learned: Learned, context: AttemptCo
     return evaluate(learned, material.measured, ancestors=job.documents, labels=labels, report=context.report)
 
 
-def _write(job: Job, learned: Learned, made: Made, context: AttemptContext) -> None:
+def _write(job: Job, learned: Learned, measured: ImageSet, made: Made, context: AttemptContext) -> None:
+    """Write the version's files, and read them back; raises `Invalid` for a version that must not be published."""
     assert learned.execution is not None  # None only for a version that was loaded
     folder = context.folder / VERSION
     folder.mkdir()
@@ -160,7 +164,16 @@ def _write(job: Job, learned: Learned, made: Made, context: AttemptContext) -> N
         "recipe": dict(job.increment.recipe),
     }
     with context.report.opaque():
-        write_version(folder, learned.network, transform=learned.transform, manifest=manifest)
+        executable = add_executable(folder, learned.network, learned.transform, measured)
+        if (reason := executable.get("error")) is not None:
+            context.report.note(f"no exporter can write {job.model.network}, so the version has no graph: {reason}")
+        write_version(
+            folder,
+            learned.network,
+            transform=learned.transform,
+            manifest=manifest | {"executable": executable},
+            files=() if reason is not None else (EXECUTABLE,),
+        )
         check_written(folder)
 
 

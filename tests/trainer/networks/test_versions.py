@@ -52,6 +52,19 @@ def test_a_loaded_version_is_the_written_network(network, folder):
     assert loaded.labels == ("cat", "dög", "eel")
 
 
+def test_further_files_are_described_and_checked(network, tmp_path):
+    further = tmp_path / "network.onnx"
+    further.write_bytes(b"a graph")
+    write_version(tmp_path, network, transform=TRANSFORM, manifest={"tasks": TASKS}, files=("network.onnx",))
+    described = json.loads((tmp_path / "version.json").read_text())["files"]
+    assert described.keys() == {"weights.safetensors", "network.onnx"}
+    assert described["network.onnx"] == {"sha256": hashlib.sha256(b"a graph").hexdigest(), "bytes": 7}
+    load_version(tmp_path)
+    further.write_bytes(b"another")
+    with pytest.raises(ValueError, match=r"network\.onnx is damaged"):
+        load_version(tmp_path)
+
+
 def test_a_loaded_cosine_version_is_the_written_network(tmp_path):
     torch.manual_seed(4)
     network = build("resnet32", channels=3, image_size=16, task_sizes=(2, 1), head_kind="cosine")

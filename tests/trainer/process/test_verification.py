@@ -11,6 +11,7 @@ import torch
 
 from storage.errors import Invalid
 from trainer.learning.compute import ComputeConfig
+from trainer.learning.data import ImageSet
 from trainer.learning.learned import Learned
 from trainer.networks import EvaluationTransform, build, write_version
 from trainer.process import stages
@@ -76,8 +77,9 @@ def test_the_writing_stage_ends_no_attempt_well_whose_files_are_cut_short(
         exemplars={},
         seconds={},
     )
+    measured = ImageSet(torch.empty(0, 3, 8, 8, dtype=torch.uint8), torch.empty(0, dtype=torch.int64), ())
     learned = Learned(network, transform, ComputeConfig(device="cpu", precision="float32", threads=1))
     context = SimpleNamespace(folder=tmp_path, report=SimpleNamespace(opaque=nullcontext))
     monkeypatch.setattr(stages, "write_version", cut_short)
     with pytest.raises(ValueError, match="damaged"):
-        stages._write(cast(Any, job), learned, made, cast(Any, context))
+        stages._write(cast(Any, job), learned, measured, made, cast(Any, context))
