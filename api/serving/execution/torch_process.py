@@ -34,7 +34,7 @@ Result = TypeVar("Result")
 Order = tuple[Mapping[str, Any], Sequence[Pixels]]  # what stands in its header, and its pixels
 
 DTYPES = ("uint8", "float32")
-MISSING = "torch is not installed, and this needs it: pip install 'accrete[torch-serving]'"
+MISSING = "torch is not installed, and this needs it: pip install '.[torch-serving]' in Accrete's checkout"
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class TorchProcess:
 
     def load(self, key: str, folder: Path) -> dict[str, int]:
         """Classes, channels and image size of the version in a folder, which gets the key."""
-        return self._twice(lambda: self._load(key, folder))
+        return self._twice(lambda: self._load(self._running(), key, folder))
 
     def compute(self, key: str, folder: Path, orders: Sequence[Order]) -> list[bytearray]:
         """The bytes of the answers; a new process loads the folder again."""
@@ -83,7 +83,7 @@ class TorchProcess:
         def work() -> list[bytearray]:
             program = self._running()
             if key not in self._loaded:
-                self._load(key, folder)
+                self._load(program, key, folder)
             return [program.ask({"order": "compute", "key": key, **header}, arrays)[1] for header, arrays in orders]
 
         return self._twice(work)
@@ -96,8 +96,8 @@ class TorchProcess:
             except TorchProcessEnded:
                 return work()
 
-    def _load(self, key: str, folder: Path) -> dict[str, int]:
-        form, _ = self._running().ask({"order": "load", "key": key, "folder": str(folder)})
+    def _load(self, program: TorchProgram, key: str, folder: Path) -> dict[str, int]:
+        form, _ = program.ask({"order": "load", "key": key, "folder": str(folder)})
         self._loaded.add(key)
         return form
 
@@ -157,7 +157,7 @@ class TorchExecution:
                 raise ValueError(f"expected uint8 or float32 [n, *{form}], got {array.dtype} {array.shape}")
         if not self.close.alive:
             raise TorchProcessError("the version was closed")
-        found = [np.empty((0, self.classes), np.float32)] * len(images)
+        found: list[NDArray[np.float32]] = [np.empty((0, self.classes), np.float32)] * len(images)
         places = [[n for n, one in enumerate(images) if one.dtype.name == dtype and len(one)] for dtype in DTYPES]
         groups = [group for group in places if group]
         orders = [_order([images[n] for n in group]) for group in groups]
