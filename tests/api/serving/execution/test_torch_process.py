@@ -366,7 +366,7 @@ print(sorted(name for name in sys.modules if name.partition(".")[0] in {"torch",
 def test_without_torch_the_error_says_how_to_install_it(folder, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert not is_available()
-    with pytest.raises(TorchProcessError, match=r"pip install 'accrete\[torch-serving\]'"):
+    with pytest.raises(TorchProcessError, match=r"pip install '\.\[torch-serving\]'"):
         TorchProcess("cpu", 1).open(folder)
 
 
