@@ -22,7 +22,7 @@ COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pip compile --quiet --univ
 	--generate-hashes $(UPGRADE) --group build
 INSTALL = $(BIN)/python -m pip --disable-pip-version-check install
 
-.PHONY: help demo serve test jitter faults fuzz check types bench lock clean
+.PHONY: help demo serve test jitter faults fuzz check types networks bench lock clean
 
 help:
 	@echo 'make demo    grow a classifier of handwritten digits; DATA=folder [CLASSES_PER_STEP=2] takes your own images'
@@ -33,6 +33,7 @@ help:
 	@echo 'make fuzz    damaged archives and images, a hundred thousand of each; FUZZ_INPUTS=n, FUZZ_SEED=n'
 	@echo 'make check   format, lint, types, import contracts, loading rules, Dockerfile, compose file'
 	@echo 'make types   the types of the client from the OpenAPI document'
+	@echo 'make networks  the table of image sizes, heads and maps of each network of the installed torchvision; minutes'
 	@echo 'make bench   the measured comparisons; BENCH=name ARGS=... runs one'
 	@echo 'make lock    renew requirements*.lock from pyproject.toml; UPGRADE=--upgrade takes the newest'
 	@echo 'make clean   remove the environment and caches; the data folder stays'
@@ -83,6 +84,9 @@ check: $(VENV)/dev.stamp
 
 types: $(VENV)/dev.stamp
 	$(BIN)/python .ci/client_types.py api/client/documents.py
+
+networks: $(VENV)/dev.stamp
+	$(BIN)/python -m trainer.networks.tabulate
 
 bench: $(VENV)/dev.stamp $(if $(filter serving,$(BENCH)),$(PEERS)/stamp)
 	@set -e; for file in benchmarks/$(if $(BENCH),$(BENCH),[a-z]*).py; do \

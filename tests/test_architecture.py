@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -121,6 +123,25 @@ def test_no_function_is_too_long() -> None:
                 if lines > FUNCTION_LINES:
                     found[f"{file.relative_to(ROOT)}::{node.name}"] = lines
     assert found == {}
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "losses.hyperparameters",
+        "losses.strategies",
+        "losses.terms",
+        "trainer.networks.limits",
+        "trainer.networks.manifest",
+        "trainer.networks.pictures",
+        "trainer.recipes",
+    ],
+)
+def test_what_the_server_imports_of_other_packages_loads_no_torch(module: str) -> None:
+    heavy = ("torch", "torchvision", "safetensors")
+    program = f"import sys, {module}\nprint([name for name in {heavy} if name in sys.modules])"
+    ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"
 
 
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")

@@ -138,7 +138,8 @@ def small_tree(tmp_path: Path) -> Path:
         (tmp_path / module).touch()
     (tmp_path / "losses/kernels.py").touch()
     (tmp_path / "api/permitted.py").write_text(
-        "import losses\nimport losses.strategies\nimport storage\nimport trainer.networks\nimport trainer.recipes\n"
+        "import losses\nimport losses.strategies\nimport storage\nimport trainer.recipes\n"
+        "import trainer.networks.limits\nimport trainer.networks.manifest\nimport trainer.networks.pictures\n"
     )
     (tmp_path / "accrete/permitted.py").write_text("import api.client.client\nimport trainer.networks\n")
     (tmp_path / "trainer/recipes/__init__.py").write_text("import losses.kernels\nimport pydantic\n")
@@ -169,6 +170,10 @@ def test_the_permitted_imports_keep_the_contracts(small_tree: Path) -> None:
         ("api", "import trainer.workers.tasks"),
         ("trainer/workers", "import torch"),
         ("api", "import losses.kernels"),
+        ("api/routes", "import trainer.networks"),
+        ("api/routes", "import trainer.networks.resnet"),
+        ("api/routes", "import torch"),
+        ("api/views", "import torchvision"),
     ],
 )
 def test_an_import_against_the_layout_breaks_a_contract(small_tree: Path, package: str, source: str) -> None:

@@ -175,7 +175,7 @@ def _look(service: Service, increment_id: str) -> IncrementOut:
 
 
 def _check_options(service: Service, name: str, wanted: IncrementOptions) -> None:
-    """Check what needs no images, before the transaction that queues: the check may build a network."""
+    """Check what needs no images, before the transaction that queues."""
     with service.database.read() as connection:
         model = models.get(connection, name)
         if not increments.has_key(connection, model, wanted.idempotency_key):  # a repeated request gets its answer

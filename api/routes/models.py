@@ -26,7 +26,7 @@ from storage.errors import (
     UnknownStrategy,
 )
 from storage.history import models
-from trainer.networks import check as check_network
+from trainer.networks.limits import check as check_network
 
 router = APIRouter(prefix="/v1/models", tags=["models"], route_class=Guarded)
 
@@ -96,8 +96,6 @@ def change_model(name: str, body: ModelChange, service: ServiceDep) -> ModelOut:
             del values[required]
     if body.memory is not None:
         values["memory"] = body.memory.model_dump()
-    with service.database.read() as connection:
-        _check_change(connection, models.get(connection, name), values)  # may build a network: not in a write
     with service.database.write() as connection:
         _check_change(connection, models.lock(connection, name), values)
         return records.model(connection, models.change(connection, name, values))

@@ -111,7 +111,9 @@ class Engine:
         self._decoders.decode(files, Form(model.channels, model.image_size), deadline, decoded)
         return await self._answered(served, request)
 
-    async def compute(self, name: str, pixels: NDArray[np.float32], *, deadline: float, version: int | None = None) -> Answer:
+    async def compute(
+        self, name: str, pixels: NDArray[np.float32], *, deadline: float, version: int | None = None
+    ) -> Answer:
         """Probabilities of pixels, float32 [images, channels, size, size] in 0 … 1, before normalisation.
 
         Raises `Invalid` for pixels of another shape, and what `predict` raises.

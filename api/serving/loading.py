@@ -76,9 +76,7 @@ class Loader:
     A version that does not load is not tried again for a while, however often it is asked for.
     """
 
-    def __init__(
-        self, *, database: Database, blobs: BlobStore, devices: Sequence[Device], runtime: Runtime
-    ) -> None:
+    def __init__(self, *, database: Database, blobs: BlobStore, devices: Sequence[Device], runtime: Runtime) -> None:
         """Load from ``blobs`` onto every one of ``devices``."""
         self._database, self._blobs = database, blobs
         self._devices, self._runtime = tuple(devices), runtime
@@ -181,7 +179,7 @@ class Loader:
             folder = Path(name)
             for file_name, file in needed.items():
                 self._blobs.fetch(file.sha256, folder / file_name)
-            _check_form(read_manifest(folder, check=needed.keys() - {MANIFEST}), model, version)
+            _check_form(read_manifest(folder, only=needed.keys()), model, version)
             # Threads of one device share its copy.
             executions = {device: self._runtime.open(folder, device) for device in set(self._devices)}
         costs = [_tried(execution, model, version) for execution in executions.values()]

@@ -10,7 +10,7 @@ import losses
 from losses.hyperparameters import HYPER_PARAMETERS
 from losses.strategies import HeadKind, get
 from storage.errors import RecipeInvalid, StrategyUnfit, UnknownStrategy
-from trainer.networks.heads import HEAD_KINDS
+from trainer.networks.limits import HEAD_KINDS
 from trainer.recipes import PRESETS, Recipe, check_fit, resolve, schema
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from losses.strategies import Strategy
-from storage.errors import RecipeInvalid
+from storage.errors import RecipeInvalid, UnknownNetwork
 from trainer.learning.checkpoint import Checkpoints
 from trainer.learning.compute import ComputeConfig, choose
 from trainer.learning.data import ImageSet, channel_statistics
@@ -58,8 +58,8 @@ def learn(
 
     The first increment's images fix the normalisation, and its strategy fixes the kind of heads. With ``checkpoints``,
     training goes on from the last one, and gives the same weights as without an interruption. Raises `StrategyUnfit` if
-    the network does not fit the strategy, `RecipeInvalid` if initial weights are missing or do not fit, and
-    `LossNotFinite`.
+    the network does not fit the strategy, `UnknownNetwork` if the installed torchvision cannot build it,
+    `RecipeInvalid` if initial weights are missing or do not fit, and `LossNotFinite`.
     """
     chosen = known(strategy)
     _check(chosen, recipe, architecture, parent)
@@ -94,7 +94,7 @@ def learn(
 
 
 def _check(strategy: Strategy, recipe: Recipe, architecture: Architecture, parent: Learned | None) -> None:
-    """Raise an error if the strategy or recipe does not fit the network; may build a network and so draw at random."""
+    """Raise an error if the strategy or recipe does not fit the network."""
     check_fit(
         strategy.name,
         recipe,
@@ -111,13 +111,16 @@ def _initial_network(
     """The network to start from: a copy of the parent's, or a new one with heads for the tasks the parent knows."""
     if parent is not None and not strategy.every_image:
         return copy.deepcopy(parent.network)
-    network = build(
-        architecture.network,
-        channels=architecture.channels,
-        image_size=architecture.image_size,
-        task_sizes=parent.network.task_sizes if parent else (),
-        head_kind=strategy.head_beside(parent.network.head_kind if parent else None),
-    )
+    try:
+        network = build(
+            architecture.network,
+            channels=architecture.channels,
+            image_size=architecture.image_size,
+            task_sizes=parent.network.task_sizes if parent else (),
+            head_kind=strategy.head_beside(parent.network.head_kind if parent else None),
+        )
+    except ValueError as error:  # this torchvision is not the one that the table of networks was made with
+        raise UnknownNetwork(f"the network cannot be built here: {error}") from error
     if recipe.initial_weights is not None:
         _start_from(network, weights_folder / recipe.initial_weights)
     return network

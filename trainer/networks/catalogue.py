@@ -1,20 +1,19 @@
 """Networks by name: ResNet-32 for small images, and every classifier torchvision has."""
 
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from trainer.networks.families import KNOWN, Family, family_of
-from trainer.networks.heads import HeadKind
+from trainer.networks.families import Family, family_of
 from trainer.networks.incremental import IncrementalNetwork
+from trainer.networks.limits import HeadKind, check_form, check_heads, unknown
 from trainer.networks.resnet32 import ResNet32
 
-REGNETS = ("regnet_x_", "regnet_y_")  # prefixes of equal length
 TORCHVISION_CLASSES = 1000  # torchvision's default; identifies the layer to remove
+# What networks raise for images that they cannot take; the type depends on the family.
+REFUSALS = (RuntimeError, ValueError, AssertionError)
 
 
 def names() -> tuple[str, ...]:
@@ -38,67 +37,23 @@ def build(
     return network.train()
 
 
-def check(
-    name: str, *, channels: int, image_size: int, head_kind: HeadKind = "linear", attention: bool = False
-) -> None:
-    """Raise the errors that `build` would raise; most networks are checked without allocating their weights.
-
-    With ``attention``, also raises ValueError for a network that cannot give Grad-CAM maps.
-    """
-    probed = partial(_probed, channels=channels, image_size=image_size, head_kind=head_kind, attention=attention)
-    if name == "resnet32":  # building it is faster than the imports that the meta device needs
-        probed(name)
-    elif name.startswith(REGNETS) and name in names():
-        # RegNets compute their widths from values of tensors, and a meta tensor has none. The smallest RegNet is
-        # checked for all: they differ in width and depth, not in the images they accept. The largest needs gigabytes.
-        smallest = f"{name[: len(REGNETS[0])]}400mf"
-        try:
-            probed(smallest)
-        except ValueError as error:
-            raise ValueError(str(error).replace(smallest, name)) from error
-    else:
-        with torch.device("meta"):
-            probed(name)
-
-
-def _probed(
-    name: str, *, channels: int, image_size: int, head_kind: HeadKind, attention: bool = False
-) -> IncrementalNetwork:
+def _probed(name: str, *, channels: int, image_size: int, head_kind: HeadKind) -> IncrementalNetwork:
     """The network without heads; a dry pass of one image shows that it works, and how many features it gives."""
-    if channels not in {1, 3}:
-        raise ValueError(f"a network takes 1 channel (grey) or 3 (colour), got {channels}")
-    if image_size < 1:
-        raise ValueError(f"the image size is a positive number of pixels, got {image_size}")
+    check_form(channels=channels, image_size=image_size)
     if name != "resnet32" and name not in names():
-        close = ", ".join(get_close_matches(name, names())) or "none is close"
-        raise ValueError(f"no network {name!r} (similar: {close}); known are {', '.join(names())}")
+        raise unknown(name, names())
     family = family_of(name)
-    if head_kind == "cosine" and family is None:
-        raise ValueError(
-            f"network {name!r} cannot have cosine heads: its last activation would have to be removed, and where that "
-            f"is is known of {KNOWN} only"
-        )
-    if attention and family is None:
-        raise ValueError(
-            f"network {name!r} cannot be asked for attention maps: the last convolutional stage, which Grad-CAM looks "
-            f"at, is known of {KNOWN} only"
-        )
+    check_heads(name, head_kind, known=family is not None)
     try:
-        backbone, classifier = _resnet32(channels) if name == "resnet32" else _torchvision(name, channels, image_size)
+        backbone, classifier = without_classifier(name, channels=channels, image_size=image_size)
         if head_kind == "cosine" and family is not None:
             family.unrectify(backbone)
-        features, maps = _dry_pass(backbone, torch.zeros(1, channels, image_size, image_size), family)
-    except (RuntimeError, ValueError, AssertionError) as error:  # the type depends on the family
+        features, _ = dry_pass(backbone, torch.zeros(1, channels, image_size, image_size), family)
+    except REFUSALS as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(f"network {name!r} cannot take {image_size} × {image_size} images: {reason}") from error
     if not isinstance(features, torch.Tensor) or features.ndim != 2:
         raise ValueError(f"network {name!r} does not give one feature vector an image and cannot be used")
-    if attention and maps is not None and maps[-2:].numel() == 1:
-        raise ValueError(
-            f"network {name!r} cannot be asked for attention maps of {image_size} × {image_size} images: its last "
-            "stage has a single position there, and all maps of one position are the same; use a larger image_size, "
-            "or resnet32"
-        )
     return IncrementalNetwork(
         backbone,
         name=name,
@@ -111,7 +66,7 @@ def _probed(
     )
 
 
-def _dry_pass(backbone: nn.Module, images: Tensor, family: Family | None) -> tuple[object, torch.Size | None]:
+def dry_pass(backbone: nn.Module, images: Tensor, family: Family | None) -> tuple[object, torch.Size | None]:
     """The backbone's output in evaluation mode, and the shape of its last stage's maps; None for an unknown stage."""
     shapes: list[torch.Size] = []
     stage = backbone.get_submodule(family.stage) if family else nn.Identity()
@@ -122,15 +77,13 @@ def _dry_pass(backbone: nn.Module, images: Tensor, family: Family | None) -> tup
     return features, shapes[0] if shapes else None
 
 
-def _resnet32(channels: int) -> tuple[nn.Module, str]:
-    return ResNet32(channels=channels), "fc"
-
-
-def _torchvision(name: str, channels: int, image_size: int) -> tuple[nn.Module, str]:
-    """The named network without its last layer, and the path of that layer."""
+def without_classifier(name: str, *, channels: int, image_size: int) -> tuple[nn.Module, str]:
+    """The named network without its last layer, and the path of that layer; raises `REFUSALS`."""
+    if name == "resnet32":
+        return ResNet32(channels=channels), "fc"
     import torchvision
 
-    network: nn.Module = torchvision.models.get_model(name, weights=None, **_options(name, image_size))
+    network: nn.Module = torchvision.models.get_model(name, weights=None, **options(name, image_size))
     if channels != 3:
         path, conv = _find(network, nn.Conv2d, lambda conv: conv.in_channels == 3, last=False)
         network.set_submodule(path, _with_channels(conv, channels))
@@ -140,7 +93,7 @@ def _torchvision(name: str, channels: int, image_size: int) -> tuple[nn.Module, 
     return network, path
 
 
-def _options(name: str, image_size: int) -> dict[str, Any]:
+def options(name: str, image_size: int) -> dict[str, Any]:
     """Constructor arguments of the families that need some: the image size, or no auxiliary classifiers."""
     if name.startswith("vit_"):
         return {"image_size": image_size}

@@ -1,7 +1,7 @@
 """`python -m trainer.networks.computing DEVICE THREADS`: compute versions for a process that imports no torch.
 
-Orders come on standard input, answers go to standard output. Both are frames: the length of a header, the header, which
-is a JSON object, and as many bytes as its ``bytes`` says. Orders are answered one after the other:
+Orders come on standard input, answers go to standard output. Both are frames (`trainer.networks.frames`). Orders are
+answered one after the other:
 
 load: ``key``, ``folder``. Answer: ``classes``, ``channels``, ``image_size`` of the version in the folder.
 compute: ``key``, ``images``, ``dtype`` (uint8, or float32 in 0 … 1), and the pixels [images, channels, size, size] in C
@@ -19,28 +19,19 @@ import logging
 import os
 import select
 import signal
-import struct
 import sys
 import threading
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
+
+from trainer.networks.frames import LENGTH, Header, encode
 
 if TYPE_CHECKING:
     from trainer.networks.versions import LoadedVersion
 
-Header = dict[str, Any]
-
-LENGTH = struct.Struct("=I")  # of a header, in bytes
 FLOAT_BYTES = 4
 
 log = logging.getLogger(__name__)
-
-
-def encode(header: Mapping[str, Any], data_bytes: int = 0) -> bytes:
-    """The beginning of a frame, after which ``data_bytes`` bytes follow."""
-    text = json.dumps({**header, "bytes": data_bytes}).encode()
-    return LENGTH.pack(len(text)) + text
 
 
 class Computer:

@@ -69,8 +69,7 @@ FAMILIES = (
     Family(("efficientnet_b", "efficientnet_v2_"), stage="features", rectified="features.-1.2"),
     # ends in layer normalisation of the pooled maps: nothing to remove
     Family(("convnext_",), stage="features", rectified=None),
-)
-KNOWN = "ResNet-32 and torchvision's ResNet, ResNeXt, Wide ResNet, RegNet, MobileNet, EfficientNet and ConvNeXt"
+)  # `limits.KNOWN` has them in words
 
 
 def family_of(name: str) -> Family | None:

@@ -1,13 +1,9 @@
 """Heads, one per task: linear layers, or cosine heads, in which only the direction of a row counts."""
 
-from typing import Literal, get_args
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-HeadKind = Literal["linear", "cosine"]
-HEAD_KINDS: tuple[HeadKind, ...] = get_args(HeadKind)
 SMALLEST_NORM = 1e-6  # shorter vectors are divided by this, which bounds gradients; a zero vector has cosine 0
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainer.networks.heads import HEAD_KINDS, CosineHead, HeadKind, cosines, directions
+from trainer.networks.heads import CosineHead, cosines, directions
+from trainer.networks.limits import HEAD_KINDS, HeadKind
 
 # Initial η. With 1, as in the authors' program, the softmax stays flat for ten epochs and η can fall below 0. 10 is
 # the initial value of Gidaris and Komodakis (arXiv:1804.09458 §3.2).

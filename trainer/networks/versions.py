@@ -1,7 +1,5 @@
 """A version on disk: weights.safetensors and version.json, all that prediction needs."""
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +10,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from trainer.networks.catalogue import build
-from trainer.networks.heads import HEAD_KINDS
 from trainer.networks.incremental import IncrementalNetwork
+from trainer.networks.manifest import FORMAT, WEIGHTS, read_manifest, write_manifest
 from trainer.networks.pictures import decode
 from trainer.networks.transforms import EvaluationTransform, pixels
-
-WEIGHTS = "weights.safetensors"
-MANIFEST = "version.json"
-FORMAT = 1  # of version.json
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +63,17 @@ def write_version(
     manifest: Mapping[str, Any],
     files: Sequence[str] = (),
 ) -> None:
-    """Write both files into an existing folder, version.json last.
+    """Write the weights and the manifest into an existing folder, the manifest last.
 
-    ``manifest`` holds at least ``tasks`` (labels by task) and must be JSON without NaN. ``files`` are the names of
-    further files of the folder that belong to the version. The description of the network and of all files is added
-    here. Raises ValueError if the labels do not match the network's heads.
+    ``manifest`` holds at least ``tasks`` (labels by task) and must be JSON without NaN. The description of the network
+    and of the files is added here. ``files`` are names of further files of the version that are in the folder already.
+    Raises ValueError if the labels do not match the network's heads.
     """
     tasks = [list(task) for task in manifest["tasks"]]
     if tuple(map(len, tasks)) != network.task_sizes:
         raise ValueError(f"the heads have {network.task_sizes} classes, the labels are {tasks}")
-    weights = folder / WEIGHTS
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}, weights)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    save_file(tensors, folder / WEIGHTS)
     record = {
         **manifest,
         "format": FORMAT,
@@ -89,40 +83,21 @@ def write_version(
         "head": network.head_kind,
         "tasks": tasks,
         "transform": transform.to_json(),
-        "files": {name: _described(folder / name) for name in (WEIGHTS, *files)},
     }
-    text = json.dumps(record, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
-    (folder / MANIFEST).write_text(text, encoding="utf-8")
+    write_manifest(folder, record, files=(WEIGHTS, *files))
 
 
 def load_version(folder: Path, *, device: torch.device | str = "cpu") -> LoadedVersion:
-    """The version in a folder, all its files checked; raises ValueError for a damaged one or an unknown format."""
-    manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    if manifest.get("format") != FORMAT or manifest.get("head") not in HEAD_KINDS:
-        raise ValueError(
-            f"{MANIFEST} has format {manifest.get('format')!r} and head {manifest.get('head')!r}; this release reads "
-            f"format {FORMAT} with head {' or '.join(map(repr, HEAD_KINDS))}"
-        )
-    for name, expected in manifest["files"].items():
-        if (found := _sha256(folder / name)) != expected["sha256"]:
-            raise ValueError(f"{name} is damaged: SHA-256 {found}, expected {expected['sha256']}")
-    tasks = tuple(tuple(task) for task in manifest["tasks"])
+    """The version in a folder, checked; raises as `read_manifest` does, and ValueError as `build` does."""
+    manifest = read_manifest(folder)
     network = build(
-        manifest["network"],
-        channels=manifest["channels"],
-        image_size=manifest["image_size"],
-        task_sizes=tuple(map(len, tasks)),
-        head_kind=manifest["head"],
+        manifest.network,
+        channels=manifest.channels,
+        image_size=manifest.image_size,
+        task_sizes=tuple(map(len, manifest.tasks)),
+        head_kind=manifest.head,
     )
     network.load_state_dict(load_file(folder / WEIGHTS))  # copied: the file may be deleted afterwards
-    transform = EvaluationTransform.from_json(manifest["transform"])
-    return LoadedVersion(network=network.to(device).eval(), transform=transform, tasks=tasks, manifest=manifest)
-
-
-def _described(path: Path) -> dict[str, Any]:
-    return {"sha256": _sha256(path), "bytes": path.stat().st_size}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    transform = EvaluationTransform.from_json(manifest.transform)
+    network = network.to(device).eval()
+    return LoadedVersion(network=network, transform=transform, tasks=manifest.tasks, manifest=manifest.record)

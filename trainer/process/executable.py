@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from storage.errors import Invalid
-from trainer.export import EXECUTABLE, Disagreement, NotExportable, write_executable
+from trainer.export import Disagreement, NotExportable, write_executable
 from trainer.learning.data import ImageSet
 from trainer.networks import EvaluationTransform, IncrementalNetwork
+from trainer.networks.manifest import EXECUTABLE
 
 COMPARED = 256  # evaluation images at most
 

@@ -1,10 +1,8 @@
 """Whether a strategy can work on a network at all."""
 
-from functools import lru_cache
-
 from losses.strategies import HeadKind
 from storage.errors import RecipeInvalid, StrategyUnfit
-from trainer.networks import check as check_network
+from trainer.networks.limits import check as check_network
 from trainer.recipes.recipe import Recipe
 from trainer.recipes.resolution import known
 
@@ -34,9 +32,8 @@ def check_fit(
         )
 
 
-@lru_cache(maxsize=1024)
 def _obstacle(network: str, channels: int, image_size: int, head: HeadKind, attention: bool) -> str | None:
-    """Why a network cannot have such heads or attention maps; None if it can. Cached: the check builds the network."""
+    """Why a network cannot have such heads or attention maps; None if it can."""
     if head == "linear" and not attention:
         return None  # every network can
     try:

@@ -13,7 +13,7 @@ from api.serving.execution import memory
 
 # Read when the package is imported; without it, each session is reported to the package's makers.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-import onnxruntime  # noqa: E402
+import onnxruntime
 
 Images = NDArray[np.uint8] | NDArray[np.float32]  # [n, channels, size, size]: decoded pixels, or values in 0 … 1
 GPU_PROVIDER = "CUDAExecutionProvider"

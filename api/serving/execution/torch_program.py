@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.networks.computing import LENGTH, Header, encode
+from trainer.networks.frames import LENGTH, Header, encode
 
 Pixels = NDArray[np.uint8] | NDArray[np.float32]  # [n, channels, size, size]
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
 from api.measures import Measures
-from api.serving.execution import CPU, Device, Images, Runtime, own_devices, serving_devices
+from api.serving.execution import CPU, Device, Images, own_devices, serving_devices
 from api.serving.execution.sessions import Session
 from api.serving.minibatches import Batcher, BatchingThreads, PendingRequest
 from storage.errors import DeadlineExceeded, Overloaded

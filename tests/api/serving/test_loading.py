@@ -52,7 +52,7 @@ def own(settings_for, tmp_path, slow) -> Iterator[World]:
 
 def weights(world, name, number):
     """Digest of a version's weights."""
-    return world.http.get(f"/v1/models/{name}/versions/{number}").json()["files"]["weights.safetensors"]["sha256"]
+    return world.http.get(f"/v1/models/{name}/versions/{number}").json()["files"]["network.onnx"]["sha256"]
 
 
 @contextmanager

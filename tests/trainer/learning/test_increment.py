@@ -12,13 +12,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from losses import names
-from storage.errors import RecipeInvalid, StrategyUnfit
+from storage.errors import RecipeInvalid, StrategyUnfit, UnknownNetwork
 from trainer.learning.compute import use_device
 from trainer.learning.data import ImageSet, channel_statistics
 from trainer.learning.increment import Architecture, learn
 from trainer.learning.learned import Learned, features_of, head_rows, logits_of
 from trainer.networks import EvaluationTransform, IncrementalNetwork, build
-from trainer.recipes import fit, resolve
+from trainer.recipes import resolve
 from trainer.reporting import LossNotFinite, SilentReport
 
 SIZE = 8
@@ -383,13 +383,9 @@ def test_the_seed_decides_and_nothing_else(first):
     assert not same(state(taught(first, images_of(2, 3), strategy="lwf", seed=1)), state(second))
 
 
-def test_a_first_increment_of_a_process_is_no_other_than_a_later_one():
-    """Whether a strategy fits is found out once, by building a network, which draws random numbers."""
-    made = []
-    for _ in range(2):
-        fit._obstacle.cache_clear()
-        made += [state(taught(None, images_of(0, 1), strategy="lucir", epochs=1)) for _ in range(2)]
-    assert all(same(made[0], other) for other in made[1:])
+def test_a_network_that_the_installed_torchvision_cannot_build_is_named():
+    with pytest.raises(UnknownNetwork, match="cannot be built here: no network 'resnet99'"):
+        taught(None, images_of(0, 1), architecture=Architecture("resnet99", image_size=SIZE, channels=3))
 
 
 def test_no_two_heads_start_alike():

@@ -1,6 +1,5 @@
 """Networks by name, and how they grow."""
 
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from trainer.networks import IncrementalNetwork, build, check, names
+from trainer.networks import IncrementalNetwork, build, names
 from trainer.networks.resnet32 import BasicBlock, ResNet32
 
 ROOT = Path(__file__).parents[3]
@@ -85,20 +84,10 @@ def test_torchvision_networks_lose_their_classifier_and_learn(name, channels, im
 
 
 def test_a_vision_transformer_is_built_for_the_image_size():
-    check("vit_b_16", channels=3, image_size=48)
-    with pytest.raises(ValueError, match="'vit_b_16' cannot take 40 × 40 images"):
-        check("vit_b_16", channels=3, image_size=40)
-
-
-@pytest.mark.parametrize("name", ["regnet_y_128gf", "regnet_x_32gf"])
-def test_checking_the_largest_network_does_not_make_its_weights(name):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    check(name, channels=3, image_size=64, head_kind="cosine", attention=True)
-    assert (
-        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300 * 1024
-    )  # KiB; the weights are 2.6 GB, 0.4 GB
-    with pytest.raises(ValueError, match=f"no network '{name}0'"):
-        check(f"{name}0", channels=3, image_size=64)
+    with torch.device("meta"):
+        assert build("vit_b_16", channels=3, image_size=48).image_size == 48
+        with pytest.raises(ValueError, match="'vit_b_16' cannot take 40 × 40 images"):
+            build("vit_b_16", channels=3, image_size=40)
 
 
 SLOW_TO_BUILD = ("regnet", "efficientnet", "densenet")  # seconds each; their smallest ones are built elsewhere
@@ -107,10 +96,10 @@ SLOW_TO_BUILD = ("regnet", "efficientnet", "densenet")  # seconds each; their sm
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in names() if not name.startswith(SLOW_TO_BUILD)])
 def test_torchvisions_names_can_be_built_at_their_usual_size(name):
-    check(name, channels=3, image_size=224)
+    with torch.device("meta"):
+        assert build(name, channels=3, image_size=224).dim > 0
 
 
-@pytest.mark.parametrize("using", [build, check])
 @pytest.mark.parametrize(
     ("wanted", "message"),
     [
@@ -122,10 +111,10 @@ def test_torchvisions_names_can_be_built_at_their_usual_size(name):
         (("resnet32", 3, 0), "positive number of pixels, got 0"),
     ],
 )
-def test_what_cannot_be_built_is_refused_with_the_reason(using, wanted, message):
+def test_what_cannot_be_built_is_refused_with_the_reason(wanted, message):
     name, channels, image_size = wanted
     with pytest.raises(ValueError, match=message):
-        using(name, channels=channels, image_size=image_size)
+        build(name, channels=channels, image_size=image_size)
 
 
 def test_building_is_repeatable_from_the_seed():

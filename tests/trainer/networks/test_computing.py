@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from trainer.networks import versions
-from trainer.networks.computing import LENGTH, Computer, encode
+from trainer.networks.computing import Computer
+from trainer.networks.frames import LENGTH, encode
 
 ROOT = Path(__file__).parents[3]
 NOISY = """

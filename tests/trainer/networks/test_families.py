@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from trainer.networks import IncrementalNetwork, build, check, load_initial_weights, names
 from trainer.networks.families import FAMILIES, family_of
-from trainer.networks.heads import HeadKind
+from trainer.networks.limits import HeadKind
 
 KNOWN = [name for name in names() if family_of(name)]
 OTHERS = [name for name in names() if not family_of(name)]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from trainer.networks import IncrementalNetwork, Observed, build
 from trainer.networks.gradcam import attention_maps
-from trainer.networks.heads import HeadKind
+from trainer.networks.limits import HeadKind
 
 FAMILY_MEMBERS = [
     "resnet32",

@@ -120,6 +120,23 @@ def test_the_manifest_describes_network_and_files(folder):
     assert load_version(folder).manifest == manifest
 
 
+def test_further_files_of_a_version_are_described_and_checked(network, tmp_path):
+    (tmp_path / "network.onnx").write_bytes(b"a graph")
+    write_version(tmp_path, network, transform=TRANSFORM, manifest={"tasks": TASKS}, files=("network.onnx",))
+    described = load_version(tmp_path).manifest["files"]
+    assert list(described) == ["weights.safetensors", "network.onnx"]
+    assert described["network.onnx"] == {"sha256": hashlib.sha256(b"a graph").hexdigest(), "bytes": 7}
+    (tmp_path / "network.onnx").write_bytes(b"another")
+    with pytest.raises(ValueError, match=r"network\.onnx is damaged"):
+        load_version(tmp_path)
+
+
+def test_a_further_file_that_is_not_there_is_no_version(network, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"network\.onnx"):
+        write_version(tmp_path, network, transform=TRANSFORM, manifest={"tasks": TASKS}, files=("network.onnx",))
+    assert not (tmp_path / "version.json").exists()
+
+
 def test_writing_the_same_version_twice_gives_the_same_bytes(network, folder, tmp_path):
     again = tmp_path / "again"
     again.mkdir()
