@@ -36,11 +36,18 @@ from storage.work.leases import Claim
 from storage.work.publication import Outcome
 from tests.storage.packing import zipped
 from trainer.evaluation.metrics import document, measure
-from trainer.export import write_executable
-from trainer.networks import EvaluationTransform, build, write_version
+from trainer.export.graph import export
+from trainer.networks import EvaluationTransform, IncrementalNetwork, build, write_version
+from trainer.networks.manifest import EXECUTABLE
 
 SIZE = 8  # pixels, height and width
 Json = dict[str, Any]
+Graph = Callable[[IncrementalNetwork, EvaluationTransform], bytes]
+
+
+def network_onnx(network: IncrementalNetwork, transform: EvaluationTransform) -> bytes:
+    """A network's graph, as a worker writes it; without its comparison, which takes longer than the rest."""
+    return export(network, transform, by_dynamo=False).SerializeToString()
 
 
 def picture(seed: int, *, size: int = SIZE, kind: str = "PNG") -> bytes:
@@ -140,10 +147,18 @@ class World:
         claim = self.claim(self.increment(model, *labels, **query)["id"])
         return self.publish(claim, labels)
 
-    def publish(self, claim: Claim, labels: Sequence[str], *, rewrite: Mapping[str, object] | None = None) -> int:
+    def publish(
+        self,
+        claim: Claim,
+        labels: Sequence[str],
+        *,
+        rewrite: Mapping[str, object] | None = None,
+        graph: Graph | None = network_onnx,
+    ) -> int:
         """Publish an untrained network under a claim; the number of its version.
 
-        ``rewrite`` goes over what its version.json says, and makes it one that cannot be loaded.
+        ``rewrite`` goes over what its version.json says, and makes it one that cannot be loaded. ``graph`` makes its
+        network.onnx; with None, it is a version of a release that wrote none.
         """
         with self.database.read() as connection:
             increment = increments.get(connection, claim.increment_id)
@@ -156,7 +171,7 @@ class World:
             number=number,
             parent=model.head,
             tasks=tasks,
-            files=self._files(model.name, number, tasks, rewrite or {}),
+            files=self._files(model.name, number, tasks, rewrite or {}, graph),
             data_digest="0" * 64,
             code_version="test",
             seconds={"training": 1.5},
@@ -168,7 +183,12 @@ class World:
         return number
 
     def _files(
-        self, model: str, number: int, tasks: Sequence[Sequence[str]], rewrite: Mapping[str, object]
+        self,
+        model: str,
+        number: int,
+        tasks: Sequence[Sequence[str]],
+        rewrite: Mapping[str, object],
+        graph: Graph | None,
     ) -> dict[str, StoredFile]:
         seed = hashlib.sha256(f"{model} {number}".encode()).digest()  # of the whole name: no two models share a blob
         torch.manual_seed(int.from_bytes(seed[:8]))
@@ -176,9 +196,11 @@ class World:
         transform = EvaluationTransform(SIZE, 3, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
         folder = self.settings.home / f"version-{uuid4().hex}"
         folder.mkdir()
-        nothing = torch.empty(0, 3, SIZE, SIZE, dtype=torch.uint8)
-        write_executable(folder / "network.onnx", network.eval(), transform, pixels=nothing)
-        write_version(folder, network, transform=transform, manifest={"tasks": tasks, "version": number})
+        files = () if graph is None else (EXECUTABLE,)
+        if graph is not None:
+            (folder / EXECUTABLE).write_bytes(graph(network.eval(), transform))
+        manifest_record = {"tasks": tasks, "version": number}
+        write_version(folder, network, transform=transform, manifest=manifest_record, files=files)
         manifest = folder / "version.json"
         manifest.write_text(json.dumps(json.loads(manifest.read_text()) | dict(rewrite)))
         sizes = {path.name: path.stat().st_size for path in folder.iterdir()}

@@ -1,14 +1,16 @@
 """Versions that do not load: not promoted, and replaced by the last one that does, for all to see."""
 
+import copy
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from tests.api.http.test_telemetry import value
-from tests.api.worlds import World, eventually, picture, problem, running
+from tests.api.worlds import World, eventually, network_onnx, picture, problem, running
+from trainer.networks import EvaluationTransform, IncrementalNetwork
 
-WEIGHTS = "weights.safetensors"
-TRANSFORM = {"image_size": 8, "channels": 3, "resize": "bilinear", "mean": [0.5] * 3, "std": [0.25] * 3}
+GRAPH = "network.onnx"
 
 
 def predict(world, name, **query):
@@ -16,7 +18,7 @@ def predict(world, name, **query):
     return world.http.post(f"/v1/models/{name}/predictions", params=query, content=picture(1))
 
 
-def damage(world: World, name: str, number: int, *, file: str = WEIGHTS, missing: bool = False) -> Callable[[], None]:
+def damage(world: World, name: str, number: int, *, file: str = GRAPH, missing: bool = False) -> Callable[[], None]:
     """Flip a bit of a version's file, or take it away; a function that puts it right again."""
     digest = world.http.get(f"/v1/models/{name}/versions/{number}").json()["files"][file]["sha256"]
     path = world.settings.home / "blobs" / digest[:2] / digest
@@ -78,7 +80,7 @@ def name(world):
 
 
 @pytest.mark.parametrize("missing", [False, True])
-@pytest.mark.parametrize("file", [WEIGHTS, "version.json"])
+@pytest.mark.parametrize("file", [GRAPH, "version.json"])
 @pytest.mark.parametrize("asked_before", [False, True], ids=["from disk", "in memory"])
 def test_a_version_whose_files_are_damaged_is_not_promoted(world, name, file, missing, asked_before):
     http, path = world.http, f"/v1/models/{name}/current"
@@ -104,11 +106,11 @@ def test_a_version_whose_files_are_damaged_is_not_promoted(world, name, file, mi
     "rewrite",
     [
         {"tasks": [["cat", "dog"], ["fox", "emu"]]},  # not the labels of its row
+        {"tasks": None},
         {"format": 99},
-        {"network": "resnet32000"},
-        {"transform": {}},
-        {"transform": TRANSFORM | {"image_size": 16}},
-        {"transform": TRANSFORM | {"std": [1e-45] * 3}},  # answers that are no numbers
+        {"channels": 1},
+        {"image_size": 16},
+        {"files": {GRAPH: {"sha256": "0" * 64, "bytes": 1}}},
     ],
 )
 def test_a_version_that_says_what_is_not_so_is_not_promoted(world, rewrite):
@@ -116,10 +118,57 @@ def test_a_version_that_says_what_is_not_so_is_not_promoted(world, rewrite):
     world.version(name, "cat", "dog")
     asked = world.increment(name, "emu", "fox", promote="manual")
     world.publish(world.claim(asked["id"]), ["emu", "fox"], rewrite=rewrite)
+    refused_for_good(world, name)
+
+
+def no_graph(_network: IncrementalNetwork, _transform: EvaluationTransform) -> bytes:
+    """A file that ONNX Runtime cannot read."""
+    return b"no graph"
+
+
+def no_numbers(network: IncrementalNetwork, transform: EvaluationTransform) -> bytes:
+    """A graph whose answers are no numbers."""
+    return network_onnx(network, replace(transform, std=(1e-45, 1e-45, 1e-45)))
+
+
+def one_class_more(network: IncrementalNetwork, transform: EvaluationTransform) -> bytes:
+    """A graph of one class more than the version has."""
+    wider = copy.deepcopy(network)
+    wider.add_task(1)
+    return network_onnx(wider, transform)
+
+
+def of_other_images(network: IncrementalNetwork, transform: EvaluationTransform) -> bytes:
+    """A graph that takes larger images."""
+    return network_onnx(network, replace(transform, image_size=16))
+
+
+@pytest.mark.parametrize("graph", [no_graph, no_numbers, one_class_more, of_other_images])
+def test_a_version_whose_graph_does_not_fit_is_not_promoted(world, graph):
+    name = world.model()
+    world.version(name, "cat", "dog")
+    asked = world.increment(name, "emu", "fox", promote="manual")
+    world.publish(world.claim(asked["id"]), ["emu", "fox"], graph=graph)
+    refused_for_good(world, name)
+
+
+def refused_for_good(world: World, name: str) -> None:
+    """Check that version 2 is not put into service, and answers nobody."""
     problem(world.http.put(f"/v1/models/{name}/current", json={"version": 2}), 409, "version-unfit")
     assert world.http.get(f"/v1/models/{name}/current").json()["version"] == 1
     refused = problem(predict(world, name, version=2), 503, "version-unloadable")
     assert "cannot be loaded" in refused["detail"]
+
+
+def test_a_version_of_an_earlier_release_is_served_by_torch_until_it_has_its_graph(world):
+    name = world.model()
+    world.publish(world.claim(world.increment(name, "cat", "dog")["id"]), ["cat", "dog"], graph=None)
+    first = predict(world, name).json()
+    assert first["version"] == 1
+    assert sum(ranked["probability"] for ranked in first["predictions"][0]) == pytest.approx(1, abs=1e-5)
+    assert fault(world, name) is None
+    again = predict(world, name, version=1).json()
+    assert again["predictions"] == first["predictions"]
 
 
 def test_what_is_refused_anyway_is_not_loaded_first(world, name):

@@ -114,7 +114,8 @@ assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
 session = Session(Path(sys.argv[1]), gpu=None, threads=2)
 session.probabilities([np.zeros((2, 3, 8, 8), np.uint8)])
 time.sleep(2)
-opened = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}")]
+links = [f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd")]
+opened = [os.readlink(link) for link in links if os.path.exists(link)]
 assert not [one for one in opened if one.startswith("socket:")], opened
 loaded = [name for name in ("torch", "torchvision", "safetensors", "onnx") if name in sys.modules]
 assert not loaded, loaded
