@@ -47,7 +47,8 @@ Graph = Callable[[IncrementalNetwork, EvaluationTransform], bytes]
 
 def network_onnx(network: IncrementalNetwork, transform: EvaluationTransform) -> bytes:
     """A network's graph, as a worker writes it; without its comparison, which takes longer than the rest."""
-    return export(network, transform, by_dynamo=False).SerializeToString()
+    content: bytes = export(network, transform, by_dynamo=False).SerializeToString()
+    return content
 
 
 def picture(seed: int, *, size: int = SIZE, kind: str = "PNG") -> bytes:

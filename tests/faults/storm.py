@@ -25,7 +25,6 @@ from tests.flow.conftest import HASTY, STOP_SECONDS, Service
 from tests.patterns import LABELS, QUICK, SIZE, unseen, write_zip
 
 SETTINGS = HASTY | {"ACCRETE_LEASE_SECONDS": "3", "ACCRETE_MAX_CRASHES": "100"}  # so often, none is to be given up
-COMPILING = {"ACCRETE_COMPILE_AFTER_SECONDS": "0"}  # so that an API may be killed while it compiles
 # The first finds training processes only, the second what they are forked from, too.
 VICTIMS = ("train ", "trainer.process", "trainer.workers", "python -m api", "redis-server", "spawn_main")
 RECIPE = QUICK | {"epochs": 4}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.api.worlds import redis_server
-from tests.faults.storm import COMPILING, SETTINGS, Storm
+from tests.faults.storm import SETTINGS, Storm
 from tests.flow.conftest import Service
 from tests.postgresql import PostgreSQL
 
@@ -39,7 +39,7 @@ def parts(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, 
 def test_nothing_is_lost_however_often_processes_are_killed(
     tmp_path: Path, parts: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    service = Service(tmp_path / "home", SETTINGS | parts | (COMPILING if IS_LONG else {}))
+    service = Service(tmp_path / "home", SETTINGS | parts)
     service.start()
     storm = Storm(service, tmp_path, seed=SEED, pause_seconds=PAUSE_SECONDS)
     tally = storm.tally

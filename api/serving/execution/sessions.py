@@ -4,7 +4,7 @@ import os
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from api.serving.execution import memory
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime
 
-Images = NDArray[np.uint8] | NDArray[np.float32]  # [n, channels, size, size]: decoded pixels, or values in 0 … 1
+Images: TypeAlias = NDArray[np.uint8] | NDArray[np.float32]  # [n, channels, size, size]: decoded pixels, or values in 0 … 1
 GPU_PROVIDER = "CUDAExecutionProvider"
 ERRORS_ONLY = 3  # of ONNX Runtime's log levels
 
@@ -72,7 +72,7 @@ def gpus() -> int:
 
 
 def _joined(images: Sequence[Images]) -> Images:
-    return np.ascontiguousarray(images[0]) if len(images) == 1 else np.concatenate(images)
+    return np.ascontiguousarray(images[0]) if len(images) == 1 else cast(Images, np.concatenate(images))
 
 
 def _split(rows: NDArray[np.float32], images: Sequence[Images]) -> list[NDArray[np.float32]]:

@@ -60,4 +60,4 @@ def test_a_minibatch_is_full_where_more_images_hardly_make_it_cheaper():
 
 
 def test_costs_below_nothing_are_nothing():
-    assert measured(-1e-3, 2e-3).line == (0.0, pytest.approx(2e-3))
+    assert measured(-1e-3, 2e-3).line == pytest.approx((0.0, 2e-3))

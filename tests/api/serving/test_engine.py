@@ -212,7 +212,7 @@ def test_pixels_and_normalised_values_share_a_minibatch(threads, batcher, gate):
         gate.open.clear()
         first = asyncio.ensure_future(asked(threads, batcher, some_pixels(1)))
         await until(lambda: gate.sizes == [1])
-        pair = [some_pixels(2, seed=5), scaled(some_pixels(2, seed=6))]
+        pair: list[Images] = [some_pixels(2, seed=5), scaled(some_pixels(2, seed=6))]
         waiting = [asyncio.ensure_future(asked(threads, batcher, one)) for one in pair]
         await until(lambda: batcher.depth == 4)
         gate.open.set()
@@ -282,12 +282,13 @@ def test_a_request_that_fails_does_not_disturb_its_mates(threads, batcher, gate,
         first = asyncio.ensure_future(asked(threads, batcher, some_pixels(1)))
         await until(lambda: gate.sizes == [1])
         broken = np.full((1, 3, SIZE, SIZE), 13, np.uint8)
-        gate_probabilities = gate.probabilities
+        gate_probabilities: Any = gate.probabilities
 
         def strict(images: Sequence[Images]) -> list[Probabilities]:
             if any((one == 13).all() for one in images):
                 raise RuntimeError("one of these cannot be computed")
-            return gate_probabilities(images)
+            found: list[Probabilities] = gate_probabilities(images)
+            return found
 
         monkeypatch.setattr(gate, "probabilities", strict)
         waiting = [
@@ -339,7 +340,8 @@ def test_the_time_an_image_takes_is_learned_and_told_to_who_has_to_come_again(me
 
     def slowly(images: Sequence[Images]) -> list[Probabilities]:
         time.sleep(0.05 * sum(map(len, images)))
-        return probabilities(images)
+        found: list[Probabilities] = probabilities(images)
+        return found
 
     monkeypatch.setattr(gate, "probabilities", slowly)
 
