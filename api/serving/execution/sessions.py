@@ -72,7 +72,7 @@ def gpus() -> int:
 
 
 def _joined(images: Sequence[Images]) -> Images:
-    return np.ascontiguousarray(images[0]) if len(images) == 1 else cast(Images, np.concatenate(images))
+    return cast(Images, np.ascontiguousarray(images[0]) if len(images) == 1 else np.concatenate(images))
 
 
 def _split(rows: NDArray[np.float32], images: Sequence[Images]) -> list[NDArray[np.float32]]:
