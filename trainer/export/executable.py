@@ -13,7 +13,6 @@ from trainer.export import agreement, graph
 from trainer.export.agreement import Disagreement
 from trainer.networks import EvaluationTransform, IncrementalNetwork
 
-EXECUTABLE = "network.onnx"  # name of the file in a version's folder
 MOST_BYTES = 2**31 - 2**26  # of the weights: a graph is one Protocol Buffers message, which ends below 2 GiB
 
 

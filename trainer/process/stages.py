@@ -14,7 +14,6 @@ from storage.work import leases
 from storage.work.leases import ClaimLost
 from storage.work.publication import next_number
 from trainer.evaluation.evaluate import evaluate
-from trainer.export import EXECUTABLE
 from trainer.ingestion.archive import ingest_archive
 from trainer.ingestion.splits import Ingested, settle
 from trainer.learning import exemplars
@@ -24,6 +23,7 @@ from trainer.learning.increment import Architecture, learn
 from trainer.learning.learned import Learned, features_of
 from trainer.learning.seeds import Seeds
 from trainer.networks import write_version
+from trainer.networks.manifest import EXECUTABLE
 from trainer.process.context import AttemptContext
 from trainer.process.executable import add_executable
 from trainer.process.job import Job

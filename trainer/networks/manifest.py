@@ -1,0 +1,3 @@
+"""Names of a version's files."""
+
+EXECUTABLE = "network.onnx"
