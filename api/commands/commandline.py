@@ -94,6 +94,25 @@ def gc(
 
 
 @app.command()
+def upgrade(as_json: AsJson = False) -> None:
+    """Add network.onnx to the versions of earlier releases, as the worker does when it starts; the service may run."""
+    import subprocess
+    import sys
+    from importlib.util import find_spec
+
+    from api.commands.storage import opened
+
+    if missing := [name for name in ("torch", "onnx", "onnxruntime") if find_spec(name) is None]:
+        raise failure(f"{', '.join(missing)} cannot be imported: run this where the worker is installed")
+    with opened():  # there is a service, and its database has the present tables
+        pass
+    # A process of its own: it needs torch, and computes at the lowest priority.
+    command = [sys.executable, "-m", "trainer.process.upgrade", *(["--json"] if as_json else [])]
+    if (status := subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode) != 0:
+        raise typer.Exit(1 if status > 0 else 128 - status)
+
+
+@app.command()
 def backup(file: Annotated[Path, typer.Argument(help="The tar file to write.")], as_json: AsJson = False) -> None:
     """Write the database and its blobs to a file; the service may run. The file holds all images; keys as digests."""
     from api.commands.storage import opened

@@ -1,13 +1,13 @@
 """The versions: immutable trained networks and their line of ancestors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from sqlalchemy import Connection, insert, select, update
 
-from storage.database import rows
+from storage.database import locks, rows
 from storage.database.tables import HIGHEST_INTEGER, increments, models, versions
-from storage.domain import IncrementStatus, Model, Page, Version, now
-from storage.errors import VersionInUse, VersionNotFound
+from storage.domain import IncrementStatus, Model, Page, StoredFile, Version, now
+from storage.errors import BlobMissing, VersionInUse, VersionNotFound
 from storage.material import exemplars, references
 
 
@@ -22,7 +22,7 @@ def add(connection: Connection, version: Version) -> None:
             tasks=[list(task) for task in version.tasks],
             strategy=version.strategy,
             recipe=dict(version.recipe),
-            files={name: {"sha256": file.sha256, "bytes": file.bytes} for name, file in version.files.items()},
+            files=_documents(version.files),
             data_digest=version.data_digest,
             code_version=version.code_version,
             seconds=dict(version.seconds),
@@ -111,6 +111,33 @@ def first_strategy(connection: Connection, model: Model) -> str | None:
     return connection.scalar(query)
 
 
+def without_file(connection: Connection, name: str) -> list[Version]:
+    """Versions of all models that are not deleted and have no file of that name, oldest first."""
+    query = select(versions).where(versions.c.deleted_at.is_(None)).order_by(versions.c.created_at)
+    found = connection.execute(query.order_by(versions.c.model_id, versions.c.number)).mappings()
+    return [version for version in map(rows.version, found) if name not in version.files]
+
+
+def add_file(
+    connection: Connection, version: Version, name: str, file: StoredFile, *, exists: Callable[[str], bool]
+) -> bool:
+    """Add a file, whose blob is stored, to a version that was made without it; whether it was added.
+
+    If the version was deleted, or has a file of that name by now, nothing changes and the blob is released. Raises
+    `BlobMissing` if the blob was deleted meanwhile.
+    """
+    locks.lock_model(connection, version.model_id)
+    present = find(connection, version.model_id, version.number)
+    if present is None or present.deleted_at is not None or name in present.files:
+        references.release(connection, [file.sha256])
+        return False
+    this = (versions.c.model_id == version.model_id) & (versions.c.number == version.number)
+    connection.execute(update(versions).where(this).values(files=_documents({**present.files, name: file})))
+    if references.keep(connection, [file.sha256], exists=exists):
+        raise BlobMissing(f"blob {file.sha256} was deleted while {name} was being stored", sha256=file.sha256)
+    return True
+
+
 def remove(connection: Connection, model: Model, number: int) -> None:
     """Delete a version, its files, and the images that were kept only for it.
 
@@ -142,3 +169,7 @@ def _use(connection: Connection, model: Model, number: int) -> str | None:
     )
     increment = connection.scalar(trained_from)
     return f"the parent of increment {increment}: wait for it, or cancel it" if increment is not None else None
+
+
+def _documents(files: Mapping[str, StoredFile]) -> dict[str, dict[str, str | int]]:
+    return {name: {"sha256": file.sha256, "bytes": file.bytes} for name, file in files.items()}

@@ -161,12 +161,16 @@ def _quiet() -> Iterator[None]:
     """Silence the exporters' remarks to developers; what they write is checked instead."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     before = [logger.level for logger in loggers]
+    # The tracing exporter takes this function for its answer, and so prints every graph that it cannot export.
+    asked = torch._C._jit_is_onnx_log_enabled
     for logger in loggers:
         logger.setLevel(logging.ERROR)
+    torch._C._jit_is_onnx_log_enabled = False  # type: ignore[assignment]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
+        torch._C._jit_is_onnx_log_enabled = asked
         for logger, level in zip(loggers, before, strict=True):
             logger.setLevel(level)

@@ -38,6 +38,11 @@ def sample(images: ImageSet) -> Tensor:
 
     They are shuffled, always in the same way: a comparison that ends early has then seen images of all classes.
     """
-    positions = torch.linspace(0, len(images) - 1, min(len(images), COMPARED)).round().long()
+    return images.select(torch.tensor(spread(len(images)), dtype=torch.int64)).pixels
+
+
+def spread(count: int) -> list[int]:
+    """Positions of at most `COMPARED` of so many images, as in `sample`."""
+    positions = torch.linspace(0, count - 1, min(count, COMPARED), dtype=torch.float64).round().long()
     shuffled = torch.randperm(len(positions), generator=torch.Generator().manual_seed(0))
-    return images.select(positions[shuffled]).pixels
+    return positions[shuffled].tolist()

@@ -23,6 +23,7 @@ from storage.work import leases
 from trainer.workers.attempt import run_attempt
 from trainer.workers.checkpoint_upload import discard_obsolete
 from trainer.workers.forkserver import ForkServer, may_use_gpu
+from trainer.workers.upgrading import Upgrading
 
 ATTEMPT_FOLDER = re.compile(r"[0-9a-f]{32}-[0-9]+")
 CANARY = "worker.canary"
@@ -47,17 +48,20 @@ class Worker:
         self._database = Database(settings.database)
         self._blobs = open_blobs(settings.blobs)
         self._server = ForkServer(settings.niceness, loaded=not may_use_gpu(settings.device))
+        self._upgrading = Upgrading(self._database)
         self._canary_sent: float | None = None  # time.monotonic() of the oldest unanswered one
 
     def start(self) -> None:
-        """Start the sweep and the fork server; called when Celery is ready to take messages."""
+        """Start the sweep, the fork server and an upgrade; called when Celery is ready to take messages."""
         atexit.register(self._server.close)
         self._server.start()
+        self._upgrading.start()
         threading.Thread(target=self._sweep_forever, name="sweep", daemon=True).start()
 
     def stop(self) -> None:
         """Let the running increment go back to the queue; called when Celery begins to shut down."""
         self.stopping.set()
+        self._upgrading.close()
 
     def work(self, *, asked_for: str) -> None:
         """Work on runnable increments, one after another, until there is none; returns at once if already busy."""

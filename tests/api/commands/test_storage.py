@@ -15,6 +15,7 @@ COMMANDS = (
     ["keys", "create", "tool", "--scope", "train"],
     ["keys", "list"],
     ["keys", "revoke", "tool"],
+    ["upgrade"],
 )
 
 
@@ -75,6 +76,8 @@ def test_with_a_service_all_of_them_work(tmp_path: Path):
     assert made.returncode == 0, made.stderr
     for command in (["keys", "list"], ["keys", "revoke", "tool"], ["gc"]):
         assert accrete(tmp_path, *command).returncode == 0
+    upgraded = accrete(tmp_path, "upgrade", "--json")
+    assert (upgraded.returncode, upgraded.stdout) == (0, '{"versions": []}\n'), upgraded.stderr
     written = accrete(tmp_path, "backup", "nightly.tar")
     assert (written.returncode, (tmp_path / "nightly.tar").exists()) == (0, True)
     assert f"{home} has no models" in written.stderr

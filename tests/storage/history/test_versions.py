@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from storage.domain import Model, Promotion
-from storage.errors import VersionInUse, VersionNotFound
+from storage.domain import Model, Promotion, StoredFile
+from storage.errors import BlobMissing, VersionInUse, VersionNotFound
 from storage.history import metrics, models, versions
 from storage.material import references
-from tests.storage.worlds import World
+from tests.storage.worlds import World, sha256, together
 
 
 @pytest.fixture
@@ -147,3 +147,69 @@ def test_numbers_of_one_model_and_of_all(world: World, grown: Model):
     assert world.read(versions.numbers, empty) == []
     everything = [(model.name, number) for model, number in world.read(versions.all_numbers)]
     assert everything == [("an empty one", None), *((grown.name, number) for number in (2, 3, 4))]
+
+
+def stored(_digest: str) -> bool:
+    return True
+
+
+def test_a_file_is_added_to_a_version_that_has_none_of_that_name(world: World, grown: Model):
+    assert [version.number for version in world.read(versions.without_file, "graph")] == [1, 2, 3, 4]
+    assert world.read(versions.without_file, "version.json") == []
+    second = world.read(versions.get, grown, 2)
+    file = StoredFile(sha256("graph"), 5)
+    assert world.write(versions.add_file, second, "graph", file, exists=stored)
+    assert world.read(versions.get, grown, 2) == replace(second, files={**second.files, "graph": file})
+    assert [version.number for version in world.read(versions.without_file, "graph")] == [1, 3, 4]
+    assert world.read(references.unreferenced, {file.sha256}) == set()
+    world.write(versions.remove, world.model(), 2)
+    assert file.sha256 in world.released()
+    assert file.sha256 in world.read(references.unreferenced, {file.sha256})
+
+
+def test_a_file_that_is_there_already_is_not_replaced(world: World, grown: Model):
+    second = world.read(versions.get, grown, 2)
+    first, other = StoredFile(sha256("graph"), 5), StoredFile(sha256("another"), 7)
+    assert world.write(versions.add_file, second, "graph", first, exists=stored)
+    assert not world.write(versions.add_file, second, "graph", other, exists=stored)
+    assert not world.write(versions.add_file, second, "graph", first, exists=stored)
+    assert world.read(versions.get, grown, 2).files["graph"] == first
+    released = {first.sha256, other.sha256} & world.released()
+    assert released == {first.sha256, other.sha256}
+    assert world.read(references.unreferenced, released) == {other.sha256}  # the only one that will be deleted
+
+
+def test_nothing_is_added_to_a_version_that_was_deleted_meanwhile(world: World, grown: Model):
+    third = world.read(versions.get, grown, 3)
+    world.write(versions.remove, grown, 3)
+    file = StoredFile(sha256("graph"), 5)
+    assert not world.write(versions.add_file, third, "graph", file, exists=stored)
+    found = world.read(versions.find, grown.id, 3)
+    assert found is not None
+    assert found.files == third.files
+    assert file.sha256 in world.released()
+    world.write(versions.remove, grown, 1)
+    world.write(models.delete_model, grown.name)
+    assert not world.write(versions.add_file, third, "graph", file, exists=stored)
+
+
+def test_a_file_whose_blob_was_deleted_meanwhile_is_not_added(world: World, grown: Model):
+    second = world.read(versions.get, grown, 2)
+    with pytest.raises(BlobMissing, match="was deleted while graph was being stored"):
+        world.write(versions.add_file, second, "graph", StoredFile(sha256("graph"), 5), exists=lambda _digest: False)
+    assert world.read(versions.get, grown, 2) == second
+
+
+def test_of_two_at_once_one_adds_the_file(world: World, grown: Model):
+    second = world.read(versions.get, grown, 2)
+    files = [StoredFile(sha256(f"graph {n}"), n) for n in range(2)]
+
+    def add(file: StoredFile) -> bool:
+        return world.write(versions.add_file, second, "graph", file, exists=stored)
+
+    added = together(*(lambda file=file: add(file) for file in files))
+    assert sorted(added) == [False, True]
+    assert world.read(versions.get, grown, 2).files["graph"] == files[added.index(True)]
+    wanted, unwanted = files[added.index(True)].sha256, files[added.index(False)].sha256
+    assert unwanted in world.released()
+    assert world.read(references.unreferenced, {wanted, unwanted}) == {unwanted}

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.trainer.export.material import SIZE, network, pixels, transform
-from trainer.export import graph
+from trainer.export import graph, write_executable
 from trainer.export.agreement import open_session
 from trainer.networks import IncrementalNetwork
 
@@ -73,12 +73,19 @@ def test_large_networks_of_torchvision_too(name):
     assert_same(of, content_of(of))
 
 
-@pytest.mark.slow
-def test_what_the_tracing_exporter_cannot_write_the_other_one_can():
-    of = network("alexnet", size=63)
+def test_what_the_tracing_exporter_cannot_write_the_other_one_can_and_neither_prints_anything(tmp_path, capfd):
+    backbone = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 2, 3), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(6), torch.nn.Flatten()
+    )
+    of = IncrementalNetwork(backbone, name="pooled", channels=3, image_size=SIZE, dim=72, classifier="fc")
+    of.add_task(3)
+    of.eval()
     with pytest.raises(Exception, match="adaptive_avg_pool2d"):
         content_of(of)
     assert_same(of, content_of(of, by_dynamo=True))
+    record = write_executable(tmp_path / "network.onnx", of, transform(), pixels=pixels(3))
+    assert record["exporter"] == "dynamo"
+    assert capfd.readouterr() == ("", "")
 
 
 def test_the_other_exporter_gives_the_same_outputs():
