@@ -15,7 +15,8 @@ from api.serving.execution import memory
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime
 
-Images: TypeAlias = NDArray[np.uint8] | NDArray[np.float32]  # [n, channels, size, size]: decoded pixels, or values in 0 … 1
+# [n, channels, size, size]: pixels as decoded, or values in 0 … 1
+Images: TypeAlias = NDArray[np.uint8] | NDArray[np.float32]
 GPU_PROVIDER = "CUDAExecutionProvider"
 ERRORS_ONLY = 3  # of ONNX Runtime's log levels
 
