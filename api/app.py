@@ -40,7 +40,6 @@ from api.serving.engine import Engine
 from api.serving.records import Recorder
 from api.views.feed import Feed
 from storage.blobs.opening import open_blobs
-from storage.broker import celery_app
 from storage.database.engine import Database
 from storage.errors import (
     Forbidden,
@@ -52,6 +51,7 @@ from storage.errors import (
     Unauthenticated,
 )
 from storage.settings import Settings
+from storage.waking import Waker
 
 # Predictions first: a request is compared with one route after another.
 GUARDED = (predictions, strategies, events, audit, metrics, models, batches, images, increments, versions)
@@ -70,7 +70,7 @@ def build_service(settings: Settings, *, worker: int = 0) -> Service:
         settings=settings,
         database=database,
         blobs=blobs,
-        broker=celery_app(settings),
+        broker=Waker(settings),
         measures=measures,
         engine=Engine(settings, worker=worker, database=database, blobs=blobs, measures=measures),
         recorder=Recorder(database, measures, share=settings.record_share),

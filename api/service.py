@@ -5,9 +5,7 @@ import logging
 from dataclasses import dataclass
 from typing import Annotated
 
-from celery import Celery
 from fastapi import Depends, Request
-from kombu.exceptions import OperationalError as BrokerUnreachable
 
 from api.keys.keyring import KeyRing
 from api.measures import Measures
@@ -15,10 +13,10 @@ from api.serving.engine import Engine
 from api.serving.records import Recorder
 from api.views.feed import Feed
 from storage.blobs.store import BlobStore
-from storage.broker import wake_worker
 from storage.database.engine import Database
 from storage.maintenance.disposal import dispose
 from storage.settings import Settings
+from storage.waking import BrokerUnreachable, Waker
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +28,7 @@ class Service:
     settings: Settings
     database: Database
     blobs: BlobStore
-    broker: Celery
+    broker: Waker
     measures: Measures
     engine: Engine
     recorder: Recorder
@@ -46,7 +44,7 @@ class Service:
     def wake_worker(self, increment_id: str) -> None:
         """Tell the workers about an increment whose row is committed; without Redis their sweep will find it."""
         try:
-            wake_worker(self.broker, increment_id)
+            self.broker.wake(increment_id)
         except BrokerUnreachable as error:
             log.warning("increment %s waits for the sweep, Redis cannot be reached: %s", increment_id, error)
 

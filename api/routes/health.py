@@ -1,15 +1,14 @@
 """Probes: is the process alive, and can it do its work."""
 
 import anyio
-import redis
 from fastapi import APIRouter, Response
-from kombu.exceptions import OperationalError as BrokerUnreachable
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.schemas.health import HealthOut
 from api.service import Service, ServiceDep
 from storage import safetext
+from storage.waking import BrokerUnreachable
 
 router = APIRouter(tags=["probes"])
 
@@ -58,9 +57,8 @@ def _check(service: Service) -> dict[str, str]:
     except SQLAlchemyError as error:
         checks["database"] = str(error).splitlines()[0]
     try:
-        with service.broker.connection_for_read() as broker:
-            broker.ensure_connection(max_retries=1, timeout=2)
-    except (BrokerUnreachable, redis.RedisError, OSError) as error:
+        service.broker.ping()
+    except BrokerUnreachable as error:
         checks["broker"] = str(error)
     checks = {name: safetext.discreet(state) for name, state in checks.items()}
     # Shown, but it does not make the process unready: other models answer, and the API is needed for the repair.
