@@ -26,7 +26,7 @@ START_SECONDS = 60.0
 # Ends the server when the pipe to this process closes, however it died: a killed test run leaves no server behind.
 GUARD = '"$@" & server=$!; cat; kill -QUIT $server; wait $server'
 # A crash of the machine may cost the data: no test outlives it.
-FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "100"}
+FAST = {"fsync": "off", "full_page_writes": "off", "max_connections": "100"}
 
 
 def newest_installed() -> Path:
