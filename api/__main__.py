@@ -107,7 +107,7 @@ def main() -> None:
             log.warning(OPEN.format(port=settings.port))
         if settings.api_workers > 1:
             sys.exit(Workers(settings).run())
-    # Imported here since it loads torch: half a gigabyte and some seconds, which the parent of workers does not need.
+    # Imported here: the parent of workers needs neither what serves nor the memory that it takes.
     from api.app import create_app
 
     sys.setswitchinterval(SWITCH_SECONDS)

@@ -123,11 +123,17 @@ class Settings(BaseSettings):
     serving_threads: int | None = Field(
         None,
         ge=1,
-        description="Most threads of one inference; default: every processor, divided by the API's processes.",
+        description="Threads of one inference on the processor; default: every processor, divided by the API's "
+        "processes and devices.",
     )
-    minibatch_images: int = Field(32, ge=1, description="Images computed together, from as many requests as it takes.")
+    minibatch_images: int = Field(
+        32, ge=1, description="Most images computed together; fewer where more would hardly make them cheaper."
+    )
     minibatch_wait_seconds: float = Field(
-        0.002, ge=0, description="How long a minibatch waits for images that are still being decoded."
+        0.002,
+        ge=0,
+        description="How long a minibatch waits at most for images that are still being decoded; less where it saves "
+        "less.",
     )
     max_waiting_images: int = Field(512, gt=0, description="Images of one version that may wait. Beyond: 503.")
     deadline_seconds: float = Field(

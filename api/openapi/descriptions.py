@@ -198,7 +198,7 @@ DESCRIPTIONS: Mapping[str, Description] = {
     "InferTensorOut.name": Description("Name of the tensor.", "probabilities"),
     "datatype": Description("Type of the elements: FP32, or BYTES of image files.", "FP32"),
     "shape": Description("Size of each dimension.", [1, 3, 32, 32]),
-    "platform": Description("Framework that computes it.", "pytorch"),
+    "platform": Description("Framework that computes it.", "onnxruntime_onnx"),
     "inputs": Description("Input tensors.", []),
     "InferIn.inputs": Description(
         "The images, one tensor.", [{"name": "image", "shape": [1, 3, 32, 32], "datatype": "FP32", "data": [0.5]}]

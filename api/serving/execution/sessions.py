@@ -35,7 +35,7 @@ class Session:
         options.inter_op_num_threads = 1
         # A thread that spins after its work takes the processor from decoding, from answering and from training.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # The arena never shrinks, and it is not faster than the allocator of the system (docs/decisions/0024).
+        # The arena never shrinks, and it is not faster than the allocator of the system (docs/decisions/0025).
         options.enable_cpu_mem_arena = options.enable_mem_pattern = False
         options.log_severity_level = ERRORS_ONLY
         providers: list[Any] = ["CPUExecutionProvider"] if gpu is None else [(GPU_PROVIDER, {"device_id": gpu})]
