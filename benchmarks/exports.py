@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 
 from benchmarks.parts.machine import described
-from benchmarks.parts.material import noise, untaught
+from benchmarks.parts.material import noise
 from trainer.export import Disagreement, NotExportable, write_executable
 from trainer.learning.increment import Architecture
-from trainer.networks import check, names
+from trainer.networks import EvaluationTransform, build, check, names
 
 SIZES = (32, 63, 64, 75, 96, 128, 224)
 
@@ -56,13 +56,16 @@ def exported(name: str, size: int, *, images: int) -> str:
     """The cells of a network's row after its name and size; an exporter's name, or the reason why there is none."""
     torch.manual_seed(0)
     architecture = Architecture(name, size, 3)
-    made = untaught("lwf", architecture=architecture, task_sizes=(3, 4))
+    network = build(name, channels=3, image_size=size, task_sizes=(3, 4))
+    with torch.no_grad():
+        network(torch.randn(4, 3, size, size))  # batch statistics, so that its outputs are of usual size
+    transform = EvaluationTransform(size, 3, mean=(0.5,) * 3, std=(0.29,) * 3)
     shown = noise(images, architecture=architecture, first_class=0, classes=7).pixels
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="accrete-bench-") as folder:
         path = Path(folder) / "network.onnx"
         try:
-            record = write_executable(path, made.network, made.transform, pixels=shown)
+            record = write_executable(path, network.eval(), transform, pixels=shown)
         except (NotExportable, Disagreement) as error:
             return f"none: {error} | {time.perf_counter() - began:.1f} | – | –"
         seconds, size_mb = time.perf_counter() - began, path.stat().st_size / 1e6
