@@ -78,6 +78,10 @@ class Settings(BaseSettings):
     training_gpu_share: float | None = Field(
         None, gt=0, le=1, description="Share of a GPU's memory that training may allocate; default: what is free."
     )
+    int8: bool = Field(
+        False,
+        description="Also offer new versions in int8, network.int8.onnx, if they lose at most 0.5 points of accuracy.",
+    )
     weights: Path | None = Field(
         None, description="Folder of the files that a recipe's initial_weights may name; default: home/weights."
     )
@@ -124,6 +128,10 @@ class Settings(BaseSettings):
         None,
         ge=1,
         description="Most threads of one inference; default: every processor, divided by the API's processes.",
+    )
+    serving_precision: Literal["float32", "int8"] = Field(
+        "float32",
+        description="How the processor computes predictions: float32, or int8 where a version has network.int8.onnx.",
     )
     minibatch_images: int = Field(32, ge=1, description="Images computed together, from as many requests as it takes.")
     minibatch_wait_seconds: float = Field(
