@@ -1,5 +1,6 @@
 """The graph of a network in int8: weights of seven bits by channel, activations of eight; docs/decisions/0026."""
 
+import logging
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -37,8 +38,6 @@ def quantise(content: bytes, calibration: Iterable[Tensor], *, scratch: Path, th
     described = {entry.key: entry.value for entry in model.metadata_props}
     for place, node in enumerate(model.graph.node):
         node.name = node.name or f"node_{place}"  # nodes are left out by their names
-    # Says that the graph is as the quantiser wants it: without, it configures the root logger to say the opposite.
-    graph.describe(model, {"onnx.quant.pre_process": "onnxruntime.quant"})
     with tempfile.TemporaryDirectory(dir=scratch) as name, _surroundings(Path(name), threads):
         target = Path(name) / "quantised.onnx"
         quantize_static(
@@ -89,16 +88,22 @@ def _surroundings(folder: Path, threads: int) -> Iterator[None]:
     """Have the quantiser write its files into a folder, use some threads, and log errors only.
 
     It has no arguments for these. It opens its own session, on all processors, and puts its files where `tempfile`
-    does.
+    does. Its remarks to developers go to the root logger, which it would give a handler if there was none.
     """
     import onnxruntime
 
+    root, handler = logging.getLogger(), logging.NullHandler()
+    level = root.level
     place, number = tempfile.tempdir, os.environ.get(_THREADS)
     tempfile.tempdir, os.environ[_THREADS] = str(folder), str(threads)
     onnxruntime.set_default_logger_severity(_ERRORS_ONLY)
+    root.addHandler(handler)
+    root.setLevel(logging.ERROR)
     try:
         yield
     finally:
+        root.setLevel(level)
+        root.removeHandler(handler)
         onnxruntime.set_default_logger_severity(_WARNINGS)
         tempfile.tempdir = place
         os.environ.pop(_THREADS)

@@ -28,7 +28,7 @@ def add_int8(folder: Path, learned: ImageSet, measured: ImageSet) -> dict[str, A
     content, threads = (folder / EXECUTABLE).read_bytes(), torch.get_num_threads()
     try:
         made = quantise(content, shown.minibatches(_MINIBATCH), scratch=folder.parent, threads=threads)
-        pairs = zip(compared.minibatches(_MINIBATCH), compared.targets.split(_MINIBATCH), strict=True)
+        pairs = zip(compared.minibatches(_MINIBATCH), torch.split(compared.targets, _MINIBATCH), strict=True)
         found = compare(content, made, pairs, threads=threads)
     except Exception as error:  # noqa: BLE001 - the quantiser raises almost anything
         return {"offered": False, "reason": f"failed: {_said(error)}"}
