@@ -78,6 +78,10 @@ class Settings(BaseSettings):
     training_gpu_share: float | None = Field(
         None, gt=0, le=1, description="Share of a GPU's memory that training may allocate; default: what is free."
     )
+    int8: bool = Field(
+        False,
+        description="Also offer new versions in int8, network.int8.onnx, if they lose at most 0.5 points of accuracy.",
+    )
     weights: Path | None = Field(
         None, description="Folder of the files that a recipe's initial_weights may name; default: home/weights."
     )
@@ -125,6 +129,10 @@ class Settings(BaseSettings):
         ge=1,
         description="Threads of one inference on the processor; default: every processor, divided by the API's "
         "processes and devices.",
+    )
+    serving_precision: Literal["float32", "int8"] = Field(
+        "float32",
+        description="How the processor computes predictions: float32, or int8 where a version has network.int8.onnx.",
     )
     minibatch_images: int = Field(
         32, ge=1, description="Most images computed together; fewer where more would hardly make them cheaper."

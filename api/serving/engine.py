@@ -58,7 +58,7 @@ class Engine:
         self._settings = settings
         devices = own_devices(serving_devices(settings.serving_devices), worker, of=settings.api_workers)
         share = len(os.sched_getaffinity(0)) // (settings.api_workers * len(devices))
-        self._runtime = Runtime(settings.serving_threads or max(share, 1))
+        self._runtime = Runtime(settings.serving_threads or max(share, 1), precision=settings.serving_precision)
         self.registry = Registry(
             database=database,
             loader=Loader(database=database, blobs=blobs, devices=devices, runtime=self._runtime),

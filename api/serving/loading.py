@@ -26,7 +26,7 @@ from storage.database.engine import Database
 from storage.domain import Model, StoredFile, Version
 from storage.errors import BlobDamaged, BlobMissing, NotFound, VersionUnloadable
 from storage.history import versions
-from trainer.networks.manifest import EXECUTABLE, MANIFEST, Manifest, read_manifest
+from trainer.networks.manifest import MANIFEST, Manifest, read_manifest
 
 LOADERS = 4  # versions that are loaded at the same time; more wait
 REST = 10.0  # a version that did not load is not tried again for so many times the duration of the try …
@@ -172,9 +172,7 @@ class Loader:
     def _load(self, model: Model, number: int) -> Served:
         with self._database.read() as connection:
             version = versions.get(connection, model, number)
-        needed = _needed(version)
-        if EXECUTABLE in needed and not all(map(self._runtime.computes_on, self._devices)):
-            needed = version.files
+        needed = self._needed(version.files)
         with tempfile.TemporaryDirectory(prefix="accrete-version-") as name:
             folder = Path(name)
             for file_name, file in needed.items():
@@ -188,6 +186,11 @@ class Loader:
         batcher = Batcher(f"{model.name} version {number}", in_turn, costs[0])
         return Served(model, number, version.classes, tuple(file.sha256 for file in needed.values()), batcher)
 
+    def _needed(self, files: Mapping[str, StoredFile]) -> Mapping[str, StoredFile]:
+        """The files that serving reads: the graphs for its devices, or everything where one of them takes torch."""
+        graphs = {self._runtime.graph_of(files, device) for device in self._devices}
+        return files if None in graphs else {name: file for name, file in files.items() if name in {MANIFEST, *graphs}}
+
     def _settle(self) -> None:
         """Exclude the objects of all imported modules from garbage collection, after the first load.
 
@@ -199,13 +202,6 @@ class Loader:
         if first:
             gc.collect()
             gc.freeze()
-
-
-def _needed(version: Version) -> Mapping[str, StoredFile]:
-    """The files that serving reads: the weights only where a version has no graph."""
-    if EXECUTABLE not in version.files:
-        return version.files
-    return {name: file for name, file in version.files.items() if name in {EXECUTABLE, MANIFEST}}
 
 
 def _failure(model: Model, number: int, error: Exception, *, seconds: float) -> _Failure:

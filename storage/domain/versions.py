@@ -26,7 +26,9 @@ class Version:
     tasks: tuple[tuple[str, ...], ...]  # labels by task, in the order of the logits
     strategy: str
     recipe: Json
-    files: Mapping[str, StoredFile]  # weights.safetensors, version.json, mostly network.onnx
+    files: Mapping[
+        str, StoredFile
+    ]  # weights.safetensors, version.json, mostly network.onnx, network.int8.onnx if offered
     data_digest: str
     code_version: str
     seconds: Mapping[str, float]  # duration of each stage

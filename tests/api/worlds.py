@@ -38,7 +38,7 @@ from tests.storage.packing import zipped
 from trainer.evaluation.metrics import document, measure
 from trainer.export.graph import export
 from trainer.networks import EvaluationTransform, IncrementalNetwork, build, write_version
-from trainer.networks.manifest import EXECUTABLE
+from trainer.networks.manifest import EXECUTABLE, INT8
 
 SIZE = 8  # pixels, height and width
 Json = dict[str, Any]
@@ -155,11 +155,12 @@ class World:
         *,
         rewrite: Mapping[str, object] | None = None,
         graph: Graph | None = network_onnx,
+        int8: Graph | None = None,
     ) -> int:
         """Publish an untrained network under a claim; the number of its version.
 
         ``rewrite`` goes over what its version.json says, and makes it one that cannot be loaded. ``graph`` makes its
-        network.onnx; with None, it is a version of a release that wrote none.
+        network.onnx; with None, it is a version of a release that wrote none. ``int8`` makes its network.int8.onnx.
         """
         with self.database.read() as connection:
             increment = increments.get(connection, claim.increment_id)
@@ -172,7 +173,7 @@ class World:
             number=number,
             parent=model.head,
             tasks=tasks,
-            files=self._files(model.name, number, tasks, rewrite or {}, graph),
+            files=self._files(model.name, number, tasks, rewrite or {}, {EXECUTABLE: graph, INT8: int8}),
             data_digest="0" * 64,
             code_version="test",
             seconds={"training": 1.5},
@@ -189,7 +190,7 @@ class World:
         number: int,
         tasks: Sequence[Sequence[str]],
         rewrite: Mapping[str, object],
-        graph: Graph | None,
+        graphs: Mapping[str, Graph | None],
     ) -> dict[str, StoredFile]:
         seed = hashlib.sha256(f"{model} {number}".encode()).digest()  # of the whole name: no two models share a blob
         torch.manual_seed(int.from_bytes(seed[:8]))
@@ -197,11 +198,11 @@ class World:
         transform = EvaluationTransform(SIZE, 3, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
         folder = self.settings.home / f"version-{uuid4().hex}"
         folder.mkdir()
-        files = () if graph is None else (EXECUTABLE,)
-        if graph is not None:
-            (folder / EXECUTABLE).write_bytes(graph(network.eval(), transform))
+        made = {name: graph for name, graph in graphs.items() if graph is not None}
+        for file_name, graph in made.items():
+            (folder / file_name).write_bytes(graph(network.eval(), transform))
         manifest_record = {"tasks": tasks, "version": number}
-        write_version(folder, network, transform=transform, manifest=manifest_record, files=files)
+        write_version(folder, network, transform=transform, manifest=manifest_record, files=tuple(made))
         manifest = folder / "version.json"
         manifest.write_text(json.dumps(json.loads(manifest.read_text()) | dict(rewrite)))
         sizes = {path.name: path.stat().st_size for path in folder.iterdir()}

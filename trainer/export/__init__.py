@@ -1,6 +1,16 @@
-"""A version's network as an ONNX graph, which is what serving computes."""
+"""A version's network as an ONNX graph, which is what serving computes; and that graph in int8."""
 
 from trainer.export.agreement import Agreement, Disagreement
+from trainer.export.comparison import Comparison, compare
 from trainer.export.executable import NotExportable, write_executable
+from trainer.export.quantised import quantise
 
-__all__ = ["Agreement", "Disagreement", "NotExportable", "write_executable"]
+__all__ = [
+    "Agreement",
+    "Comparison",
+    "Disagreement",
+    "NotExportable",
+    "compare",
+    "quantise",
+    "write_executable",
+]

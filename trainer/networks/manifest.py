@@ -12,6 +12,7 @@ from trainer.networks.limits import HEAD_KINDS, HeadKind
 WEIGHTS = "weights.safetensors"
 MANIFEST = "version.json"
 EXECUTABLE = "network.onnx"
+INT8 = "network.int8.onnx"
 FORMAT = 1  # of version.json
 
 

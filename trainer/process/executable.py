@@ -41,8 +41,8 @@ def sample(images: ImageSet) -> Tensor:
     return images.select(torch.tensor(spread(len(images)), dtype=torch.int64)).pixels
 
 
-def spread(count: int) -> list[int]:
-    """Positions of at most `COMPARED` of so many images, as in `sample`."""
-    positions = torch.linspace(0, count - 1, min(count, COMPARED), dtype=torch.float64).round().long()
+def spread(count: int, *, most: int = COMPARED) -> list[int]:
+    """Positions of at most ``most`` of so many images, as in `sample`."""
+    positions = torch.linspace(0, count - 1, min(count, most), dtype=torch.float64).round().long()
     shuffled = torch.randperm(len(positions), generator=torch.Generator().manual_seed(0))
     return positions[shuffled].tolist()

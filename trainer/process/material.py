@@ -43,6 +43,11 @@ class Material:
     tests: tuple[ImageSet | None, ...]  # evaluation images by task; None where they are deleted
 
     @property
+    def shown(self) -> ImageSet:
+        """The images that it learns from: those of the batch, and the old ones that are rehearsed."""
+        return self.train if self.rehearsed is None else self.train + self.rehearsed
+
+    @property
     def measured(self) -> ImageSet:
         """The evaluation images of all tasks; empty if all are deleted."""
         nothing = self.train.select(torch.empty(0, dtype=torch.int64))

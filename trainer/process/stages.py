@@ -18,18 +18,18 @@ from trainer.ingestion.archive import ingest_archive
 from trainer.ingestion.splits import Ingested, settle
 from trainer.learning import exemplars
 from trainer.learning.compute import use_device
-from trainer.learning.data import ImageSet
 from trainer.learning.increment import Architecture, learn
 from trainer.learning.learned import Learned, features_of
 from trainer.learning.seeds import Seeds
 from trainer.networks import write_version
-from trainer.networks.manifest import EXECUTABLE
+from trainer.networks.manifest import EXECUTABLE, INT8
 from trainer.process.context import AttemptContext
 from trainer.process.executable import add_executable
 from trainer.process.job import Job
 from trainer.process.material import Material, gather, training_of
 from trainer.process.pixels import PackingOvertaken
 from trainer.process.protocol import VERSION, Made
+from trainer.process.quantised import add_int8
 from trainer.process.resources import bound_memory
 from trainer.process.resumption import Resumption, find
 from trainer.process.verification import check_written
@@ -82,7 +82,7 @@ def run(job: Job, context: AttemptContext) -> Made:
             exemplars=selected,
             seconds={},
         )
-        _write(job, learned, material.measured, made, context)
+        _write(job, learned, material, made, context)
     return replace(made, seconds=report.seconds)
 
 
@@ -145,7 +145,7 @@ def _evaluate(job: Job, material: Material, learned: Learned, context: AttemptCo
     return evaluate(learned, material.measured, ancestors=job.documents, labels=labels, report=context.report)
 
 
-def _write(job: Job, learned: Learned, measured: ImageSet, made: Made, context: AttemptContext) -> None:
+def _write(job: Job, learned: Learned, material: Material, made: Made, context: AttemptContext) -> None:
     """Write the version's files, and read them back; raises `Invalid` for a version that must not be published."""
     assert learned.execution is not None  # None only for a version that was loaded
     folder = context.folder / VERSION
@@ -164,15 +164,19 @@ def _write(job: Job, learned: Learned, measured: ImageSet, made: Made, context: 
         "recipe": dict(job.increment.recipe),
     }
     with context.report.opaque():
-        executable = add_executable(folder, learned.network, learned.transform, measured)
+        executable = add_executable(folder, learned.network, learned.transform, material.measured)
         if (reason := executable.get("error")) is not None:
             context.report.note(f"no exporter can write {job.model.network}, so the version has no graph: {reason}")
+        elif context.settings.int8:
+            executable["int8"] = add_int8(folder, material.shown, material.measured)
+            if (why_not := executable["int8"]["reason"]) is not None:
+                context.report.note(f"no {INT8} is offered: {why_not}")
         write_version(
             folder,
             learned.network,
             transform=learned.transform,
             manifest=manifest | {"executable": executable},
-            files=() if reason is not None else (EXECUTABLE,),
+            files=[name for name in (EXECUTABLE, INT8) if (folder / name).exists()],
         )
         check_written(folder)
 

@@ -79,7 +79,8 @@ def test_the_writing_stage_ends_no_attempt_well_whose_files_are_cut_short(
     )
     measured = ImageSet(torch.empty(0, 3, 8, 8, dtype=torch.uint8), torch.empty(0, dtype=torch.int64), ())
     learned = Learned(network, transform, ComputeConfig(device="cpu", precision="float32", threads=1))
-    context = SimpleNamespace(folder=tmp_path, report=SimpleNamespace(opaque=nullcontext))
+    report, settings = SimpleNamespace(opaque=nullcontext), SimpleNamespace(int8=False)
+    context = SimpleNamespace(folder=tmp_path, report=report, settings=settings)
     monkeypatch.setattr(stages, "write_version", cut_short)
     with pytest.raises(ValueError, match="damaged"):
-        stages._write(cast(Any, job), learned, measured, made, cast(Any, context))
+        stages._write(cast(Any, job), learned, cast(Any, SimpleNamespace(measured=measured)), made, cast(Any, context))
