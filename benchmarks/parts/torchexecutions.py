@@ -18,7 +18,7 @@ Compute = Callable[[Tensor], Tensor]
 def eager(version: LoadedVersion) -> Compute:
     """The network as it is, with weights and images channels-last in memory."""
     network = copy.deepcopy(version.network).eval().requires_grad_(False)
-    return _computing(version, network.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
+    return _computing(version, network.to(memory_format=torch.channels_last))
 
 
 def frozen(version: LoadedVersion) -> Compute:
