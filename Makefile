@@ -88,7 +88,7 @@ types: $(VENV)/dev.stamp
 networks: $(VENV)/dev.stamp
 	$(BIN)/python -m trainer.networks.tabulate
 
-bench: $(VENV)/dev.stamp $(if $(filter serving,$(BENCH)),$(PEERS)/stamp)
+bench: $(VENV)/dev.stamp $(if $(filter serving executions,$(BENCH)),$(PEERS)/stamp)
 	@set -e; for file in benchmarks/$(if $(BENCH),$(BENCH),[a-z]*).py; do \
 		if [ ! -f "$$file" ]; then echo "there is no $$file" >&2; exit 1; fi; \
 		name=$$(basename "$$file" .py); \
@@ -144,7 +144,7 @@ $(VENV)/dev.stamp: requirements-dev.lock requirements.lock pyproject.toml
 	$(INSTALL) --quiet --no-deps --no-build-isolation --editable .
 	@touch $(VENV)/runtime.stamp $@
 
-# Other servers, in an environment of their own that borrows torch from ours.
+# Other servers and OpenVINO, in an environment of their own that borrows torch from ours.
 $(PEERS)/stamp: requirements-peers.lock $(VENV)/dev.stamp
 	$(BIN)/python -m venv --clear $(PEERS)
 	$(PEERS)/bin/python -m pip --disable-pip-version-check install --require-hashes -r requirements-peers.lock

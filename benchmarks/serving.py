@@ -1,10 +1,10 @@
 """Serving beside what it does at the least, and beside others: `python -m benchmarks.serving`.
 
-Bare: decoding and inference in minibatches of 16 (or of one), in one process, on one thread, by the execution that is
-fastest then. Networks are compiled before, as they are on a machine that has served for a while (--uncompiled: they are
-not). The service keeps its records. LitServe and BentoML serve the same weights with batching on; they live in
-an environment of their own, which PEERS names (`make bench BENCH=serving` makes it). Loads come from another process,
-servers take turns, and medians over all rounds are printed.
+Bare: decoding, a session of ONNX Runtime and the five best classes, in minibatches of 16 (or of one), in one process.
+Processor time is that of one thread; a single image is computed by as many threads as the service uses. The service
+keeps its records. LitServe and BentoML serve the same weights with batching on, by torch's faster execution for each
+size of a minibatch; they live in an environment of their own, which PEERS names (`make bench BENCH=serving` makes it).
+Loads come from another process, servers take turns, and medians over all rounds are printed.
 """
 
 import argparse
@@ -21,16 +21,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
+import numpy as np
 
 from api.process.embedded import free_port
-from api.serving.execution.libraries import Compiler
-from api.serving.execution.plans import Plan, Planner
 from benchmarks.parts.load import Load, Outcome, Request
 from benchmarks.parts.machine import described
+from benchmarks.parts.onnxsessions import session
 from benchmarks.parts.serving import (
     MODELS,
-    compile_into,
     cpu_seconds,
     jpeg,
     many_each,
@@ -39,7 +37,7 @@ from benchmarks.parts.serving import (
     wait_until_ready,
     write,
 )
-from trainer.networks import load_version
+from trainer.networks.manifest import EXECUTABLE
 from trainer.networks.pictures import Form
 
 PEERS = os.environ.get("PEERS", ".venv-peers")
@@ -48,6 +46,7 @@ COMMANDS = {
     "BentoML": ["bin/bentoml", "serve", "benchmarks.peers.bentoml_service:Api", "--port", "PORT"],
 }
 MANY = 16
+BEST = 5
 
 
 @dataclass
@@ -85,11 +84,10 @@ class Seen:
 class Bare:
     """Decoding and inference, and the best classes, of images that are at hand."""
 
-    def __init__(self, name: str, folder: Path, libraries: Path) -> None:
-        """Write a version and load it as the service does."""
+    def __init__(self, name: str, folder: Path, *, threads: int) -> None:
+        """Write a version and load its graph, to compute with so many threads."""
         write(folder, name, MODELS[name], seed=0)
-        planner = Planner(1, Compiler(libraries, callers=1))
-        self._plan: Plan = planner.plan(load_version(folder), torch.device("cpu"))
+        self._session = session(folder / EXECUTABLE, threads=threads)
         self._form = Form(3, MODELS[name])
         self._files = [jpeg(seed) for seed in range(MANY)]
 
@@ -97,8 +95,11 @@ class Bare:
         """One minibatch."""
         rows = [self._form.row(self._files[n % MANY], max_pixels=10**8) for n in range(images)]
         side = self._form.image_size
-        pixels = torch.frombuffer(bytearray(b"".join(rows)), dtype=torch.uint8).view(-1, side, side, 3)
-        self._plan.probabilities(pixels.permute(0, 3, 1, 2)).topk(5)
+        pixels = np.frombuffer(b"".join(rows), np.uint8).reshape(-1, side, side, 3).transpose(0, 3, 1, 2)
+        probabilities = self._session.run(["probabilities"], {"pixels": np.ascontiguousarray(pixels)})[0]
+        best = np.argpartition(-probabilities, BEST, axis=1)[:, :BEST]
+        values = np.take_along_axis(probabilities, best, axis=1)
+        np.take_along_axis(best, np.argsort(-values, axis=1), axis=1)
 
     def cpu_milliseconds(self, images: int, seconds: float) -> float:
         """Processor time an image, in minibatches of so many."""
@@ -122,22 +123,19 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4)
     parser.add_argument("--connections", type=int, nargs="+", default=[32, 64, 128])
-    parser.add_argument("--uncompiled", action="store_true")
     chosen = parser.parse_args()
     print(f"{described(threads=1)}\n")
-    with tempfile.TemporaryDirectory() as folder:
-        libraries = Path(folder)
-        if not chosen.uncompiled:
-            compile_into(libraries)
-        costs(libraries, chosen.rounds, chosen.seconds)
-        throughput(libraries, chosen.rounds, chosen.seconds, chosen.connections)
+    costs(chosen.rounds, chosen.seconds)
+    throughput(chosen.rounds, chosen.seconds, chosen.connections)
 
 
-def costs(libraries: Path, rounds: int, seconds: float) -> None:
+def costs(rounds: int, seconds: float) -> None:
     """Server processor time an image beside bare, and a request alone."""
     seen = Seen()
-    with serving(libraries=libraries) as api, tempfile.TemporaryDirectory() as folder:
-        bares = {name: Bare(name, Path(tempfile.mkdtemp(dir=folder)), libraries) for name in MODELS}
+    processors = len(os.sched_getaffinity(0))  # of which the service uses all
+    with serving() as api, tempfile.TemporaryDirectory() as folder:
+        bares = {name: Bare(name, Path(tempfile.mkdtemp(dir=folder)), threads=1) for name in MODELS}
+        alone = {name: Bare(name, Path(tempfile.mkdtemp(dir=folder)), threads=processors) for name in MODELS}
         one = {n: Server(api.port, api.process.pid, f"/v1/models/{n}/predictions", one_each()) for n in MODELS}
         many = {n: Server(api.port, api.process.pid, f"/v2/models/{n}/infer", many_each(MANY)) for n in MODELS}
         for name in MODELS:
@@ -150,7 +148,7 @@ def costs(libraries: Path, rounds: int, seconds: float) -> None:
                 seen.add(f"{name} one", 1000 * cpu / outcome.answered)
                 outcome, cpu = many[name].loaded(seconds, 4)
                 seen.add(f"{name} many", 1000 * cpu / outcome.answered / MANY)
-                seen.add(f"{name} alone bare", bares[name].milliseconds(seconds / 2))
+                seen.add(f"{name} alone bare", alone[name].milliseconds(seconds / 2))
                 outcome, _ = one[name].loaded(seconds / 2, 1)
                 seen.add(f"{name} alone", outcome.milliseconds(50))
     print(f"| network | bare, {MANY} together | one-image requests | share | {MANY}-image requests | share |")
@@ -162,14 +160,14 @@ def costs(libraries: Path, rounds: int, seconds: float) -> None:
         print(row + f"| {seen[f'{name} many']:.2f} | {shares[1]:.2f} |")
     print("\n| network | bare, alone, ms | a request at a time, p50, ms | difference |\n|---|---|---|---|")
     for name in MODELS:
-        bare, alone = seen[f"{name} alone bare"], seen[f"{name} alone"]
-        print(f"| {name} | {bare:.2f} | {alone:.2f} | {alone - bare:.2f} |")
+        bare, served = seen[f"{name} alone bare"], seen[f"{name} alone"]
+        print(f"| {name} | {bare:.2f} | {served:.2f} | {served - bare:.2f} |")
 
 
-def throughput(libraries: Path, rounds: int, seconds: float, connections: list[int]) -> None:
+def throughput(rounds: int, seconds: float, connections: list[int]) -> None:
     """Images a second of one-image requests in a closed loop, beside the others."""
     seen = Seen()
-    with serving(["resnet18"], libraries=libraries) as api, tempfile.TemporaryDirectory() as folder:
+    with serving(["resnet18"]) as api, tempfile.TemporaryDirectory() as folder:
         write(Path(folder), "resnet18", MODELS["resnet18"], seed=0)
         path = "/v1/models/resnet18/predictions"
         ours = Server(api.port, api.process.pid, path, one_each())

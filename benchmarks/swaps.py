@@ -7,14 +7,12 @@ of that image when it is alone.
 
 import argparse
 import json
-import tempfile
 import time
-from pathlib import Path
 from statistics import median, quantiles
 
 from benchmarks.parts.load import Load, Outcome
 from benchmarks.parts.machine import described
-from benchmarks.parts.serving import Api, compile_into, jpeg, one_each, serving
+from benchmarks.parts.serving import Api, jpeg, one_each, serving
 
 PATH = "/v1/models/resnet18/predictions"
 TOLERANCE = 1e-3  # of a probability
@@ -26,18 +24,8 @@ def main() -> None:
     parser.add_argument("--promotions", type=int, default=100)
     parser.add_argument("--pause", type=float, default=0.5, help="seconds between a promotion and the next")
     parser.add_argument("--share", type=float, default=0.7, help="of the capacity")
-    parser.add_argument("--compiled", action="store_true", help="as on a machine that has served it for a while")
     chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        libraries = Path(folder)
-        if chosen.compiled:
-            compile_into(libraries, ["resnet18"])
-        measure(chosen, libraries)
-
-
-def measure(chosen: argparse.Namespace, libraries: Path) -> None:
-    """Do and print it."""
-    with serving(["resnet18"], libraries=libraries) as api:
+    with serving(["resnet18"]) as api:
         api.publish("resnet18", promote="manual", seed=1)
         expected = {version: [said(api, number, version) for number in range(16)] for version in (1, 2)}
         Load(api.port, PATH, one_each(), 3, 32).run()

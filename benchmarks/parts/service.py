@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,14 +22,17 @@ class Service:
 
 
 @contextmanager
-def running(home: Path, tree: Path | None = None) -> Iterator[Service]:
-    """`accrete up` on a free port, with everything it writes in ``home``; of another checkout with its ``.venv``."""
-    command = [sys.executable, "-m", "api.commands.commandline"] if tree is None else [str(tree / ".venv/bin/accrete")]
-    settings = {name for name in os.environ if name.startswith("ACCRETE_")} - KEPT_SETTINGS
+def running(home: Path, tree: Path | None = None, settings: Mapping[str, str] | None = None) -> Iterator[Service]:
+    """`accrete up` on a free port, with everything it writes in ``home``; of another checkout if there is a ``tree``.
+
+    ``settings``: further ones, by the names of their environment variables.
+    """
+    python, environment = of_tree(tree)
+    unwanted = {name for name in environment if name.startswith("ACCRETE_")} - KEPT_SETTINGS
     process = subprocess.Popen(
-        [*command, "up", "--home", str(home), "--port", "0"],
+        [python, "-m", "api.commands.commandline", "up", "--home", str(home), "--port", "0"],
         cwd=tree,
-        env={name: value for name, value in os.environ.items() if name not in settings},
+        env={name: value for name, value in environment.items() if name not in unwanted} | dict(settings or {}),
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -38,6 +41,14 @@ def running(home: Path, tree: Path | None = None) -> Iterator[Service]:
     finally:
         process.terminate()  # not by SIGINT, which the shell has background jobs ignore
         process.wait()
+
+
+def of_tree(tree: Path | None) -> tuple[str, dict[str, str]]:
+    """The interpreter and the environment variables for a checkout's programs: its ``.venv``, or else this one's."""
+    if tree is None:
+        return sys.executable, dict(os.environ)
+    own = tree / ".venv/bin/python"
+    return str(own) if own.exists() else sys.executable, os.environ | {"PYTHONPATH": str(tree)}
 
 
 def _address(process: subprocess.Popen[str]) -> str:

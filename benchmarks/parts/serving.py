@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +10,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,9 +20,8 @@ import psutil
 import torch
 from PIL import Image
 
-from api.process.embedded import answers_http, environment, free_port
+from api.process.embedded import environment, free_port
 from api.process.privateredis import PrivateRedis, answers
-from api.serving.execution.libraries import Compiler, Source
 from benchmarks.parts.load import Request
 from storage.blobs.opening import open_blobs
 from storage.database.engine import Database
@@ -34,11 +32,14 @@ from storage.settings import Settings
 from storage.work import leases, publication
 from storage.work.publication import Outcome
 from trainer.evaluation.metrics import document, measure
+from trainer.export import write_executable
 from trainer.networks import EvaluationTransform, build, write_version
+from trainer.networks.manifest import EXECUTABLE
 
 SIDE = 64  # pixels, height and width of what is sent
 LABELS = tuple(f"class-{number:03}" for number in range(100))
 MODELS = {"resnet18": 64, "resnet32": 32}  # network and its image_size
+COMPARED = 8  # images on which a graph is compared with its network when it is written
 
 
 @dataclass
@@ -59,9 +60,13 @@ class Api:
         """Processor time of all its processes so far."""
         return cpu_seconds(self.process.pid)
 
-    def resident_mebibytes(self) -> float:
-        """Memory that is its own, anonymous, of all its processes."""
+    def own_mebibytes(self) -> float:
+        """Memory that is its own (unique set size), of all its processes."""
         return sum(one.memory_full_info().uss for one in family(self.process.pid)) / 2**20
+
+    def resident_mebibytes(self) -> float:
+        """Memory that is in RAM (resident set size), files that others map as well included, of all its processes."""
+        return sum(one.memory_info().rss for one in family(self.process.pid)) / 2**20
 
     def teach(self, name: str, *, network: str, seed: int = 0) -> None:
         """A new model of one version."""
@@ -87,13 +92,8 @@ def cpu_seconds(pid: int) -> float:
 
 
 @contextmanager
-def serving(
-    names: Sequence[str] = tuple(MODELS), *, libraries: Path | None = None, **settings: object
-) -> Iterator[Api]:
-    """An API with a model of one version for each of these networks, named after them.
-
-    ``libraries``: networks that were compiled already, as they are on a machine that has served for a while.
-    """
+def serving(names: Sequence[str] = tuple(MODELS), **settings: object) -> Iterator[Api]:
+    """An API with a model of one version for each of these networks, named after them."""
     with tempfile.TemporaryDirectory(prefix="accrete-bench-") as folder:
         home = Path(folder)
         redis = PrivateRedis(home / "run")
@@ -102,8 +102,6 @@ def serving(
         given = {"redis_url": redis.url, "keys": "none", "log_level": "warning"} | settings
         chosen = Settings(home=home, port=port, **given)  # type: ignore[arg-type]
         upgrade(chosen.database)
-        if libraries is not None:
-            shutil.copytree(libraries, chosen.libraries)
         try:
             while not answers(redis.url):
                 time.sleep(0.05)
@@ -115,12 +113,6 @@ def serving(
             broker.terminate()
             broker.wait()
             redis.remove()
-
-
-def compile_into(folder: Path, names: Sequence[str] = tuple(MODELS)) -> None:
-    """What a machine that has served these networks for a while has compiled."""
-    for name in names:
-        assert Compiler(folder, callers=1).compile(Source(name, 3, MODELS[name], "linear")) is not None
 
 
 @contextmanager
@@ -139,11 +131,13 @@ def started(settings: Settings) -> Iterator[Api]:
 
 
 def wait_until_ready(url: str, process: "subprocess.Popen[bytes]") -> None:
-    """Ask until the answer is 200."""
-    while process.poll() is None:
-        if answers_http(url):
-            return
-        time.sleep(0.01)
+    """Ask until the answer is 200; by one client, since making one takes as long as a part of what is waited for."""
+    with httpx.Client(timeout=10, trust_env=False) as client:
+        while process.poll() is None:
+            with suppress(httpx.TransportError):
+                if client.get(url).status_code == 200:
+                    return
+            time.sleep(0.01)
     raise SystemExit("the server did not start")
 
 
@@ -187,7 +181,7 @@ def publish(settings: Settings, http: httpx.Client, name: str, *, promote: str, 
 
 
 def write(folder: Path, network_name: str, image_size: int, *, seed: int) -> list[Path]:
-    """An untrained version on disk whose batch normalisation does something; its files."""
+    """An untrained version on disk, with its graph, whose batch normalisation does something; its files."""
     torch.manual_seed(seed)
     network = build(network_name, channels=3, image_size=image_size, task_sizes=[len(LABELS)])
     for module in network.modules():
@@ -197,7 +191,10 @@ def write(folder: Path, network_name: str, image_size: int, *, seed: int) -> lis
             module.running_mean.uniform_(-0.1, 0.1)
             module.running_var.uniform_(0.5, 1.5)
     transform = EvaluationTransform(image_size, 3, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
-    write_version(folder, network, transform=transform, manifest={"tasks": [LABELS], "version": 1})
+    pixels = torch.randint(256, (COMPARED, 3, image_size, image_size), dtype=torch.uint8)
+    record = write_executable(folder / EXECUTABLE, network, transform, pixels=pixels)
+    manifest = {"tasks": [LABELS], "version": 1, "executable": record}
+    write_version(folder, network, transform=transform, manifest=manifest, files=(EXECUTABLE,))
     return list(folder.iterdir())
 
 
