@@ -18,6 +18,7 @@ import onnxruntime
 # [n, channels, size, size]: pixels as decoded, or values in 0 … 1
 Images: TypeAlias = NDArray[np.uint8] | NDArray[np.float32]
 GPU_PROVIDER = "CUDAExecutionProvider"
+SPIN_MICROSECONDS = "100"  # measured: docs/benchmarks.md, Spinning
 ERRORS_ONLY = 3  # of ONNX Runtime's log levels
 
 
@@ -33,8 +34,9 @@ class Session:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        # A thread that spins after its work takes the processor from decoding, from answering and from training.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # A thread that spins for longer takes the processor from decoding, from answering and from training. One that
+        # sleeps at once has to be woken for every layer.
+        options.add_session_config_entry("session.intra_op.spin_duration_us", SPIN_MICROSECONDS)
         # The arena never shrinks, and it is not faster than the allocator of the system (docs/decisions/0025).
         options.enable_cpu_mem_arena = options.enable_mem_pattern = False
         options.log_severity_level = ERRORS_ONLY
