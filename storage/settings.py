@@ -213,11 +213,16 @@ class Settings(BaseSettings):
         return self.keys != "none" or not is_this_machine(self.host)
 
     @cached_property
-    def broker(self) -> str:
-        """Broker URL in Celery's form; raises ValueError if none is set (``accrete up`` sets one by itself)."""
+    def redis(self) -> str:
+        """URL of Redis; raises ValueError if none is set (``accrete up`` sets one by itself)."""
         if self.redis_url is None:
             raise ValueError("ACCRETE_REDIS_URL is not set: start with `accrete up`, which runs a private Redis")
-        return self.redis_url.replace("unix://", "redis+socket://", 1)
+        return self.redis_url
+
+    @cached_property
+    def broker(self) -> str:
+        """URL of Redis in Celery's form; raises ValueError as `redis` does."""
+        return self.redis.replace("unix://", "redis+socket://", 1)
 
     @cached_property
     def weights_folder(self) -> Path:

@@ -22,7 +22,7 @@ class Waker:
 
     def __init__(self, settings: Settings) -> None:
         """Raise ValueError if the settings name no broker; it is not reached yet."""
-        self._settings, self._url = settings, settings.broker
+        self._settings, self._url = settings, settings.redis
         self._lock = threading.Lock()
         self._app: Celery | None = None
 
@@ -42,9 +42,9 @@ class Waker:
 
     def ping(self) -> None:
         """Ask the broker for an answer; raises `BrokerUnreachable`."""
-        url = self._url.replace("redis+socket://", "unix://", 1)
+        timeouts = {"socket_timeout": PING_SECONDS, "socket_connect_timeout": PING_SECONDS}
         try:
-            with redis.Redis.from_url(url, socket_timeout=PING_SECONDS, socket_connect_timeout=PING_SECONDS) as broker:
+            with redis.Redis.from_url(self._url, **timeouts) as broker:
                 broker.ping()
         except (redis.RedisError, OSError, ValueError) as error:
             raise BrokerUnreachable(str(error)) from error

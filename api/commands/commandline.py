@@ -98,12 +98,12 @@ def upgrade(as_json: AsJson = False) -> None:
     """Add network.onnx to the versions of earlier releases, as the worker does when it starts; the service may run."""
     import subprocess
     import sys
-    from importlib.util import find_spec
 
     from api.commands.storage import opened
+    from storage.environment import training_lacks
 
-    if missing := [name for name in ("torch", "onnx", "onnxruntime") if find_spec(name) is None]:
-        raise failure(f"{', '.join(missing)} cannot be imported: run this where the worker is installed")
+    if (lack := training_lacks()) is not None:
+        raise failure(lack)
     with opened():  # there is a service, and its database has the present tables
         pass
     # A process of its own: it needs torch, and computes at the lowest priority.

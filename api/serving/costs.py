@@ -37,11 +37,11 @@ class Costs:
 
     def worth_waiting(self, limit: float) -> float:
         """Seconds, at most ``limit``, that waiting for more images can save: one fixed cost."""
-        return limit if self.line is None else min(limit, self.line[0])
+        return limit if (line := self.line) is None else min(limit, line[0])
 
     def enough(self, most: int) -> int:
         """Images, at most ``most``, from which on a larger minibatch saves less than `WASTE` of an image's time."""
-        if self.line is None:
+        if (line := self.line) is None:
             return most
-        fixed, each = self.line
+        fixed, each = line
         return min(most, max(1, math.ceil(fixed / (WASTE * each))))

@@ -205,6 +205,7 @@ class BatchingThreads:
 
     def _compute(self, execution: Execution, requests: Sequence[PendingRequest]) -> list[Probabilities | Exception]:
         began = time.monotonic()
+        is_one = sum(request.images for request in requests) <= self._minibatch  # one computation, if it does not fail
         for request in requests:
             self._measures.queue_seconds.observe(began - request.decoded_at)
         try:
@@ -212,9 +213,11 @@ class BatchingThreads:
         except Exception as error:  # which request failed is unknown: each is computed alone
             log.exception("%d requests of %s failed together", len(requests), requests[0].batcher.name)
             outcomes = [self._alone(execution, request) for request in requests] if len(requests) > 1 else [error]
+            is_one = False
         images, seconds = sum(request.images for request in requests), time.monotonic() - began
-        with self._changed:
-            requests[0].batcher.costs.note(images, seconds)
+        if is_one:
+            with self._changed:
+                requests[0].batcher.costs.note(images, seconds)
         self._seconds_per_image += 0.1 * (seconds / images / len(self._batching) - self._seconds_per_image)
         self._measures.minibatch_images.observe(images)
         self._measures.inference_seconds.observe(seconds)

@@ -10,11 +10,17 @@ import onnxruntime
 ERRORS_ONLY = 3  # of ONNX Runtime's log levels
 
 
-def session(path: Path, *, threads: int, arena: bool = True) -> onnxruntime.InferenceSession:
-    """A graph on the processor, computed by so many threads that do not spin; ``arena`` is ONNX Runtime's default."""
+def session(path: Path, *, threads: int, arena: bool = True, spin: int = 0) -> onnxruntime.InferenceSession:
+    """A graph on the processor, computed by so many threads, which spin for ``spin`` µs before they sleep.
+
+    ``arena`` is ONNX Runtime's default.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if spin:
+        options.add_session_config_entry("session.intra_op.spin_duration_us", str(spin))
+    else:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.enable_cpu_mem_arena = options.enable_mem_pattern = arena
     options.log_severity_level = ERRORS_ONLY
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

@@ -26,9 +26,7 @@ class Version:
     tasks: tuple[tuple[str, ...], ...]  # labels by task, in the order of the logits
     strategy: str
     recipe: Json
-    files: Mapping[
-        str, StoredFile
-    ]  # weights.safetensors, version.json, mostly network.onnx, network.int8.onnx if offered
+    files: Mapping[str, StoredFile]  # by name: docs/versions.md
     data_digest: str
     code_version: str
     seconds: Mapping[str, float]  # duration of each stage

@@ -2,7 +2,7 @@
 
 from trainer.export.agreement import Agreement, Disagreement
 from trainer.export.comparison import Comparison, compare
-from trainer.export.executable import NotExportable, write_executable
+from trainer.export.executable import NotExportable, headline, write_executable
 from trainer.export.quantised import quantise
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Disagreement",
     "NotExportable",
     "compare",
+    "headline",
     "quantise",
     "write_executable",
 ]

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainer.export.graph import OUTPUTS, PIXELS, VALUES
 from trainer.networks import EvaluationTransform, IncrementalNetwork
+from trainer.networks.manifest import OUTPUTS, PIXELS, PROBABILITIES, VALUES
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -109,16 +109,16 @@ def _difference(found: _Outputs, expected: _Outputs) -> float:
     differences = {name: float(np.abs(found[name] - expected[name]).max(initial=0.0)) for name in OUTPUTS}
     for name, difference in differences.items():
         allowed = TOLERANCE
-        if name != "probabilities":
+        if name != PROBABILITIES:
             allowed = RELATIVE_TOLERANCE * float(np.abs(expected[name]).max(initial=0.0))
         if not difference <= allowed:  # also where one of the two is not a number
             raise Disagreement(f"its {name} differ by up to {difference:.2g}, and {allowed:.2g} is allowed")
-    probabilities = expected["probabilities"]
+    probabilities = expected[PROBABILITIES]
     rows = np.arange(len(probabilities))
-    behind = probabilities.max(axis=1) - probabilities[rows, found["probabilities"].argmax(axis=1)]
+    behind = probabilities.max(axis=1) - probabilities[rows, found[PROBABILITIES].argmax(axis=1)]
     if float(behind.max(initial=0.0)) > TOLERANCE:
         raise Disagreement("its most probable class is another one for some images")
-    return differences["probabilities"]
+    return differences[PROBABILITIES]
 
 
 def _extremes(transform: EvaluationTransform) -> Tensor:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainer.export.agreement import open_session
-from trainer.export.graph import PIXELS
 from trainer.export.paired import CONFIDENCE, Paired
+from trainer.networks.manifest import PIXELS, PROBABILITIES
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -108,7 +108,7 @@ def compare(
 
 
 def _probabilities(session: "InferenceSession", pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    probabilities: NDArray[np.float32] = session.run(["probabilities"], {PIXELS: pixels})[0]
+    probabilities: NDArray[np.float32] = session.run([PROBABILITIES], {PIXELS: pixels})[0]
     return probabilities
 
 

@@ -53,7 +53,7 @@ def write_executable(
     for reason in reasons:
         if isinstance(reason, Disagreement):
             raise reason
-    raise NotExportable(_said(reasons[-1])) from reasons[-1]
+    raise NotExportable(headline(reasons[-1])) from reasons[-1]
 
 
 def _serialised(model: onnx.ModelProto, *, exporter: str) -> bytes:
@@ -71,5 +71,6 @@ def _bytes(network: IncrementalNetwork) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
 
 
-def _said(error: Exception) -> str:
+def headline(error: Exception) -> str:
+    """The first line of an error's text, shortened, or its type if it has none."""
     return str(error).partition("\n")[0][:300] or type(error).__name__

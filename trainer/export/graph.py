@@ -13,11 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from trainer.networks import EvaluationTransform, IncrementalNetwork, folded
+from trainer.networks.manifest import OUTPUTS, PIXELS, VALUES
 
 OPSET = 18  # what torch's exporters write without converting
-PIXELS = "pixels"  # input: uint8 [images, channels, size, size], as decoded
-VALUES = "values"  # input that may be left out: float32 [more images, channels, size, size] in 0 … 1
-OUTPUTS = ("logits", "features", "probabilities")  # float32 [all images, …]; those of pixels come first
 _SCALED, _WHITE = "scaled", 255.0
 _EXAMPLES = 2  # images; an exporter takes the number 1 for a constant (pytorch#157621)
 

@@ -12,6 +12,7 @@ import onnx
 from torch import Tensor
 
 from trainer.export import graph
+from trainer.networks.manifest import PIXELS
 
 # Those after which ONNX Runtime computes in int8. Others are computed in float32, between conversions.
 _OPERATORS = (
@@ -80,7 +81,7 @@ class _Reader:
     def get_next(self) -> dict[str, Any] | None:
         """The next inputs of the graph, None after the last."""
         pixels = next(self._minibatches, None)
-        return None if pixels is None else {graph.PIXELS: pixels.numpy()}
+        return None if pixels is None else {PIXELS: pixels.numpy()}
 
 
 @contextmanager

@@ -15,6 +15,12 @@ EXECUTABLE = "network.onnx"
 INT8 = "network.int8.onnx"
 FORMAT = 1  # of version.json
 
+# Names in the graph of network.onnx, whose contract is docs/versions.md
+PIXELS = "pixels"  # input: uint8 [images, channels, size, size], as decoded
+VALUES = "values"  # input that may be left out: float32 [more images, channels, size, size] in 0 … 1
+PROBABILITIES = "probabilities"
+OUTPUTS = ("logits", "features", PROBABILITIES)  # float32 [all images, …]; those of pixels come first
+
 
 @dataclass(frozen=True, slots=True)
 class Manifest:

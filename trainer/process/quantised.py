@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainer.export import compare, quantise
+from trainer.export import compare, headline, quantise
 from trainer.learning.data import ImageSet, positions_by_class
 from trainer.networks.manifest import EXECUTABLE, INT8
 from trainer.process.executable import spread
@@ -31,7 +31,7 @@ def add_int8(folder: Path, learned: ImageSet, measured: ImageSet) -> dict[str, A
         pairs = zip(compared.minibatches(_MINIBATCH), torch.split(compared.targets, _MINIBATCH), strict=True)
         found = compare(content, made, pairs, threads=threads)
     except Exception as error:  # noqa: BLE001 - the quantiser raises almost anything
-        return {"offered": False, "reason": f"failed: {_said(error)}"}
+        return {"offered": False, "reason": f"failed: {headline(error)}"}
     if found.reason is None:
         (folder / INT8).write_bytes(made)
     return found.to_json() | {"calibration_images": len(shown)}
@@ -51,7 +51,3 @@ def balanced(targets: Tensor) -> Tensor:
 
 def _even(count: int, most: int) -> Tensor:
     return torch.tensor(sorted(spread(count, most=most)), dtype=torch.int64)
-
-
-def _said(error: Exception) -> str:
-    return str(error).partition("\n")[0][:300] or type(error).__name__

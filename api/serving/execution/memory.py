@@ -16,14 +16,13 @@ def note_release() -> None:
 
 
 def give_back() -> None:
-    """Return free memory to the system, if a version was dropped since the last call."""
-    if _released.is_set():
-        _released.clear()
-        trim()
+    """Return free memory to the system, if a version was dropped since the last call; takes some milliseconds.
 
-
-def trim() -> None:
-    """Return free memory to the system, which takes some milliseconds; does nothing without glibc."""
+    Does nothing without glibc.
+    """
+    if not _released.is_set():
+        return
+    _released.clear()
     malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if malloc_trim is not None:
         malloc_trim(0)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api.serving.execution import memory
+from trainer.networks.manifest import PIXELS, PROBABILITIES, VALUES
 
 # Read when the package is imported; without it, each session is reported to the package's makers.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -37,7 +38,7 @@ class Session:
         # A thread that spins for longer takes the processor from decoding, from answering and from training. One that
         # sleeps at once has to be woken for every layer.
         options.add_session_config_entry("session.intra_op.spin_duration_us", SPIN_MICROSECONDS)
-        # The arena never shrinks, and it is not faster than the allocator of the system (docs/decisions/0025).
+        # The arena never shrinks, and is not faster than the allocator of the system (docs/decisions/0025).
         options.enable_cpu_mem_arena = options.enable_mem_pattern = False
         options.log_severity_level = ERRORS_ONLY
         providers: list[Any] = ["CPUExecutionProvider"] if gpu is None else [(GPU_PROVIDER, {"device_id": gpu})]
@@ -45,25 +46,25 @@ class Session:
         if gpu is not None and GPU_PROVIDER not in self._session.get_providers():
             raise ValueError(f"ONNX Runtime cannot use GPU {gpu}: its log says why")
         shapes = {given.name: given.shape for given in self._session.get_inputs()}
-        if "pixels" not in shapes:
-            raise ValueError(f"its graph reads {sorted(shapes)}, not pixels: it was not written for this service")
-        self._nothing = np.empty((0, *shapes["pixels"][1:]), np.uint8)
+        if PIXELS not in shapes:
+            raise ValueError(f"its graph reads {sorted(shapes)}, not {PIXELS}: it was not written for this service")
+        self._nothing = np.empty((0, *shapes[PIXELS][1:]), np.uint8)
         weakref.finalize(self, memory.note_release)
 
     def probabilities(self, images: Sequence[Images]) -> list[NDArray[np.float32]]:
         """Probabilities [n, classes] of each array of images, all computed together."""
         is_scaled = [one.dtype == np.float32 for one in images]
         if not any(is_scaled):
-            return _split(self._run({"pixels": _joined(images)}), images)
+            return _split(self._run({PIXELS: _joined(images)}), images)
         order = sorted(range(len(images)), key=is_scaled.__getitem__)  # the graph gives those of pixels first
         pixels = [images[place] for place in order if not is_scaled[place]]
         values = [images[place] for place in order if is_scaled[place]]
-        together = self._run({"pixels": _joined(pixels) if pixels else self._nothing, "values": _joined(values)})
+        together = self._run({PIXELS: _joined(pixels) if pixels else self._nothing, VALUES: _joined(values)})
         found = dict(zip(order, _split(together, [images[place] for place in order]), strict=True))
         return [found[place] for place in range(len(images))]
 
     def _run(self, feed: dict[str, Images]) -> NDArray[np.float32]:
-        probabilities: NDArray[np.float32] = self._session.run(["probabilities"], feed)[0]
+        probabilities: NDArray[np.float32] = self._session.run([PROBABILITIES], feed)[0]
         return probabilities
 
 

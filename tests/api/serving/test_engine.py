@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
 from api.measures import Measures
+from api.serving.costs import Costs
 from api.serving.execution import CPU, Device, Images, own_devices, serving_devices
 from api.serving.execution.sessions import Session
 from api.serving.minibatches import Batcher, BatchingThreads, PendingRequest
@@ -199,6 +200,63 @@ def test_images_that_are_being_decoded_are_waited_for_but_not_for_long(threads, 
         assert gate.sizes == [2, 1]
 
     asyncio.run(scene())
+
+
+class Known(Costs):
+    """Costs that were measured before, and that what a gate holds up does not change."""
+
+    def __init__(self, fixed: float, each: float) -> None:
+        super().__init__()
+        for images in (1, 8, 1, 8):
+            super().note(images, fixed + each * images)
+
+    def note(self, images: int, seconds: float) -> None:
+        """Do nothing."""
+
+
+def test_nobody_waits_for_what_saves_nothing(measures, gate):
+    patient = BatchingThreads(1, capacity=12, minibatch=8, wait_seconds=200, measures=measures)
+    batcher = Batcher("a version", (gate,), Known(0.0, 1e-3))
+
+    async def scene() -> None:
+        patient.admit(batcher, 1)  # is being decoded, and never comes
+        began = time.monotonic()
+        await asked(patient, batcher, some_pixels(1))
+        assert time.monotonic() - began < 100
+
+    asyncio.run(scene())
+    patient.stop()
+
+
+def test_a_minibatch_is_as_large_as_its_costs_suggest(threads, gate):
+    batcher = Batcher("a version", (gate,), Known(0.9e-4, 1e-3))  # enough are 2 images, of 8 that may be
+
+    async def scene() -> None:
+        gate.open.clear()
+        first = asyncio.ensure_future(asked(threads, batcher, some_pixels(1)))
+        await until(lambda: gate.sizes == [1])
+        others = [asyncio.ensure_future(asked(threads, batcher, some_pixels(1, seed=n))) for n in range(4)]
+        await until(lambda: batcher.depth == 4)
+        gate.open.set()
+        await asyncio.gather(first, *others)
+        assert gate.sizes == [1, 2, 2]
+
+    asyncio.run(scene())
+
+
+def test_what_was_computed_counts(threads, batcher, gate):
+    for images in (1, 6, 1, 6):
+        asyncio.run(asked(threads, batcher, some_pixels(images)))
+    known = batcher.costs._weight
+    assert known > 3
+    asyncio.run(asked(threads, batcher, some_pixels(12)))  # in two minibatches
+    asyncio.run(_fails(threads, batcher))
+    assert batcher.costs._weight == known
+
+
+async def _fails(threads: BatchingThreads, batcher: Batcher) -> None:
+    with pytest.raises(RuntimeError):
+        await asked(threads, batcher, np.full((1, 3, SIZE, SIZE), 13, np.uint8))
 
 
 def test_a_request_larger_than_a_minibatch_is_computed_in_several(threads, batcher, gate):

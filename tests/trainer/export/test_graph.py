@@ -14,6 +14,7 @@ from tests.trainer.export.material import SIZE, network, pixels, transform
 from trainer.export import graph, write_executable
 from trainer.export.agreement import open_session
 from trainer.networks import IncrementalNetwork
+from trainer.networks.manifest import OUTPUTS
 
 BATCHES = (1, 2, 3, 17, 32)
 FAST = (
@@ -34,7 +35,7 @@ def content_of(of: IncrementalNetwork, *, by_dynamo: bool = False) -> bytes:
 
 
 def outputs(session: Any, **inputs: torch.Tensor) -> list[torch.Tensor]:
-    found = session.run(list(graph.OUTPUTS), {name: tensor.numpy() for name, tensor in inputs.items()})
+    found = session.run(list(OUTPUTS), {name: tensor.numpy() for name, tensor in inputs.items()})
     return [torch.from_numpy(output) for output in found]
 
 

@@ -1,7 +1,6 @@
 """Weight alignment: what it makes equal, and what it leaves alone."""
 
 import copy
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -10,15 +9,6 @@ from torch import nn
 
 from trainer.learning.alignment import align_weights
 from trainer.networks import IncrementalNetwork, build
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Networks this small are no faster on two, and far slower where another process wants one of them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def network(*task_sizes: int) -> IncrementalNetwork:

@@ -1,7 +1,6 @@
 """A minibatch's loss: what of student and teacher reaches the objective, and what gradient comes back."""
 
 import copy
-from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
 
@@ -19,15 +18,6 @@ from trainer.learning.optimisers import sgd
 from trainer.networks import EvaluationTransform, IncrementalNetwork, build
 from trainer.networks.gradcam import attention_maps
 from trainer.recipes import resolve
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Networks this small are no faster on two, and far slower where another process wants one of them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def network(*task_sizes: int, head_kind: HeadKind = "linear", seed: int = 0) -> IncrementalNetwork:

@@ -1,6 +1,6 @@
 """Exemplars: how many a class keeps, which go first, and that chance is the seed's alone."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -12,15 +12,6 @@ from torch import Tensor
 from storage.domain import Memory
 from trainer.learning.data import ImageSet
 from trainer.learning.exemplars import choose, herd
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Features this few are no faster on two, and far slower where another process wants one of them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def herded_by_hand(features: np.ndarray, count: int, kept: np.ndarray) -> list[int]:

@@ -1,7 +1,6 @@
 """One increment on tensors: what of the old network stays, what moves, and what is said of the outcome."""
 
 import copy
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +23,6 @@ from trainer.reporting import LossNotFinite, SilentReport
 SIZE = 8
 SMALL = Architecture("resnet32", image_size=SIZE, channels=3)
 QUICK: dict[str, Any] = {"epochs": 6, "minibatch": 8, "learning_rate": 0.05, "augmentation": "none"}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Networks this small are no faster on two, and far slower where another process wants one of them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def images_of(*classes: int, each: int = 10, seed: int = 0) -> ImageSet:

@@ -13,7 +13,7 @@ from torch import Tensor
 from losses import objective
 from losses.strategies import get
 from tests.trainer.learning.test_state import Folder, Killed, assert_same
-from tests.trainer.learning.test_training import Recorder, images_of, network, one_thread, transform_of
+from tests.trainer.learning.test_training import Recorder, images_of, network, transform_of
 from trainer.learning import progress
 from trainer.learning.alignment import align_weights
 from trainer.learning.checkpoint import Checkpoint
@@ -26,8 +26,6 @@ from trainer.learning.training import Training, train
 from trainer.networks import IncrementalNetwork
 from trainer.recipes import resolve
 from trainer.reporting import Report, SilentReport
-
-__all__ = ["one_thread"]  # a fixture for this module too
 
 RECIPE: dict[str, Any] = {"minibatch": 8, "learning_rate": 0.02, "schedule": "one-cycle", "precision": "float32"}
 WHOLE, HEADS = 3, 2  # epochs of each phase

@@ -1,7 +1,7 @@
 """Schedules: the rate of every step, and where the plateau rule lets a network begin again, and end."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -13,15 +13,6 @@ from torch import Tensor, nn
 from trainer.learning.schedules import VALIDATED, Schedule, learning_rate_factor, schedule_for
 
 KINDS = ("constant", "cosine", "one-cycle", "plateau")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Networks this small are no faster on two, and far slower where another process wants one of them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_a_constant_rate_stays_after_its_rise():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.trainer.learning.test_training import SIZE, images_of, one_thread
+from tests.trainer.learning.test_training import SIZE, images_of
 from trainer.learning.checkpoint import Checkpoint, read, write
 from trainer.learning.compute import ComputeConfig
 from trainer.learning.data import ImageSet
@@ -15,8 +15,6 @@ from trainer.learning.increment import Architecture, learn
 from trainer.learning.learned import Learned
 from trainer.recipes import resolve
 from trainer.reporting import SilentReport
-
-__all__ = ["one_thread"]  # a fixture for this module too
 
 
 class Killed(Exception):

@@ -31,15 +31,6 @@ SIZE = 8
 PLAIN: dict[str, Any] = {"epochs": 2, "minibatch": 4, "learning_rate": 0.05, "augmentation": "none"}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Networks this small are no faster on two, and far slower where another process wants one of them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 class Recorder:
     """A report that wants to know everything and keeps it."""
 

@@ -1,7 +1,5 @@
 """Which networks can have cosine heads and attention maps, and what their last activation is."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 import torchvision
@@ -15,15 +13,6 @@ from trainer.networks.limits import HeadKind
 KNOWN = [name for name in names() if family_of(name)]
 OTHERS = [name for name in names() if not family_of(name)]
 LARGE = ("regnet_x_16", "regnet_x_32", "regnet_y_16", "regnet_y_32", "regnet_y_128")  # cannot be built without weights
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Networks this small are no faster on two, and far slower where another process wants one of them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def weightless(name: str, *, head_kind: HeadKind = "linear") -> IncrementalNetwork:

@@ -1,7 +1,6 @@
 """Attention maps against hand calculation and finite differences, and what they cost."""
 
 import copy
-from collections.abc import Iterator
 from threading import Thread
 
 import numpy as np
@@ -23,15 +22,6 @@ FAMILY_MEMBERS = [
     "efficientnet_b0",
     "convnext_tiny",
 ]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Networks this small are no faster on two, and far slower where another process wants one of them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def network_of(name: str = "resnet32", *, size: int = 12, head_kind: HeadKind = "linear") -> IncrementalNetwork:

@@ -1,9 +1,6 @@
 """The table of networks says what networks do."""
 
-from collections.abc import Iterator
-
 import pytest
-import torch
 
 from trainer.networks import names, tabulate
 from trainer.networks.limits import LARGEST
@@ -11,14 +8,6 @@ from trainer.networks.table import NETWORKS
 from trainer.networks.tabulate import Trial, alike, measure, progressions, rendered
 
 TRIED = sorted({alike(name) for name in NETWORKS})
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_the_table_has_the_networks_of_this_torchvision():

@@ -39,15 +39,6 @@ SIZE = 32  # of the models that `World.create` makes
 Files = Mapping[str, Iterable[int]]  # numbers of a class's pictures
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Networks this small are no faster on two, and far slower where another process wants one of them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @dataclasses.dataclass
 class Story:
     """A model in a real database with real pictures, taught without training."""

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,14 +31,6 @@ ARCHIVES = [DATASETS / "tiny-imagenet-100-32px" / f"task-{task:02d}.zip" for tas
 TASKS = tasks_of(2, 2, 1)
 TWO_A_CLASS = Memory(per_class=2)
 RECIPE: dict[str, Any] = {"epochs": 2, "minibatch": 8, "learning_rate": 0.05}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Runs set the number of threads of their process, which here is everybody's."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def order(
