@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from trainer.networks import build, check
+from trainer.networks import build, check, limits
 from trainer.networks.families import family_of
 from trainer.networks.limits import LARGEST, in_words
 from trainer.networks.table import NETWORKS
@@ -72,14 +72,15 @@ def test_cosine_heads_and_maps_are_for_known_families():
 
 
 def test_a_network_that_only_torchvision_knows_is_unknown(monkeypatch):
-    monkeypatch.delitem(NETWORKS, "squeezenet1_1")
+    others = {name: row for name, row in NETWORKS.items() if name != "squeezenet1_1"}
+    monkeypatch.setattr(limits, "NETWORKS", others)  # the table itself would not get its order back
     with pytest.raises(ValueError, match=r"no network 'squeezenet1_1' \(similar: squeezenet1_0"):
         check("squeezenet1_1", channels=3, image_size=32)
     build("squeezenet1_1", channels=3, image_size=32)
 
 
 def test_a_network_that_only_the_table_knows_is_not_built(monkeypatch):
-    monkeypatch.setitem(NETWORKS, "resnet99", NETWORKS["resnet18"])
+    monkeypatch.setattr(limits, "NETWORKS", NETWORKS | {"resnet99": NETWORKS["resnet18"]})
     check("resnet99", channels=3, image_size=32)
     with pytest.raises(ValueError, match=r"no network 'resnet99' \(similar: .*known are resnet32"):
         build("resnet99", channels=3, image_size=32)
