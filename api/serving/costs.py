@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 MEMORY = 0.98  # weight of what was known, at each measurement: about the last fifty count
-WASTE = 0.05  # share of the time for an image that may be spent on the fixed cost of its minibatch
+WASTE = 0.01  # share of the time for an image that may be spent on its minibatch's fixed cost: docs/benchmarks.md
 
 
 @dataclass(slots=True)

@@ -51,7 +51,7 @@ def test_nobody_waits_longer_than_it_can_save():
 
 
 def test_a_minibatch_is_full_where_more_images_hardly_make_it_cheaper():
-    fixed, each = 0.48e-3, 1e-3
+    fixed, each = 0.096e-3, 1e-3
     enough = measured(fixed, each).enough(32)
     assert enough == 10
     assert fixed / enough <= WASTE * each * 1.001

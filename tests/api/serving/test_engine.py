@@ -229,7 +229,7 @@ def test_nobody_waits_for_what_saves_nothing(measures, gate):
 
 
 def test_a_minibatch_is_as_large_as_its_costs_suggest(threads, gate):
-    batcher = Batcher("a version", (gate,), Known(0.9e-4, 1e-3))  # enough are 2 images, of 8 that may be
+    batcher = Batcher("a version", (gate,), Known(1.9e-5, 1e-3))  # enough are 2 images, of 8 that may be
 
     async def scene() -> None:
         gate.open.clear()
