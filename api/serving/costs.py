@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 MEMORY = 0.98  # weight of what was known, at each measurement: about the last fifty count
+SPREAD = 0.01  # least variance of the sizes, beside their mean square, that tells fixed from each
 WASTE = 0.01  # share of the time for an image that may be spent on its minibatch's fixed cost: docs/benchmarks.md
 
 
@@ -27,9 +28,13 @@ class Costs:
 
     @property
     def line(self) -> tuple[float, float] | None:
-        """Fixed seconds and seconds of each image; None where the measurements do not tell them apart."""
+        """Fixed seconds and seconds of each image; None where the measurements do not tell them apart.
+
+        They do not after some hundred minibatches of one size. So a wrong line that keeps minibatches small is
+        forgotten.
+        """
         spread = self._weight * self._squares - self._images**2
-        if spread <= 1e-6 * self._weight * self._squares:  # rounding; or all minibatches had one size
+        if spread <= SPREAD * self._weight * self._squares:
             return None
         each = (self._weight * self._products - self._images * self._seconds) / spread
         fixed = (self._seconds - each * self._images) / self._weight

@@ -45,9 +45,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         moments.append(("blobs: fetched and checked", time.monotonic()))
         blobs = open_blobs(settings.blobs)
-        for file in (EXECUTABLE, MANIFEST):
-            blobs.fetch(version.files[file].sha256, Path(folder) / file)
-        read_manifest(Path(folder), only=(EXECUTABLE, MANIFEST))
+        known = {file: version.files[file].sha256 for file in (EXECUTABLE, MANIFEST)}
+        for file, digest in known.items():
+            blobs.fetch(digest, Path(folder) / file)
+        read_manifest(Path(folder), known=known)
         moments.append(("session", time.monotonic()))
         execution = Runtime(settings.serving_threads or len(os.sched_getaffinity(0))).open(Path(folder), CPU)
     moments.append(("first minibatches", time.monotonic()))

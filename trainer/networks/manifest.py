@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,10 +41,10 @@ class Manifest:
         return tuple(label for task in self.tasks for label in task)
 
 
-def read_manifest(folder: Path, *, only: Collection[str] | None = None) -> Manifest:
+def read_manifest(folder: Path, *, known: Mapping[str, str] | None = None) -> Manifest:
     """The manifest in a version's folder; the files that it lists are checked against their digests.
 
-    With ``only``, no other files than those need be in the folder, and no others are checked.
+    With ``known``, the digests of files that were computed already, no file is read, and the others are not checked.
     Raises ValueError for a damaged file or an unknown format, KeyError for a missing field, and OSError for a missing
     file.
     """
@@ -56,9 +56,9 @@ def read_manifest(folder: Path, *, only: Collection[str] | None = None) -> Manif
         )
     files = {name: file["sha256"] for name, file in record["files"].items()}
     for name, expected in files.items():
-        if only is not None and name not in only:
+        if known is not None and name not in known:
             continue
-        if (found := _sha256(folder / name)) != expected:
+        if (found := _sha256(folder / name) if known is None else known[name]) != expected:
             raise ValueError(f"{name} is damaged: SHA-256 {found}, expected {expected}")
     return Manifest(
         network=record["network"],

@@ -49,7 +49,8 @@ class Session:
         if PIXELS not in shapes:
             raise ValueError(f"its graph reads {sorted(shapes)}, not {PIXELS}: it was not written for this service")
         self._nothing = np.empty((0, *shapes[PIXELS][1:]), np.uint8)
-        weakref.finalize(self, memory.note_release)
+        memory.note_freed()  # what the graph was read into
+        weakref.finalize(self, memory.note_freed)
 
     def probabilities(self, images: Sequence[Images]) -> list[NDArray[np.float32]]:
         """Probabilities [n, classes] of each array of images, all computed together."""

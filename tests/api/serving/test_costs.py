@@ -59,5 +59,13 @@ def test_a_minibatch_is_full_where_more_images_hardly_make_it_cheaper():
     assert measured(0.0, 1e-3).enough(32) == 1
 
 
+def test_a_wrong_line_that_keeps_minibatches_small_is_forgotten():
+    costs = measured(-1e-3, 2e-3)
+    assert costs.enough(32) == 1
+    for _ in range(200):
+        costs.note(costs.enough(32), 3e-3)
+    assert costs.enough(32) == 32
+
+
 def test_costs_below_nothing_are_nothing():
     assert measured(-1e-3, 2e-3).line == pytest.approx((0.0, 2e-3))

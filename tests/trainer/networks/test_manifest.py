@@ -56,6 +56,15 @@ def test_every_listed_file_is_checked(folder, name):
         read_manifest(folder)
 
 
+def test_digests_that_are_known_are_compared_and_no_file_is_read(folder):
+    known = {EXECUTABLE: hashlib.sha256(CONTENTS[EXECUTABLE]).hexdigest()}
+    for name in CONTENTS:
+        (folder / name).unlink()
+    assert read_manifest(folder, known=known).files[EXECUTABLE] == known[EXECUTABLE]
+    with pytest.raises(ValueError, match=f"{EXECUTABLE} is damaged: SHA-256 {'0' * 64}"):
+        read_manifest(folder, known={EXECUTABLE: "0" * 64})
+
+
 @pytest.mark.parametrize(("key", "changed"), [("format", 2), ("head", "prototype"), ("head", None)])
 def test_a_later_release_s_manifest_is_refused(folder, key, changed):
     record = json.loads((folder / MANIFEST).read_text())
