@@ -16,9 +16,9 @@ def note_freed() -> None:
 
 
 def give_back() -> None:
-    """Return free memory to the system, if a version was loaded or dropped since the last call; takes some milliseconds.
+    """Return free memory to the system, if a version was loaded or dropped since the last call.
 
-    Does nothing without glibc.
+    Takes some milliseconds. Does nothing without glibc.
     """
     if not _freed.is_set():
         return

@@ -262,8 +262,7 @@ def test_a_load_that_fails_after_a_later_promotion_is_no_fault_of_the_version_in
 
 
 def test_a_load_that_is_disturbed_gives_no_wrong_costs(own, monkeypatch):
-    """With the first minibatch of eight images 0.4 s too slow, an image would cost 57 ms, and no minibatch would be
-    larger than one image."""
+    """A minibatch of eight images that took 0.4 s too long would make an image cost 57 ms."""
     name = grown(own, ["red", "green"], ["blue"], promote="manual")
     real, calls, loaded = Session.probabilities, iter(range(100)), []
 
