@@ -8,7 +8,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-from storage.database.tables import Moment
+from storage.database.columns import Moment
 
 
 class moment(FunctionElement[datetime]):  # noqa: N801 – a function in SQL

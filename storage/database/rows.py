@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, RowMapping, Select
 
-from storage.database.tables import HIGHEST_BIG_INTEGER, HIGHEST_INTEGER, increments
+from storage.database.columns import HIGHEST_BIG_INTEGER, HIGHEST_INTEGER
+from storage.database.tables import increments
 from storage.domain import (
     Attempt,
     AuditEntry,

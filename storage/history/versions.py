@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from sqlalchemy import Connection, insert, select, update
 
 from storage.database import locks, rows
-from storage.database.tables import HIGHEST_INTEGER, increments, models, versions
+from storage.database.columns import HIGHEST_INTEGER
+from storage.database.tables import increments, models, versions
 from storage.domain import IncrementStatus, Model, Page, StoredFile, Version, now
 from storage.errors import BlobMissing, VersionInUse, VersionNotFound
 from storage.material import exemplars, references

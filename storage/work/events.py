@@ -6,7 +6,8 @@ from typing import Any
 from sqlalchemy import Connection, and_, func, insert, or_, select
 
 from storage.database import rows
-from storage.database.tables import HIGHEST_INTEGER, events
+from storage.database.columns import HIGHEST_INTEGER
+from storage.database.tables import events
 from storage.domain import Event, IncrementStatus, now
 
 PER_QUERY = 200  # increments; SQLite bounds the depth of an expression
