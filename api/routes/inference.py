@@ -35,7 +35,7 @@ from api.schemas.predictions import Deadline
 from api.service import Service, ServiceDep
 from api.serving.engine import Answer, within
 from api.serving.loading import Served
-from storage.database.tables import HIGHEST_INTEGER
+from storage.database.columns import HIGHEST_INTEGER
 from storage.domain import Model, Scope
 from storage.errors import Invalid, NoVersionYet, VersionUnloadable
 from storage.history import models, versions
