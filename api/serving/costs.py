@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 MEMORY = 0.98  # weight of what was known, at each measurement: about the last fifty count
 SPREAD = 0.01  # least variance of the sizes, beside their mean square, that tells fixed from each
+# A minibatch may always hold so many images. What is measured beside other work makes large minibatches look worse than
+# they are, and a service whose minibatches are too small has work for ever: it would not find out.
+ALWAYS = 8
 WASTE = 0.01  # share of the time for an image that may be spent on its minibatch's fixed cost: docs/benchmarks.md
 
 
@@ -45,8 +48,11 @@ class Costs:
         return limit if (line := self.line) is None else min(limit, line[0])
 
     def enough(self, most: int) -> int:
-        """Images, at most ``most``, from which on a larger minibatch saves less than `WASTE` of an image's time."""
+        """Images, at most ``most``, from which on a larger minibatch saves less than `WASTE` of an image's time.
+
+        At least `ALWAYS`, if ``most`` allows it.
+        """
         if (line := self.line) is None:
             return most
         fixed, each = line
-        return min(most, max(1, math.ceil(fixed / (WASTE * each))))
+        return min(most, max(ALWAYS, math.ceil(fixed / (WASTE * each))))

@@ -48,6 +48,7 @@ class Served:
     number: int
     labels: tuple[str, ...]  # in the order of the logits
     files: tuple[str, ...]  # digests of what it was loaded from
+    by_torch: bool  # on one device at least
     batcher: Batcher
 
     @property
@@ -139,6 +140,10 @@ class Loader:
             except Exception:  # the store is unreachable, but the version is in memory and can serve
                 log.exception("%s: its files cannot be looked at", served.batcher.name)
 
+    def is_outdated(self, served: Served, version: Version) -> bool:
+        """Whether a version in memory would be loaded from other files now, such as a graph that it has gained."""
+        return served.files != _digests(self._needed(version.files))
+
     def _work(self) -> None:
         while (task := self._tasks.get()) is not None:
             task()
@@ -185,7 +190,8 @@ class Loader:
         self._settle()
         in_turn = tuple(executions[device] for device in self._devices)
         batcher = Batcher(f"{model.name} version {number}", in_turn, costs[0])
-        return Served(model, number, version.classes, tuple(file.sha256 for file in needed.values()), batcher)
+        by_torch = any(self._runtime.graph_of(version.files, device) is None for device in self._devices)
+        return Served(model, number, version.classes, _digests(needed), by_torch, batcher)
 
     def _needed(self, files: Mapping[str, StoredFile]) -> Mapping[str, StoredFile]:
         """The files that serving reads: the graphs for its devices, or everything where one of them takes torch."""
@@ -203,6 +209,10 @@ class Loader:
         if first:
             gc.collect()
             gc.freeze()
+
+
+def _digests(files: Mapping[str, StoredFile]) -> tuple[str, ...]:
+    return tuple(file.sha256 for file in files.values())
 
 
 def _failure(model: Model, number: int, error: Exception, *, seconds: float) -> _Failure:

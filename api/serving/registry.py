@@ -8,13 +8,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
 
 import anyio.to_thread
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.measures import Measures
 from api.serving.execution import memory
+from api.serving.faults import Fault, Faults
 from api.serving.loading import Key, Loader, Served
 from storage.database.engine import Database
 from storage.domain import Model
@@ -25,15 +25,6 @@ PRELOAD_SECONDS = 60.0  # at most, for which readiness waits for the versions th
 
 Load = Callable[[Model, int | None], Served]
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """Why the version in service of a model does not load."""
-
-    model: str  # name
-    number: int
-    reason: str
 
 
 class Registry:
@@ -55,7 +46,7 @@ class Registry:
         self._models: dict[str, Model] = {}  # by name, as of the last look
         self._current: dict[str, Served] = {}  # what answers, by id of the model
         self._others: OrderedDict[Key, Served] = OrderedDict()
-        self._faults: dict[str, Fault] = {}  # by id of the model
+        self._faults = Faults(measures)
         self._tasks: dict[tuple[str, str, int | None], Future[Served]] = {}  # loads under way on the loader's threads
         self._stopped = threading.Event()
         self._preloading: list[Future[Served]] | None = None
@@ -73,13 +64,7 @@ class Registry:
     def faults(self) -> Mapping[str, str]:
         """By model name: why its current version is not the one that answers."""
         with self._guard:
-            faults = list(self._faults.items())
-        told = {}
-        for model_id, fault in faults:
-            serving = self._current.get(model_id)
-            instead = "nothing answers" if serving is None else f"version {serving.number} answers in its place"
-            told[fault.model] = f"{fault.reason} ({instead})"
-        return told
+            return self._faults.told({model_id: served.number for model_id, served in self._current.items()})
 
     def start(self) -> None:
         """Begin to load the models taught last, and to look for promotions."""
@@ -135,9 +120,8 @@ class Registry:
             self._current[model.id] = served
             self._others.pop(served.key, None)
             if served.number == model.current:
-                self._faults.pop(model.id, None)
+                self._faults.end(model.id)
             self._measures.current_version.labels(model.name).set(served.number)
-            self._measures.models_not_current.set(len(self._faults))
 
     def loaded(self) -> list[Served]:
         """Every version in memory."""
@@ -209,6 +193,17 @@ class Registry:
             log.info("%s: version %d takes over from %d, %.2f s", model.name, served.number, serving.number, seconds)
         return served
 
+    def _load_anew(self, model: Model, number: int | None) -> Served:
+        """Load a version in memory once more, since its files are others now, and let it take its own place."""
+        assert number is not None
+        served = self._loader.load(model, number)
+        with self._guard:
+            if (serving := self._current.get(model.id)) is not None and serving.number == number:
+                self._current[model.id] = served
+            elif served.key in self._others:
+                self._others[served.key] = served
+        return served
+
     def _substitute(self, model: Model, error: VersionUnloadable) -> Served:
         """The stand-in: the first predecessor that loads; raises `VersionUnloadable` if none does."""
         for number in self._predecessors(model):
@@ -232,21 +227,14 @@ class Registry:
 
     def _note_fault(self, model: Model, error: VersionUnloadable) -> None:
         assert model.current is not None
-        fault = Fault(model.name, model.current, error.detail)
         with self._guard:
-            if self._is_overtaken(model):  # the version that does not load is in service no more
-                return
-            before = self._faults.get(model.id)
-            self._faults[model.id] = fault
-            self._models.setdefault(model.name, model)
-            self._measures.models_not_current.set(len(self._faults))
-        if before is None or before.number != fault.number:
-            self._measures.swap_failures.labels(model.name).inc()
+            if not self._is_overtaken(model):  # else the version that does not load is in service no more
+                self._faults.note(model.id, Fault(model.name, model.current, error.detail))
+                self._models.setdefault(model.name, model)
 
     def _drop(self, model_id: str) -> None:
         self._current.pop(model_id, None)
-        if self._faults.pop(model_id, None) is not None:
-            self._measures.models_not_current.set(len(self._faults))
+        self._faults.end(model_id)
         for key in [key for key in list(self._others) if key[0] == model_id]:
             del self._others[key]
         for name in [name for name, model in self._models.items() if model.id == model_id]:
@@ -258,11 +246,16 @@ class Registry:
         with self._guard:
             used = {model.id for model in self._models.values()} | self._current.keys()
             others = list(self._others)
+            by_torch = [served for served in self.loaded() if served.by_torch]
         with self._database.read() as connection:
             present = {model.id: model for model in models.of_ids(connection, used)}
             deleted = [key for key in others if not versions.is_there(connection, *key)]
+            found = [(served, versions.find(connection, *served.key)) for served in by_torch]
         for key in deleted:
             self.forget(*key)
+        for served, version in found:
+            if version is not None and self._loader.is_outdated(served, version):
+                self._load_once(self._load_anew, served.model, served.number)
         for model_id in used:
             model = present.get(model_id)
             if model is None or model.current is None:

@@ -228,20 +228,22 @@ def test_nobody_waits_for_what_saves_nothing(measures, gate):
     patient.stop()
 
 
-def test_a_minibatch_is_as_large_as_its_costs_suggest(threads, gate):
-    batcher = Batcher("a version", (gate,), Known(1.9e-5, 1e-3))  # enough are 2 images, of 8 that may be
+def test_a_minibatch_is_as_large_as_its_costs_suggest(measures, gate):
+    threads = BatchingThreads(1, capacity=64, minibatch=32, wait_seconds=0.05, measures=measures)
+    batcher = Batcher("a version", (gate,), Known(0.96e-4, 1e-3))  # enough are 10 images, of 32 that may be
 
     async def scene() -> None:
         gate.open.clear()
         first = asyncio.ensure_future(asked(threads, batcher, some_pixels(1)))
         await until(lambda: gate.sizes == [1])
-        others = [asyncio.ensure_future(asked(threads, batcher, some_pixels(1, seed=n))) for n in range(4)]
-        await until(lambda: batcher.depth == 4)
+        others = [asyncio.ensure_future(asked(threads, batcher, some_pixels(1, seed=n))) for n in range(25)]
+        await until(lambda: batcher.depth == 25)
         gate.open.set()
         await asyncio.gather(first, *others)
-        assert gate.sizes == [1, 2, 2]
+        assert gate.sizes == [1, 10, 10, 5]
 
     asyncio.run(scene())
+    threads.stop()
 
 
 def test_what_was_computed_counts(threads, batcher, gate):

@@ -64,9 +64,9 @@ def test_a_real_graph_in_int8_answers_nearly_as_the_one_in_float32(tmp_path: Pat
     assert 0 < difference < 0.2
 
 
-def asked(world: World, name: str) -> Json:
+def asked(world: World, name: str, **query: str | int) -> Json:
     """The answer for a picture, without what differs between any two answers."""
-    answer = world.http.post(f"/v1/models/{name}/predictions", content=picture(1))
+    answer = world.http.post(f"/v1/models/{name}/predictions", params=query, content=picture(1))
     assert answer.status_code == 200, answer.text
     return {key: value for key, value in answer.json().items() if key in {"model", "version", "predictions"}}
 
