@@ -1,6 +1,7 @@
 """Bodies of the Open Inference Protocol: JSON, optionally followed by binary tensors, optionally compressed."""
 
 import math
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pydantic_core import from_json
 from api.bodies import base64text
 from api.bodies.json_bodies import check_values
 from api.schemas.inference import INPUT, OUTPUT, InferIn, InferOut, InferTensorOut, InputIn, OutputParameters
+from api.schemas.predictions import REFERENCE
 from api.serving.engine import Answer
 from storage.errors import Invalid, TooLarge
 
@@ -38,6 +40,12 @@ class Question:
         """The time limit that the request names, in seconds; None if it names none."""
         timeout = self.asked.parameters.timeout
         return None if timeout is None else timeout / 1e6
+
+    @property
+    def reference(self) -> str | None:
+        """The caller's id of the request, for its record; None if there is none, or none that a record takes."""
+        given = self.asked.id
+        return given if given is not None and re.fullmatch(REFERENCE, given) else None
 
 
 def read(body: bytes, headers: Mapping[str, str], *, max_bytes: int, max_json_bytes: int) -> Question:

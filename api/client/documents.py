@@ -201,6 +201,8 @@ class PredictionRecord(TypedDict):
     model: str
     version: int
     predictions: list[list[Ranked]]
+    digests: list[str] | None
+    reference: str | None
     created_at: str
 
 

@@ -26,19 +26,25 @@ class PredictionCalls:
         top_k: int | None = None,
         version: int | None = None,
         durable: bool = False,
+        reference: str | None = None,
     ) -> Prediction:
-        """The most probable classes of each image; ``durable`` waits until the record is committed."""
+        """The most probable classes of each image.
+
+        ``durable`` waits until the record is committed; ``reference`` is your own name for the request, by which
+        `predictions` finds its record.
+        """
         files = [image.read_bytes() if isinstance(image, Path) else image for image in images]
         body = {"images": [base64.b64encode(file).decode("ascii") for file in files]}
-        params = {"top_k": top_k, "version": version, "record": "durable" if durable else None}
+        record = "durable" if durable else None
+        params = {"top_k": top_k, "version": version, "record": record, "reference": reference}
         prediction: Prediction = self._connection.json(
             "POST", address("models", model, "predictions"), json=body, params=params
         )
         return prediction
 
-    def predictions(self, model: str) -> Iterator[PredictionRecord]:
-        """A model's records: what was predicted, when, and by which version."""
-        return self._connection.pages(address("models", model, "predictions"))
+    def predictions(self, model: str, *, reference: str | None = None) -> Iterator[PredictionRecord]:
+        """A model's records, latest first; with ``reference``, of the requests that bore it."""
+        return self._connection.pages(address("models", model, "predictions"), reference=reference)
 
     def prediction(self, prediction_id: str) -> PredictionRecord:
         """One record."""

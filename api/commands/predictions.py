@@ -18,6 +18,7 @@ def predict(
     *,
     top_k: Annotated[int, typer.Option(min=1, help="Classes to name for each image.")] = 3,
     version: Annotated[int | None, typer.Option(help="Another version than the current one.")] = None,
+    reference: Annotated[str | None, typer.Option(help="Your own name for the request, kept with its record.")] = None,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
@@ -26,7 +27,7 @@ def predict(
     with service(url) as client:
         for start in range(0, len(files), _FILES_PER_REQUEST):
             some = files[start : start + _FILES_PER_REQUEST]
-            answer = client.predict(model, some, top_k=top_k, version=version)
+            answer = client.predict(model, some, top_k=top_k, version=version, reference=reference)
             for file, ranked in zip(some, answer["predictions"], strict=True):
                 item = {"file": str(file), "version": answer["version"], "id": answer["id"], "predictions": ranked}
                 items.append(item)

@@ -94,6 +94,8 @@ DESCRIPTIONS: Mapping[str, Description] = {
     ),
     "count": Description("How many there are.", 3),
     "digest": Description("SHA-256 of the content; null where there is none yet.", _DIGEST),
+    "digests": Description("SHA-256 of each image file.", [_DIGEST]),
+    "reference": Description("The caller's own name for the request.", "belt 3, 12:04"),
     "train": Description("Images to learn from.", 40),
     "test": Description("Images to evaluate with.", 10),
     "filename": Description("Name of the file as it was sent.", "7.jpg"),

@@ -172,7 +172,14 @@ async def _infer(name: str, number: int | None, request: Request, service: Servi
     else:
         assert question.pixels is not None
         answer = await service.engine.compute(name, question.pixels, version=number, deadline=until)
-    record = await recorded(service, answer, answer.ranked(RECORDED_CLASSES), durable=False)
+    record = await recorded(
+        service,
+        answer,
+        answer.ranked(RECORDED_CLASSES),
+        images=question.files,
+        reference=question.reference,
+        durable=False,
+    )
     accepted = request.headers.get("accept-encoding", "")
     if len(answer.probabilities) * len(answer.labels) <= INLINE_NUMBERS:
         content, length, encoding = _written(question, answer, name, record, accepted)

@@ -1,7 +1,8 @@
 """Predictions, and the record of them."""
 
+import hashlib
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypedDict
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -12,7 +13,7 @@ from api.http.guarded_route import Guarded
 from api.http.problems import problems
 from api.http.rights import needs
 from api.schemas.base import Cursor, Limit, PageOut
-from api.schemas.predictions import Deadline, PredictionIn, PredictionOut, PredictionRecordOut
+from api.schemas.predictions import Deadline, PredictionIn, PredictionOut, PredictionRecordOut, Reference
 from api.service import Service, ServiceDep
 from api.serving.engine import Answer, Ranked, within
 from api.views import records
@@ -47,6 +48,7 @@ FAILURES = (
     DeadlineExceeded,
 )
 INLINE_RANKS = 2000  # classes of an answer; a longer one is serialised on another thread
+INLINE_BYTES = 1 << 16  # of the images; the digests of more are computed on another thread
 BODY = images_body(PredictionIn)
 
 
@@ -64,30 +66,37 @@ async def predict(
     top_k: Annotated[int, Query(ge=1, le=1000, description="Classes per image, best first.")] = 5,
     version: Annotated[int | None, Query(ge=1, description="Default: the version in service.")] = None,
     record: Annotated[Literal["behind", "durable"], Query(description="durable waits for the commit.")] = "behind",
+    reference: Annotated[Reference | None, Query()] = None,
     deadline: Deadline = None,
 ) -> PredictionOut | Response:
     """Classify images: one as the body, several as multipart files, or base64 in JSON."""
     until = service.engine.deadline(request.state.arrived_at, deadline)
     async with within(until):
         files, asked = await images_of(request, PredictionIn)
-    asked = above(asked, request, top_k=top_k, version=version, record=record)
-    answer = await service.engine.predict(name, [data for _, data in files], version=asked.version, deadline=until)
-    is_durable = asked.record == "durable"
+    asked = above(asked, request, top_k=top_k, version=version, record=record, reference=reference)
+    images = [data for _, data in files]
+    answer = await service.engine.predict(name, images, version=asked.version, deadline=until)
+    kept: Kept = {"images": images, "reference": asked.reference, "durable": asked.record == "durable"}
     if len(files) * asked.top_k > INLINE_RANKS:
         ranked = await run_in_threadpool(answer.ranked, asked.top_k)
-        number = await recorded(service, answer, ranked, durable=is_durable)
+        number = await recorded(service, answer, ranked, **kept)
         return Response(await run_in_threadpool(_written, name, answer, ranked, number), media_type="application/json")
     ranked = answer.ranked(asked.top_k)
-    return _said(name, answer, ranked, await recorded(service, answer, ranked, durable=is_durable))
+    return _said(name, answer, ranked, await recorded(service, answer, ranked, **kept))
 
 
 @router.get("/models/{name}/predictions", dependencies=[needs(Scope.PREDICT)], responses=problems(ModelNotFound))
 def list_predictions(
-    name: str, service: ServiceDep, limit: Limit = 100, cursor: Cursor = None
+    name: str,
+    service: ServiceDep,
+    reference: Annotated[Reference | None, Query(description="Only of requests that bore it.")] = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
 ) -> PageOut[PredictionRecordOut]:
     """List the record of predictions, latest first."""
     with service.database.read() as connection:
-        page = predictions.page(connection, models.get(connection, name), limit=limit, cursor=cursor)
+        model = models.get(connection, name)
+        page = predictions.page(connection, model, limit=limit, cursor=cursor, reference=reference)
     return PageOut(items=[records.prediction(item, name) for item in page.items], next_cursor=page.next_cursor)
 
 
@@ -100,16 +109,52 @@ def get_prediction(prediction_id: str, service: ServiceDep) -> PredictionRecordO
         return records.prediction(found, models.by_id(connection, found.model_id).name)
 
 
-async def recorded(service: Service, answer: Answer, ranked: Sequence[Ranked], *, durable: bool) -> str | None:
-    """Record an answer, at once if ``durable``, else soon; the record's id, or None if no record is kept."""
+class Kept(TypedDict):
+    """What a record keeps of a request, and how it is written."""
+
+    images: Sequence[bytes] | None  # files; None for pixels
+    reference: str | None
+    durable: bool
+
+
+async def recorded(
+    service: Service,
+    answer: Answer,
+    ranked: Sequence[Ranked],
+    *,
+    images: Sequence[bytes] | None,
+    reference: str | None,
+    durable: bool,
+) -> str | None:
+    """Record an answer, at once if ``durable``, else soon; the record's id, or None if no record is kept.
+
+    ``images`` are the files that were sent, of which their digests are recorded; None for pixels.
+    """
+    if not durable and not service.recorder.chooses():
+        return None
     record = Prediction(
-        id=new_id(), model_id=answer.model_id, version=answer.version, predictions=tuple(ranked), created_at=now()
+        id=new_id(),
+        model_id=answer.model_id,
+        version=answer.version,
+        predictions=tuple(ranked),
+        created_at=now(),
+        digests=await _digests(images) if images is not None else None,
+        reference=reference,
     )
     if durable:
         await run_in_threadpool(_write, service, record)
     elif not service.recorder.add(record):
         return None
     return record.id
+
+
+async def _digests(images: Sequence[bytes]) -> tuple[str, ...]:
+    is_short = sum(map(len, images)) <= INLINE_BYTES
+    return _hashed(images) if is_short else await run_in_threadpool(_hashed, images)
+
+
+def _hashed(images: Sequence[bytes]) -> tuple[str, ...]:
+    return tuple(hashlib.sha256(data).hexdigest() for data in images)
 
 
 def _said(name: str, answer: Answer, ranked: Sequence[Ranked], number: str | None) -> PredictionOut:

@@ -18,6 +18,10 @@ Deadline = Annotated[
         description="How long the answer may take, if less than the service allows.",
     ),
 ]
+REFERENCE = r"^[^\x00-\x1f\x7f-\x9f]{1,200}$"  # without control characters, which databases do not all take
+Reference = Annotated[
+    str, Field(pattern=REFERENCE, description="The caller's own name for the request; kept with its record.")
+]
 
 
 class RankedOut(BaseModel):
@@ -39,6 +43,7 @@ class PredictionIn(ImagesIn):
     top_k: Annotated[int, Field(ge=1, le=1000, description="Classes per image, best first.")] = 5
     version: Annotated[int | None, Field(ge=1, description="Default: the version in service.")] = None
     record: Annotated[Literal["behind", "durable"], Field(description="durable waits for the commit.")] = "behind"
+    reference: Reference | None = None
 
 
 class PredictionOut(BaseModel):
@@ -57,6 +62,10 @@ class PredictionRecordOut(BaseModel):
     model: str
     version: int
     predictions: list[list[RankedOut]]
+    digests: list[str] | None = Field(
+        description="SHA-256 of each image file; null for pixels, and in records of releases that kept none."
+    )
+    reference: str | None
     created_at: datetime
 
 

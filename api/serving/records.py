@@ -42,10 +42,12 @@ class Recorder:
         self._stopped.set()
         self._thread.join()
 
+    def chooses(self) -> bool:
+        """Whether the next prediction is among the share of which a record is kept."""
+        return self._share >= 1 or random.random() < self._share
+
     def add(self, record: Prediction) -> bool:
-        """Take a record to be written soon; False when it is not among the share, or when too many wait already."""
-        if self._share < 1 and random.random() >= self._share:
-            return False
+        """Take a record to be written soon; False when too many wait already."""
         if not self._hold(record):
             self._measures.records_lost.inc()
             return False

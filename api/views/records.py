@@ -95,6 +95,8 @@ def prediction(record: Prediction, model_name: str) -> PredictionRecordOut:
         model=model_name,
         version=record.version,
         predictions=[ranked(one) for one in record.predictions],
+        digests=list(record.digests) if record.digests is not None else None,
+        reference=record.reference,
         created_at=record.created_at,
     )
 

@@ -129,7 +129,8 @@ def version(row: RowMapping) -> Version:
 def prediction(row: RowMapping) -> Prediction:
     """A row of ``predictions``."""
     ranked = tuple(tuple((label, share) for label, share in one) for one in row["predictions"])
-    return Prediction(**{**row, "predictions": ranked})
+    digests = tuple(row["digests"]) if row["digests"] is not None else None
+    return Prediction(**{**row, "predictions": ranked, "digests": digests})
 
 
 def key(row: RowMapping) -> Key:

@@ -263,6 +263,9 @@ predictions = Table(
     Column("version", Integer, nullable=False),
     Column("predictions", JSON, nullable=False),
     Column("created_at", Moment, nullable=False, index=True),
+    Column("digests", JSON(none_as_null=True)),  # null in rows of earlier releases
+    Column("reference", Name),
     Index(None, "model_id", "number"),
+    Index(None, "model_id", "reference"),
     sqlite_autoincrement=True,
 )

@@ -53,3 +53,5 @@ class Prediction:
     version: int
     predictions: tuple[tuple[tuple[str, float], ...], ...]  # per image, best first: (label, probability)
     created_at: datetime
+    digests: tuple[str, ...] | None = None  # SHA-256 of each image file; None for pixels, and in earlier releases
+    reference: str | None = None  # what the caller calls the request

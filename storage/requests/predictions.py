@@ -25,6 +25,8 @@ def add(connection: Connection, records: Sequence[Prediction]) -> None:
                 "version": record.version,
                 "predictions": [[list(ranked) for ranked in one] for one in record.predictions],
                 "created_at": record.created_at,
+                "digests": list(record.digests) if record.digests is not None else None,
+                "reference": record.reference,
             }
             for record in records
         ],
@@ -39,8 +41,12 @@ def get(connection: Connection, prediction_id: str) -> Prediction:
     return rows.prediction(row)
 
 
-def page(connection: Connection, model: Model, *, limit: int, cursor: str | None) -> Page[Prediction]:
-    """Records of a model, newest first."""
+def page(
+    connection: Connection, model: Model, *, limit: int, cursor: str | None, reference: str | None = None
+) -> Page[Prediction]:
+    """Records of a model, newest first; with ``reference``, of the requests that bore it."""
     query = select(*_RECORD).where(predictions.c.model_id == model.id)
+    if reference is not None:
+        query = query.where(predictions.c.reference == reference)
     key = predictions.c.number
     return rows.page(connection, query, key=key, read=rows.prediction, limit=limit, cursor=cursor, descending=True)

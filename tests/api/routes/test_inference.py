@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import gzip
+import hashlib
 import io
 import json
 import struct
@@ -201,6 +202,17 @@ def test_what_was_answered_is_on_record(client, http, model):
     record = client.infer(model, [tensor(pixels(1))]).get_response()["parameters"]["record"]
     kept = http.get(f"/v1/predictions/{record}").json()
     assert (kept["model"], kept["version"]) == (model, 2)
+    assert kept["digests"] is None  # of pixels
+
+
+@pytest.mark.parametrize(("given", "kept"), [("belt 3", "belt 3"), ("x" * 201, None), ("a\tb", None), (None, None)])
+def test_the_id_of_a_request_is_its_reference_on_record(http, model, given, kept):
+    data = [base64.b64encode(picture(1)).decode()]
+    document = json.loads(one_input(datatype="BYTES", shape=[1], data=data))
+    answer = ask(http, model, json.dumps(document | ({} if given is None else {"id": given}))).json()
+    record = http.get(f"/v1/predictions/{answer['parameters']['record']}").json()
+    assert record["reference"] == kept
+    assert record["digests"] == [hashlib.sha256(picture(1)).hexdigest()]
 
 
 def test_errors_reach_the_client_in_words(client, model):

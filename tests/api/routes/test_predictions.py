@@ -1,6 +1,7 @@
 """Predictions over HTTP, their record, and how a promotion reaches them."""
 
 import base64
+import hashlib
 import io
 import time
 from threading import Event, Thread
@@ -8,6 +9,7 @@ from threading import Event, Thread
 import pytest
 from PIL import Image
 
+from api.routes.predictions import INLINE_BYTES
 from storage.history import models, versions
 from tests.api.worlds import SIZE, eventually, picture, problem, running
 
@@ -244,6 +246,8 @@ def test_a_durable_record_is_there_at_once_and_says_what_was_answered(http, worl
     answer = predict(http, model, files=files(picture(1), picture(2)), record="durable").json()
     kept = http.get(f"/v1/predictions/{answer['id']}").json()
     assert kept.pop("created_at").endswith("Z")
+    assert kept.pop("digests") == [hashlib.sha256(picture(seed)).hexdigest() for seed in (1, 2)]
+    assert kept.pop("reference") is None
     assert kept == answer
     assert http.get(f"/v1/models/{model}/predictions").json()["items"][0]["id"] == answer["id"]
 
@@ -266,6 +270,32 @@ def test_records_are_listed_latest_first_page_by_page(http, world):
         if (cursor := page["next_cursor"]) is None:
             break
     assert seen == made[::-1]
+
+
+@pytest.mark.parametrize("record", ["durable", "behind"])
+def test_a_record_is_found_by_the_callers_reference(http, model, record):
+    reference = f"belt 3 – größe/{record}?"
+    answers = [predict(http, model, picture(seed), reference=reference, record=record).json() for seed in (1, 2)]
+    predict(http, model, picture(3), reference=f"{reference} ")
+    large = {"images": [base64.b64encode(picture(seed, size=200)).decode() for seed in (4, 5)], "reference": reference}
+    answers.append(http.post(f"/v1/models/{model}/predictions", json=large).json())
+    assert sum(len(picture(seed, size=200)) for seed in (4, 5)) > INLINE_BYTES
+
+    def found():
+        return http.get(f"/v1/models/{model}/predictions", params={"reference": reference}).json()["items"]
+
+    assert eventually(lambda: len(found()) == 3, seconds=30)
+    assert [one["id"] for one in found()] == [answer["id"] for answer in answers[::-1]]
+    assert {one["reference"] for one in found()} == {reference}
+    assert found()[0]["digests"] == [hashlib.sha256(picture(seed, size=200)).hexdigest() for seed in (4, 5)]
+
+
+@pytest.mark.parametrize("reference", ["", "a\0b", "line\nbreak", "x" * 201])
+def test_a_reference_that_no_record_takes_is_refused(http, model, reference):
+    refused = problem(predict(http, model, picture(1), reference=reference), 422, "request-invalid")
+    assert "reference" in str(refused["errors"])
+    as_json = http.post(f"/v1/models/{model}/predictions", json=in_json(picture(1)) | {"reference": reference})
+    assert "reference" in problem(as_json, 422, "invalid")["detail"]
 
 
 def test_records_written_behind_outlive_the_process(settings_for, tmp_path):
@@ -398,7 +428,7 @@ def test_what_was_deleted_by_another_process_is_forgotten_within_a_second(http, 
 
 
 @pytest.mark.parametrize(
-    "options", [{"top_k": "1"}, {"version": "1"}, {"top_k": "2", "version": "1", "record": "durable"}]
+    "options", [{"top_k": "1"}, {"version": "1"}, {"top_k": "2", "version": "1", "record": "durable", "reference": "a"}]
 )
 def test_options_mean_the_same_in_query_form_and_json(http, model, options):
     asked = predict(http, model, picture(1), **options).json()
@@ -417,7 +447,7 @@ def test_the_query_counts_more_than_the_form(http, model):
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"topk": "1"}, "Unknown form field 'topk': known are top_k, version, record"),
+        ({"topk": "1"}, "Unknown form field 'topk': known are top_k, version, record, reference"),
         ({"images": "aGVsbG8="}, "Unknown form field 'images'"),
         ({"top_k": "none"}, "top_k"),
         ({"top_k": "0"}, "top_k"),

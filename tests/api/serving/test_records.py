@@ -31,7 +31,15 @@ def recorder_of(world: World) -> Recorder:
 
 
 def record_of(model: Model, ranked=FEW) -> Prediction:
-    return Prediction(id=new_id(), model_id=model.id, version=1, predictions=ranked, created_at=now())
+    return Prediction(
+        id=new_id(),
+        model_id=model.id,
+        version=1,
+        predictions=ranked,
+        created_at=now(),
+        digests=("0" * 64,) * len(ranked),
+        reference="camera 7",
+    )
 
 
 def written(world: World, record: Prediction) -> bool:
