@@ -24,6 +24,7 @@ from api.routes import (
     audit,
     batches,
     events,
+    exports,
     health,
     images,
     increments,
@@ -54,7 +55,7 @@ from storage.settings import Settings
 from storage.waking import Waker
 
 # Predictions first: a request is compared with one route after another.
-GUARDED = (predictions, strategies, events, audit, metrics, models, batches, images, increments, versions)
+GUARDED = (predictions, strategies, events, audit, metrics, models, batches, images, increments, versions, exports)
 REFUSALS = (Unauthenticated, Forbidden, RateLimited, Malformed, TooLarge, MediaTypeUnsupported, Invalid)
 
 

@@ -41,6 +41,19 @@ class VersionCalls:
                 for chunk in response.iter_bytes(CHUNK_BYTES):
                     file.write(chunk)
 
+    def card(self, model: str, number: int) -> str:
+        """A version's model card, in Markdown; what only a person knows is marked "not stated"."""
+        return self._connection.request("GET", address("models", model, "versions", number, "card")).text
+
+    def export(self, model: str, number: int, file: Path) -> None:
+        """Write a version into one file that any ONNX runtime computes, with labels and transform in its metadata."""
+        path = address("models", model, "versions", number, "export")
+        unfinished = file.with_name(f"{file.name}.part")
+        with self._connection.stream("GET", path, params={"format": "onnx"}) as response, unfinished.open("wb") as part:
+            for chunk in response.iter_bytes(CHUNK_BYTES):
+                part.write(chunk)
+        unfinished.replace(file)
+
     def version_metrics(self, model: str, number: int) -> VersionMetrics:
         """Every metric of one version."""
         metrics: VersionMetrics = self._connection.json("GET", address("models", model, "versions", number, "metrics"))

@@ -1,4 +1,4 @@
-"""`accrete versions`, `promote`, `rollback` and `download`: list versions, put one into service, and download one."""
+"""`accrete versions`, `promote`, `rollback`, `download`, `card` and `export`: versions, in service and out of it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -55,6 +55,35 @@ def download(
         files = sorted(client.version(model, version)["files"])
         client.download(model, version, target)
     emit({"folder": str(target), "files": files} if as_json else None, f"wrote {', '.join(files)} to {target}")
+
+
+def card(
+    model: Model,
+    version: Annotated[int, typer.Argument(help="Number of the version.")],
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print a version's model card: Markdown, with "not stated" where only a person knows."""
+    with service(url) as client:
+        text = client.card(model, version)
+    emit({"model": model, "version": version, "card": text} if as_json else None, text.rstrip("\n"))
+
+
+def export(
+    model: Model,
+    version: Annotated[int, typer.Argument(help="Number of the version.")],
+    file: Annotated[
+        Path | None, typer.Argument(help="Where to write it; default: MODEL-VERSION.onnx in the working directory.")
+    ] = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a version into one ONNX file, with labels and transform in its metadata."""
+    target = file or Path(f"{model}-{version}.onnx")
+    with service(url) as client:
+        client.export(model, version, target)
+    size = target.stat().st_size
+    emit({"file": str(target), "bytes": size} if as_json else None, f"wrote {target}, {size:,} bytes")
 
 
 def versions_table(items: "list[Version]") -> str:
