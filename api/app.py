@@ -31,6 +31,7 @@ from api.routes import (
     inference,
     metrics,
     models,
+    plots,
     predictions,
     problem_pages,
     strategies,
@@ -55,7 +56,20 @@ from storage.settings import Settings
 from storage.waking import Waker
 
 # Predictions first: a request is compared with one route after another.
-GUARDED = (predictions, strategies, events, audit, metrics, models, batches, images, increments, versions, exports)
+GUARDED = (
+    predictions,
+    strategies,
+    events,
+    audit,
+    metrics,
+    models,
+    batches,
+    images,
+    increments,
+    versions,
+    exports,
+    plots,
+)
 REFUSALS = (Unauthenticated, Forbidden, RateLimited, Malformed, TooLarge, MediaTypeUnsupported, Invalid)
 
 

@@ -65,6 +65,16 @@ class VersionCalls:
         metrics: ModelMetrics = self._connection.json("GET", path, params={"version": version})
         return metrics
 
+    def plot(self, model: str, file: Path, *, plot: str = "overview", version: int | None = None) -> None:
+        """Draw metrics into a file, PNG or SVG by its suffix.
+
+        ``plot`` is overview, curves, matrix, classes or confusion. Raises ValueError for another suffix.
+        """
+        if (kind := file.suffix.lower().removeprefix(".")) not in {"png", "svg"}:
+            raise ValueError(f"{file.name}: plots are PNG or SVG, so name the file .png or .svg")
+        path = address("models", model, f"metrics.{kind}")
+        file.write_bytes(self._connection.request("GET", path, params={"plot": plot, "version": version}).content)
+
     def current(self, model: str) -> Current:
         """The version in service and the one before."""
         current: Current = self._connection.json("GET", address("models", model, "current"))

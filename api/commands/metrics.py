@@ -1,5 +1,6 @@
 """`accrete metrics`: the accuracy matrices and their curves as text."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,11 +18,25 @@ def metrics(
     version: Annotated[
         int | None, typer.Option(help="The version whose ancestors to follow (default: the head).")
     ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw them into this file instead, PNG or SVG.", dir_okay=False)
+    ] = None,
+    shows: Annotated[
+        str, typer.Option(help="What --plot draws: overview, curves, matrix, classes or confusion.")
+    ] = "overview",
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the accuracy matrix and the curves, task-agnostic (TAg) and task-aware (TAw)."""
+    if plot is not None and plot.suffix.lower() not in {".png", ".svg"}:
+        raise typer.BadParameter(
+            f"{plot.name}: plots are PNG or SVG, so name the file .png or .svg", param_hint="--plot"
+        )
     with service(url) as client:
+        if plot is not None:
+            client.plot(model, plot, plot=shows, version=version)
+            emit({"file": str(plot), "shows": shows} if as_json else None, f"wrote {plot}")
+            return
         document = client.metrics(model, version=version)
     emit(document if as_json else None, metrics_text(document))
 

@@ -93,6 +93,7 @@ DESCRIPTIONS: Mapping[str, Description] = {
         "Files of the version, by name.", {"weights.safetensors": {"sha256": _DIGEST, "bytes": 1}}
     ),
     "format": Description("Format of the file.", "onnx"),
+    "plot": Description("What to show.", "overview"),
     "count": Description("How many there are.", 3),
     "digest": Description("SHA-256 of the content; null where there is none yet.", _DIGEST),
     "digests": Description("SHA-256 of each image file.", [_DIGEST]),

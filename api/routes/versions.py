@@ -1,12 +1,10 @@
 """Versions, their metrics and files, and which one is in service."""
 
-import hashlib
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Header, Query
 from fastapi.responses import Response
 
-from api.http.conditional import is_current
 from api.http.guarded_route import Guarded
 from api.http.idempotency import IdempotencyKey
 from api.http.problems import problems
@@ -16,7 +14,7 @@ from api.schemas.base import Cursor, Limit, PageOut
 from api.schemas.metrics import ModelMetricsOut, VersionMetricsOut
 from api.schemas.versions import CurrentIn, CurrentOut, VersionOut
 from api.service import Service, ServiceDep
-from api.views import pictures, records
+from api.views import records
 from storage.domain import Scope
 from storage.errors import (
     IdempotencyMismatch,
@@ -114,21 +112,6 @@ def get_version_metrics(name: str, number: int, service: ServiceDep) -> VersionM
 def get_model_metrics(name: str, service: ServiceDep, version: OfVersion = None) -> ModelMetricsOut:
     """Get the accuracy matrix and every curve along a version's line of ancestors."""
     return _history(service, name, version)
-
-
-@router.get(
-    "/metrics.png",
-    dependencies=[needs(Scope.PREDICT)],
-    response_class=Response,
-    responses=problems(ModelNotFound, VersionNotFound, NoVersionYet),
-)
-def get_model_metrics_picture(name: str, request: Request, service: ServiceDep, version: OfVersion = None) -> Response:
-    """Get the accuracy matrix and the curves of accuracy and forgetting as a picture (PNG)."""
-    shown = _history(service, name, version)
-    tag = f'"{hashlib.sha256(shown.model_dump_json().encode()).hexdigest()}"'
-    if is_current(request.headers, tag):
-        return Response(status_code=304, headers={"ETag": tag})  # without drawing it
-    return Response(pictures.history(shown), media_type="image/png", headers={"ETag": tag})
 
 
 @router.get("/current", dependencies=[needs(Scope.PREDICT)], responses=problems(ModelNotFound))

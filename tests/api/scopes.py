@@ -37,6 +37,7 @@ SCOPES: Mapping[str, Scope] = {
     "GET /v1/models/{name}/versions/{number}/metrics": PREDICT,
     "GET /v1/models/{name}/metrics": PREDICT,
     "GET /v1/models/{name}/metrics.png": PREDICT,
+    "GET /v1/models/{name}/metrics.svg": PREDICT,
     "GET /v1/models/{name}/versions/{number}/card": PREDICT,
     "GET /v1/models/{name}/versions/{number}/export": TRAIN,
     "GET /v1/models/{name}/current": PREDICT,
