@@ -206,6 +206,18 @@ class PredictionRecord(TypedDict):
     created_at: str
 
 
+class Promotion(TypedDict):
+    """A version was put into service; ``key`` is null where an increment promoted its own version."""
+
+    version: int
+    previous: int | None
+    revision: int
+    key: str | None
+    increment_id: str | None
+    reason: str | None
+    created_at: str | None
+
+
 class Strategy(TypedDict):
     """A way to learn new classes without losing the old ones."""
 

@@ -7,6 +7,7 @@ from api.client.connection import Conflict, Connection
 from api.client.documents import (
     Current,
     ModelMetrics,
+    Promotion,
     Version,
     VersionMetrics,
 )
@@ -81,23 +82,34 @@ class VersionCalls:
         return current
 
     def promote(
-        self, model: str, version: int, *, if_match: str | None = None, idempotency_key: str | None = None
+        self,
+        model: str,
+        version: int,
+        *,
+        reason: str | None = None,
+        if_match: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Current:
-        """Put a version into service.
+        """Put a version into service; the ``reason`` is kept in the record of promotions.
 
         ``if_match`` is the ETag of the answer that named the current version. With it, raises PreconditionFailed if
         another version has been promoted since.
         """
         headers = keyed(idempotency_key) | ({} if if_match is None else {"If-Match": if_match})
+        body = {"version": version} | ({} if reason is None else {"reason": reason})
         path = address("models", model, "current")
-        current: Current = self._connection.json("PUT", path, json={"version": version}, headers=headers)
+        current: Current = self._connection.json("PUT", path, json=body, headers=headers)
         return current
 
-    def rollback(self, model: str) -> Current:
+    def promotions(self, model: str) -> Iterator[Promotion]:
+        """Which version was put into service when, by whom and why, latest first."""
+        return self._connection.pages(address("models", model, "promotions"))
+
+    def rollback(self, model: str, *, reason: str | None = None) -> Current:
         """Put the previous version back into service; raises Conflict when there is none."""
         response = self._connection.request("GET", address("models", model, "current"))
         previous = response.json()["previous"]
         if previous is None:
             detail = f"{model} has no previous version to go back to; name one: accrete promote {model} VERSION"
             raise Conflict(status=409, kind="no-previous-version", detail=detail, extra={})
-        return self.promote(model, previous, if_match=response.headers.get("ETag"))
+        return self.promote(model, previous, reason=reason, if_match=response.headers.get("ETag"))

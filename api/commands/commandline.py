@@ -16,7 +16,7 @@ from api.commands.metrics import metrics
 from api.commands.options import AsJson
 from api.commands.overviews import audit, strategies
 from api.commands.predictions import predict
-from api.commands.versions import card, download, export, promote, rollback, versions, versions_table
+from api.commands.versions import card, download, export, promote, promotions, rollback, versions, versions_table
 
 __all__ = ["app", "versions_table"]
 
@@ -150,6 +150,7 @@ def restore(
 # In the order of `accrete --help`.
 for command in (push, watch, increments, cancel, retry, versions, metrics, predict, promote, rollback):
     app.command()(command)
+app.command()(promotions)
 app.command()(download)
 app.command()(export)
 app.command()(card)

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from api.client.documents import Version
 
 
+Reason = Annotated[str | None, typer.Option(help="Why, for the record of promotions.")]
+
+
 def versions(model: Model, url: Url = None, as_json: AsJson = False) -> None:
     """List a model's versions: what each learned, how well, and what it forgot."""
     with service(url) as client:
@@ -24,20 +27,38 @@ def versions(model: Model, url: Url = None, as_json: AsJson = False) -> None:
 def promote(
     model: Model,
     version: Annotated[int, typer.Argument(help="Number of the version.")],
+    reason: Reason = None,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Put a version into service."""
     with service(url) as client:
-        current = client.promote(model, version)
+        current = client.promote(model, version, reason=reason)
     emit(current if as_json else None, f"version {current['version']} of {model} is in service")
 
 
-def rollback(model: Model, url: Url = None, as_json: AsJson = False) -> None:
+def rollback(model: Model, reason: Reason = None, url: Url = None, as_json: AsJson = False) -> None:
     """Put the previous version back into service."""
     with service(url) as client:
-        current = client.rollback(model)
+        current = client.rollback(model, reason=reason)
     emit(current if as_json else None, f"version {current['version']} of {model} is in service again")
+
+
+def promotions(model: Model, url: Url = None, as_json: AsJson = False) -> None:
+    """List which version was put into service when, by whom and why, latest first."""
+    with service(url) as client:
+        items = list(client.promotions(model))
+    rows = [
+        [
+            item["created_at"] or "earlier",
+            item["version"],
+            item["previous"] or "",
+            item["key"] or (f"increment {item['increment_id']}" if item["increment_id"] else "not on record"),
+            item["reason"] or "",
+        ]
+        for item in items
+    ]
+    emit({"items": items} if as_json else None, table(["when", "version", "before", "by", "reason"], rows))
 
 
 def download(

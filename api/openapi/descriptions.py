@@ -66,6 +66,20 @@ DESCRIPTIONS: Mapping[str, Description] = {
     "VersionOut.current": Description("Whether it is in service.", True),
     "previous": Description("Version that was in service before; null where there is none.", 2),
     "revision": Description("Counts promotions; the ETag of /current is made of it.", 7),
+    "CurrentIn.reason": Description("Why, for the record of promotions.", "fewer false alarms on belt 3"),
+    "PromotionOut.version": Description("Version that was put into service.", 3),
+    "PromotionOut.previous": Description("Version that was in service until then; null: none.", 2),
+    "PromotionOut.revision": Description("Number of the promotion: its model's count, from 1.", 7),
+    "PromotionOut.key": Description(
+        "Name of the key of the person who asked; null: an increment promoted its version, or an earlier release kept "
+        "no record.",
+        "ops",
+    ),
+    "PromotionOut.increment_id": Description("Increment that promoted its own version; null: a person did.", _ID),
+    "PromotionOut.reason": Description("Why, in the words of the person; null: none was given.", "fewer false alarms"),
+    "PromotionOut.created_at": Description(
+        "When (RFC 3339); null for the last promotion by a release that kept no record.", _TIME
+    ),
     "classes": Description("Labels, in the order of the logits.", ["rose", "tulip"]),
     # batches and images
     "BatchOut.classes": Description(

@@ -11,7 +11,7 @@ from api.http.idempotency import answered, once
 from api.schemas.versions import CurrentOut
 from api.service import Service
 from api.views import records
-from storage.domain import Model
+from storage.domain import Key, Model
 from storage.errors import VersionUnfit, VersionUnloadable
 from storage.history import models, versions
 from storage.requests.idempotency import Asked
@@ -27,6 +27,8 @@ class Promotion:
     if_match: str | None  # ETags of the states in which to promote
     if_none_match: str | None  # ETags of the states in which not to promote
     idempotency_key: str | None
+    key: Key | None  # of the person who asks
+    reason: str | None
 
     async def made(self, service: Service, name: str) -> CurrentOut:
         """Promote the version, in the database and in this process; returns the new state of /current.
@@ -50,7 +52,8 @@ class Promotion:
 
     @property
     def _asked(self) -> Asked:
-        return {"route": "promote", "version": self.version, **self._conditions}
+        reason = {} if self.reason is None else {"reason": self.reason}
+        return {"route": "promote", "version": self.version, **reason, **self._conditions}
 
     @property
     def _conditions(self) -> dict[str, str]:
@@ -89,9 +92,15 @@ class Promotion:
 
     def _given(self, connection: Connection, locked: Model) -> CurrentOut:
         expected = self._expected(locked.current_revision)
-        return records.current(
-            models.promote(connection, locked.name, version=self.version, expected_revision=expected)
+        promoted = models.promote(
+            connection,
+            locked.name,
+            version=self.version,
+            expected_revision=expected,
+            key=self.key,
+            reason=self.reason,
         )
+        return records.current(promoted)
 
 
 def etag(revision: int) -> str:

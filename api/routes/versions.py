@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response
 
 from api.http.guarded_route import Guarded
@@ -12,7 +12,7 @@ from api.http.rights import needs
 from api.routes.promotion import Promotion, etag
 from api.schemas.base import Cursor, Limit, PageOut
 from api.schemas.metrics import ModelMetricsOut, VersionMetricsOut
-from api.schemas.versions import CurrentIn, CurrentOut, VersionOut
+from api.schemas.versions import CurrentIn, CurrentOut, PromotionOut, VersionOut
 from api.service import Service, ServiceDep
 from api.views import records
 from storage.domain import Scope
@@ -26,7 +26,7 @@ from storage.errors import (
     VersionNotFound,
     VersionUnfit,
 )
-from storage.history import metrics, models, versions
+from storage.history import metrics, models, promotions, versions
 from storage.history.curves import curves
 
 router = APIRouter(prefix="/v1/models/{name}", tags=["versions"], route_class=Guarded)
@@ -132,6 +132,7 @@ def get_current(name: str, response: Response, service: ServiceDep) -> CurrentOu
 async def promote(
     name: str,
     body: CurrentIn,
+    request: Request,
     response: Response,
     service: ServiceDep,
     if_match: IfMatch = None,
@@ -143,11 +144,24 @@ async def promote(
     The version is loaded, checked and warmed first. If it cannot answer, the request is refused and nothing changes.
     """
     promotion = Promotion(
-        version=body.version, if_match=if_match, if_none_match=if_none_match, idempotency_key=idempotency_key
+        version=body.version,
+        if_match=if_match,
+        if_none_match=if_none_match,
+        idempotency_key=idempotency_key,
+        key=request.state.key,
+        reason=body.reason,
     )
     answer = await promotion.made(service, name)
     response.headers["ETag"] = etag(answer.revision)
     return answer
+
+
+@router.get("/promotions", dependencies=[needs(Scope.PREDICT)], responses=problems(ModelNotFound))
+def list_promotions(name: str, service: ServiceDep, limit: Limit = 100, cursor: Cursor = None) -> PageOut[PromotionOut]:
+    """List which version was put into service when, by whom and why, latest first."""
+    with service.database.read() as connection:
+        page = promotions.page(connection, models.get(connection, name), limit=limit, cursor=cursor)
+    return PageOut(items=[records.promotion(item) for item in page.items], next_cursor=page.next_cursor)
 
 
 def _history(service: Service, name: str, number: int | None) -> ModelMetricsOut:

@@ -7,6 +7,8 @@ from pydantic import BaseModel, Field
 
 from api.schemas.base import Answer, Request
 
+REASON = r"^[^\x00-\x08\x0b-\x1f\x7f]+$"  # no control characters but tabs and line breaks
+
 
 class FileOut(Answer):
     """A file of a version."""
@@ -45,9 +47,10 @@ class VersionOut(Answer):
 
 
 class CurrentIn(Request):
-    """The version to put into service."""
+    """The version to put into service, and why."""
 
     version: Annotated[int, Field(ge=1)]
+    reason: Annotated[str, Field(max_length=1000, pattern=REASON)] | None = None
 
 
 class CurrentOut(BaseModel):
@@ -57,3 +60,15 @@ class CurrentOut(BaseModel):
     version: int | None
     previous: int | None
     revision: int
+
+
+class PromotionOut(BaseModel):
+    """A version was put into service; ``key`` is null where an increment promoted its own version."""
+
+    version: int
+    previous: int | None
+    revision: int
+    key: str | None
+    increment_id: str | None
+    reason: str | None
+    created_at: datetime | None

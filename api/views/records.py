@@ -9,9 +9,9 @@ from api.schemas.batches import BatchOut, ClassCountOut, IgnoredOut, RejectOut
 from api.schemas.increments import AttemptOut, IncrementOut, ProgressOut
 from api.schemas.models import ModelOut
 from api.schemas.predictions import PredictionRecordOut, RankedOut
-from api.schemas.versions import CurrentOut, FileOut, Summary, VersionOut
+from api.schemas.versions import CurrentOut, FileOut, PromotionOut, Summary, VersionOut
 from api.views import notices
-from storage.domain import Batch, IncrementReport, Model, Prediction, Reject, Version
+from storage.domain import Batch, IncrementReport, Model, Prediction, PromotionRecord, Reject, Version
 from storage.history import metrics, models, versions
 from storage.material import rejects
 
@@ -85,6 +85,19 @@ def current(record: Model) -> CurrentOut:
     """The version in service and the one before."""
     return CurrentOut(
         model=record.name, version=record.current, previous=record.previous, revision=record.current_revision
+    )
+
+
+def promotion(record: PromotionRecord) -> PromotionOut:
+    """A promotion on record."""
+    return PromotionOut(
+        version=record.version,
+        previous=record.previous,
+        revision=record.revision,
+        key=record.key_name,
+        increment_id=record.increment_id,
+        reason=record.reason,
+        created_at=record.created_at,
     )
 
 

@@ -29,6 +29,7 @@ from storage.domain import (
     Page,
     Prediction,
     Promotion,
+    PromotionRecord,
     Reject,
     Retention,
     Scope,
@@ -131,6 +132,11 @@ def prediction(row: RowMapping) -> Prediction:
     ranked = tuple(tuple((label, share) for label, share in one) for one in row["predictions"])
     digests = tuple(row["digests"]) if row["digests"] is not None else None
     return Prediction(**{**row, "predictions": ranked, "digests": digests})
+
+
+def promotion(row: RowMapping) -> PromotionRecord:
+    """A row of ``promotions``."""
+    return PromotionRecord(**row)
 
 
 def key(row: RowMapping) -> Key:

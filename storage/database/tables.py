@@ -188,6 +188,20 @@ versions = Table(
     Column("deleted_at", Moment),
 )
 
+promotions = Table(
+    "promotions",
+    metadata,
+    Column("model_id", Identifier, ForeignKey("models.id", ondelete="CASCADE"), primary_key=True),
+    Column("revision", Integer, primary_key=True, autoincrement=False),
+    Column("version", Integer, nullable=False),
+    Column("previous", Integer),
+    Column("key_id", Identifier),  # no foreign key: the record stays when the key is deleted
+    Column("key_name", Name),
+    Column("increment_id", Identifier),
+    Column("reason", Text),
+    Column("created_at", Moment),  # null in rows that stand for those of earlier releases
+)
+
 _version = ("versions.model_id", "versions.number")
 
 metrics = Table(

@@ -16,7 +16,7 @@ from storage.domain.increments import (
     StoredCheckpoint,
     Unshown,
 )
-from storage.domain.models import Memory, Model, Retention
+from storage.domain.models import Memory, Model, PromotionRecord, Retention
 from storage.domain.values import Json, Page, new_id, now
 from storage.domain.versions import Prediction, StoredFile, Version
 
@@ -41,6 +41,7 @@ __all__ = [
     "Page",
     "Prediction",
     "Promotion",
+    "PromotionRecord",
     "Reject",
     "Retention",
     "Scope",

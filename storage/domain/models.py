@@ -51,3 +51,17 @@ class Model:
     previous: int | None  # version in service before
     current_revision: int  # counts promotions: the ETag of `current`
     last_version: int  # highest number given so far; numbers are never given twice
+
+
+@dataclass(frozen=True, slots=True)
+class PromotionRecord:
+    """A version was put into service: by whom, or by which increment, when and why."""
+
+    revision: int  # the model's count of promotions, this one included
+    version: int
+    previous: int | None  # what was in service before; None: nothing
+    key_id: str | None
+    key_name: str | None  # None: by an increment, or by a release that kept no record
+    increment_id: str | None  # the increment that made the version and promoted it
+    reason: str | None
+    created_at: datetime | None  # None: by a release that kept no record

@@ -10,10 +10,11 @@ from sqlalchemy.exc import IntegrityError
 from storage.database import rows
 from storage.database.tables import increments, models
 from storage.database.tables import versions as versions_table
-from storage.domain import IncrementStatus, Memory, Model, Page, Retention, new_id, now
+from storage.domain import IncrementStatus, Key, Memory, Model, Page, PromotionRecord, Retention, new_id, now
 from storage.errors import ModelBusy, ModelExists, ModelNotFound, PreconditionFailed
-from storage.history import versions
+from storage.history import promotions, versions
 from storage.material import references
+from storage.requests import audit
 
 
 def create(
@@ -123,18 +124,28 @@ def delete_model(connection: Connection, name: str) -> None:
     connection.execute(delete(models).where(models.c.id == model.id))
 
 
-def promote(connection: Connection, name: str, *, version: int, expected_revision: int | None = None) -> Model:
+def promote(
+    connection: Connection,
+    name: str,
+    *,
+    version: int,
+    expected_revision: int | None = None,
+    key: Key | None = None,
+    reason: str | None = None,
+) -> Model:
     """Put a version into service and make it the head; the version that was in service becomes the previous one.
 
-    Compare-and-set: with ``expected_revision``, raises `PreconditionFailed` if there was another promotion after that
-    revision was read. Raises `VersionNotFound`, also for a deleted version.
+    ``key`` is that of the person who asks, None where no key is needed. Compare-and-set: with ``expected_revision``,
+    raises `PreconditionFailed` if there was another promotion after that revision was read. Raises `VersionNotFound`,
+    also for a deleted version.
     """
     model = lock(connection, name)
     check_revision(model, expected_revision)
     versions.get(connection, model, version)
     if model.current == version and model.head == version:
         return model
-    set_current(connection, model, version=version)
+    name_of_key = key.name if key is not None else audit.NOBODY
+    set_current(connection, model, version, key_id=key.id if key else None, key_name=name_of_key, reason=reason)
     return get(connection, name)
 
 
@@ -148,11 +159,32 @@ def check_revision(model: Model, expected: int | None) -> None:
         )
 
 
-def set_current(connection: Connection, model: Model, *, version: int) -> None:
-    """Write a promotion; the caller holds the model's lock and has checked the version."""
+def set_current(
+    connection: Connection,
+    model: Model,
+    version: int,
+    *,
+    key_id: str | None = None,
+    key_name: str | None = None,
+    increment_id: str | None = None,
+    reason: str | None = None,
+) -> None:
+    """Write a promotion and the record of it; the caller holds the model's lock and has checked the version."""
     previous = model.previous if model.current == version else model.current
+    revision = model.current_revision + 1
     connection.execute(
         update(models)
         .where(models.c.id == model.id)
-        .values(current=version, head=version, previous=previous, current_revision=model.current_revision + 1)
+        .values(current=version, head=version, previous=previous, current_revision=revision)
     )
+    made = PromotionRecord(
+        revision=revision,
+        version=version,
+        previous=model.current,
+        key_id=key_id,
+        key_name=key_name,
+        increment_id=increment_id,
+        reason=reason,
+        created_at=now(),
+    )
+    promotions.record(connection, model, made)

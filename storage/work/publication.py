@@ -63,7 +63,7 @@ def publish(connection: Connection, held: Claim, outcome: Outcome) -> Published 
     )
     note = _why_not_promoted(increment, model, outcome.parent)
     if note is None:
-        models.set_current(connection, model, version=version.number)
+        models.set_current(connection, model, version.number, increment_id=increment.id)
     connection.execute(
         update(increments)
         .where(held.row)

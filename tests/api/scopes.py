@@ -36,6 +36,7 @@ SCOPES: Mapping[str, Scope] = {
     "GET /v1/models/{name}/versions/{number}/files/{file}": TRAIN,
     "GET /v1/models/{name}/versions/{number}/metrics": PREDICT,
     "GET /v1/models/{name}/metrics": PREDICT,
+    "GET /v1/models/{name}/promotions": PREDICT,
     "GET /v1/models/{name}/metrics.png": PREDICT,
     "GET /v1/models/{name}/metrics.svg": PREDICT,
     "GET /v1/models/{name}/versions/{number}/card": PREDICT,

@@ -65,6 +65,8 @@ def filled(world: World) -> dict[str, str]:
             another(connection, f"other-{number:03}", first)
             entry = audit.begin(connection, key=None, client="here", action="DELETE /v1/nothing", path="/v1/nothing")
             audit.end(connection, entry, status=404)
+        for _ in range(PAGE):
+            models.set_current(connection, models.get(connection, name), 1, key_name="filler")
         one = predictions.get(connection, prediction["id"])
         predictions.add(connection, [replace(one, id=new_id()) for _ in range(PAGE)])
     return {

@@ -5,7 +5,9 @@ import json
 
 import pytest
 
-from tests.api.worlds import class_zip, picture, problem
+from storage.domain import Scope
+from storage.requests import keys
+from tests.api.worlds import class_zip, picture, problem, running
 from trainer.networks import load_version
 
 
@@ -253,6 +255,51 @@ def test_a_manual_version_waits_with_the_reason(http, world):
     assert http.post(f"/v1/models/{name}/predictions?version=1", content=picture(1)).json()["version"] == 1
     assert put(http, name, 1).status_code == 200
     assert http.post(f"/v1/models/{name}/predictions", content=picture(1)).json()["version"] == 1
+
+
+# The record of promotions
+
+
+def promoted(http, name):
+    """What is on record, latest first."""
+    return http.get(f"/v1/models/{name}/promotions").json()["items"]
+
+
+def test_promotions_are_on_record_with_who_and_why(http, name):
+    first = http.get(f"/v1/models/{name}/versions/1").json()["increment_id"]
+    body = {"version": 1, "reason": "größe: fewer\nfalse alarms"}
+    key = {"Idempotency-Key": "once"}
+    for _ in range(2):
+        assert http.put(f"/v1/models/{name}/current", json=body, headers=key).status_code == 200
+    other = http.put(f"/v1/models/{name}/current", json=body | {"reason": "another"}, headers=key)
+    problem(other, 422, "idempotency-mismatch")
+    found = promoted(http, name)
+    assert [(one["revision"], one["version"], one["previous"]) for one in found] == [(3, 1, 2), (2, 2, 1), (1, 1, None)]
+    assert (found[0]["key"], found[0]["reason"], found[0]["increment_id"]) == ("no key needed", body["reason"], None)
+    assert (found[2]["key"], found[2]["reason"], found[2]["increment_id"]) == (None, None, first)
+    assert all(one["created_at"].endswith("Z") for one in found)
+    page = http.get(f"/v1/models/{name}/promotions?limit=2").json()
+    rest = http.get(f"/v1/models/{name}/promotions", params={"limit": 2, "cursor": page["next_cursor"]}).json()
+    assert page["items"] + rest["items"] == found
+    problem(http.get("/v1/models/nobody/promotions"), 404, "model-not-found")
+
+
+@pytest.mark.parametrize("reason", ["", "a\0b", "x" * 1001])
+def test_a_reason_that_cannot_be_kept_is_refused(http, name, reason):
+    refused = http.put(f"/v1/models/{name}/current", json={"version": 1, "reason": reason})
+    assert "reason" in str(problem(refused, 422, "request-invalid")["errors"])
+    assert len(promoted(http, name)) == 2
+
+
+def test_the_name_of_the_key_is_on_record(settings_for, tmp_path):
+    with running(settings_for(tmp_path, keys="required")) as world:
+        with world.database.write() as connection:
+            secret = keys.create(connection, name="ops at night", scopes={Scope.TRAIN})[1]
+        world.http.headers["Authorization"] = f"Bearer {secret}"
+        model = world.model()
+        world.version(model, "cat", "dog", promote="manual")
+        assert put(world.http, model, 1).status_code == 200
+        assert [one["key"] for one in promoted(world.http, model)] == ["ops at night"]
 
 
 # Deleting

@@ -255,7 +255,7 @@ def test_a_load_that_fails_after_a_later_promotion_is_no_fault_of_the_version_in
     manifest = own.http.get(f"/v1/models/{name}/versions/2").json()["files"]["version.json"]["sha256"]
     with held_up(slow, manifest):
         with own.database.write() as connection:
-            models.set_current(connection, models.get(connection, name), version=2)
+            models.set_current(connection, models.get(connection, name), 2)
         assert eventually(lambda: slow.fetched[manifest] > 0)
         assert promote(own, name, 1) == 1
     assert predict(own, name, version=2).status_code == 503

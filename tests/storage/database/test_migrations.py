@@ -21,6 +21,8 @@ from sqlalchemy import inspect
 import storage.migrations
 from storage.database.engine import Database
 from storage.database.tables import answers, metadata
+from storage.domain import PromotionRecord
+from storage.history import models, promotions
 from storage.material import batches, images, rejects
 from storage.migrations import configuration, upgrade
 from storage.work import increments
@@ -148,6 +150,25 @@ def test_what_an_earlier_release_wrote_is_brought_forward(empty: Database):
     assert (image.pack, image.offset) == (None, None)
     assert [asdict(one) for one in bad] == BAD_FILES
     assert counted == [250, 0]
+
+
+def test_the_last_promotion_of_an_earlier_release_is_on_record_without_what_is_unknown(empty: Database):
+    upgrade(empty.url, "0013")
+    others = "'resnet32', 32, 3, 'lwf', '{}', 'all', '2026-01-01 00:00:00+00:00'"
+    with empty.write() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO models (id, name, network, image_size, channels, strategy, recipe, retention, created_at, "
+            f"current, previous, current_revision, last_version) VALUES ('m', 'plants', {others}, 4, 2, 9, 5), "
+            f"('n', 'none', {others}, NULL, NULL, 0, 0)"
+        )
+    upgrade(empty.url)
+    with empty.read() as connection:
+        found = [
+            promotions.page(connection, models.get(connection, name), limit=10, cursor=None).items
+            for name in ("plants", "none")
+        ]
+    unknown = {"key_id": None, "key_name": None, "increment_id": None, "reason": None, "created_at": None}
+    assert found == [(PromotionRecord(revision=9, version=4, previous=2, **unknown),), ()]
 
 
 def test_bad_files_are_as_they_were_when_an_upgrade_is_taken_back(empty: Database):

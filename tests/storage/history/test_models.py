@@ -4,9 +4,9 @@ import pytest
 
 from storage.domain import Memory, Prediction, Promotion, Reject, Retention, Scope, new_id, now
 from storage.errors import Invalid, ModelBusy, ModelExists, ModelNotFound, PreconditionFailed, VersionNotFound
-from storage.history import models, versions
+from storage.history import models, promotions, versions
 from storage.material import batches
-from storage.requests import idempotency, keys, predictions
+from storage.requests import audit, idempotency, keys, predictions
 from tests.storage.worlds import MAX_CRASHES, World, together
 
 
@@ -221,3 +221,47 @@ def test_those_taught_last_come_first_and_those_without_a_version_not_at_all(wor
     assert [model.name for model in world.read(models.recently_trained, limit=9)] == ["late", "early"]
     world.learn(world.model("early"), "c", "d")
     assert [model.name for model in world.read(models.recently_trained, limit=1)] == ["early"]
+
+
+def told(world: World) -> list[tuple[object, ...]]:
+    """The record of promotions, latest first, without ids and times."""
+    found = world.read(promotions.page, world.model(), limit=100, cursor=None).items
+    assert all(one.created_at is not None and abs((now() - one.created_at).total_seconds()) < 60 for one in found)
+    return [(one.revision, one.version, one.previous, one.key_name, one.increment_id, one.reason) for one in found]
+
+
+def test_every_promotion_is_on_record(world: World):
+    model = world.create()
+    world.learn(model, "a", "b")
+    world.learn(model, "c", "d", promote=Promotion.MANUAL)
+    key = world.write(keys.create, name="ops", scopes={Scope.TRAIN})[0]
+    world.write(models.promote, "plants", version=2, key=key, reason="fewer false alarms")
+    world.write(models.promote, "plants", version=2)  # changes nothing
+    world.write(models.promote, "plants", version=1)
+    first = world.read(versions.get, world.model(), 1)
+    assert told(world) == [
+        (3, 1, 2, audit.NOBODY, None, None),
+        (2, 2, 1, "ops", None, "fewer false alarms"),
+        (1, 1, None, None, first.increment_id, None),
+    ]
+    assert world.model().current_revision == 3
+
+
+def test_a_promotion_that_is_refused_leaves_no_record(world: World):
+    world.learn(world.create(), "a", "b")
+    before = told(world)
+    with pytest.raises(VersionNotFound):
+        world.write(models.promote, "plants", version=2)
+    with pytest.raises(PreconditionFailed):
+        world.write(models.promote, "plants", version=1, expected_revision=7)
+    assert told(world) == before
+
+
+def test_the_record_goes_with_the_model_and_stays_when_a_version_goes(world: World):
+    model = world.create()
+    world.learn(model, "a", "b")
+    world.learn(model, "c", "d")
+    world.write(versions.remove, world.model(), 1)
+    assert [one[1] for one in told(world)] == [2, 1]
+    world.write(models.delete_model, "plants")
+    assert world.rows()["promotions"] == 0
