@@ -1,14 +1,11 @@
-"""Conversion of table rows to the frozen records of `storage.domain`, and pages of such records."""
+"""Conversion of table rows to the frozen records of `storage.domain`."""
 
-import base64
-import binascii
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, TypeVar
+from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, RowMapping, Select
+from sqlalchemy import RowMapping
 
-from storage.database.columns import HIGHEST_BIG_INTEGER, HIGHEST_INTEGER
 from storage.database.tables import increments
 from storage.domain import (
     Attempt,
@@ -26,7 +23,6 @@ from storage.domain import (
     KnownClasses,
     Memory,
     Model,
-    Page,
     Prediction,
     Promotion,
     PromotionRecord,
@@ -39,9 +35,6 @@ from storage.domain import (
     Unshown,
     Version,
 )
-from storage.errors import Invalid
-
-Record = TypeVar("Record")
 
 
 def model(row: RowMapping) -> Model:
@@ -152,53 +145,3 @@ def audit_entry(row: RowMapping) -> AuditEntry:
 def as_json(records: Sequence[Any]) -> list[dict[str, Any]]:
     """Dataclasses as JSON objects, for a JSON column."""
     return [asdict(record) for record in records]
-
-
-def page(
-    connection: Connection,
-    query: Select[Any],
-    *,
-    key: ColumnElement[Any],
-    read: Callable[[RowMapping], Record],
-    limit: int,
-    cursor: str | None,
-    descending: bool = False,
-) -> Page[Record]:
-    """The next ``limit`` records after ``cursor``, ordered by a unique key, with the cursor of the next page.
-
-    Raises `Invalid` when ``cursor`` was not made here.
-    """
-    if cursor is not None:
-        after = _decode(cursor, like=key)
-        query = query.where(key < after if descending else key > after)
-    query = query.order_by(key.desc() if descending else key.asc()).limit(limit + 1)
-    rows = connection.execute(query.add_columns(key.label("_key"))).mappings().all()
-    records = [read(_without_key(row)) for row in rows[:limit]]
-    following = _encode(rows[limit - 1]["_key"]) if len(rows) > limit else None
-    return Page(items=tuple(records), next_cursor=following)
-
-
-def _without_key(row: RowMapping) -> Any:
-    return {name: value for name, value in row.items() if name != "_key"}
-
-
-def _encode(key: Any) -> str:
-    return base64.urlsafe_b64encode(str(key).encode()).decode().rstrip("=")
-
-
-def _decode(cursor: str, *, like: ColumnElement[Any]) -> Any:
-    try:
-        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
-        key = like.type.python_type(text)
-        if _encode(key) != cursor or not _fits(key, like):
-            raise ValueError(text)
-    except (binascii.Error, UnicodeDecodeError, ValueError) as error:
-        raise Invalid(f"cursor {cursor!r} is none of ours: pass on next_cursor as it came, or leave it out") from error
-    return key
-
-
-def _fits(key: Any, column: ColumnElement[Any]) -> bool:
-    """Whether the database accepts the value: PostgreSQL refuses numbers out of range and texts with a NUL."""
-    if isinstance(key, str):
-        return key != "" and "\0" not in key
-    return bool(0 <= key <= (HIGHEST_BIG_INTEGER if isinstance(column.type, BigInteger) else HIGHEST_INTEGER))

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from storage.database import rows
+from storage.database import pages, rows
 from storage.database.tables import increments, models
 from storage.database.tables import versions as versions_table
 from storage.domain import IncrementStatus, Key, Memory, Model, Page, PromotionRecord, Retention, new_id, now
@@ -96,7 +96,7 @@ def lock(connection: Connection, name: str) -> Model:
 
 def page(connection: Connection, *, limit: int, cursor: str | None) -> Page[Model]:
     """Models in the order of their names."""
-    return rows.page(connection, select(models), key=models.c.name, read=rows.model, limit=limit, cursor=cursor)
+    return pages.page(connection, select(models), key=models.c.name, read=rows.model, limit=limit, cursor=cursor)
 
 
 def change(connection: Connection, name: str, values: Mapping[str, Any]) -> Model:

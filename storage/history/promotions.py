@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection, insert, select
 
-from storage.database import rows
+from storage.database import pages, rows
 from storage.database.tables import promotions
 from storage.domain import Model, Page, PromotionRecord
 
@@ -19,4 +19,4 @@ def page(connection: Connection, model: Model, *, limit: int, cursor: str | None
     """Promotions of a model, latest first."""
     query = select(*_RECORD).where(promotions.c.model_id == model.id)
     key = promotions.c.revision
-    return rows.page(connection, query, key=key, read=rows.promotion, limit=limit, cursor=cursor, descending=True)
+    return pages.page(connection, query, key=key, read=rows.promotion, limit=limit, cursor=cursor, descending=True)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from sqlalchemy import Connection, insert, select, update
 
-from storage.database import locks, rows
+from storage.database import locks, pages, rows
 from storage.database.columns import HIGHEST_INTEGER
 from storage.database.tables import increments, models, versions
 from storage.domain import IncrementStatus, Model, Page, StoredFile, Version, now
@@ -54,7 +54,7 @@ def find(connection: Connection, model_id: str, number: int) -> Version | None:
 def page(connection: Connection, model: Model, *, limit: int, cursor: str | None) -> Page[Version]:
     """Versions of a model in the order of their numbers."""
     query = select(versions).where(versions.c.model_id == model.id).where(versions.c.deleted_at.is_(None))
-    return rows.page(connection, query, key=versions.c.number, read=rows.version, limit=limit, cursor=cursor)
+    return pages.page(connection, query, key=versions.c.number, read=rows.version, limit=limit, cursor=cursor)
 
 
 def is_there(connection: Connection, model_id: str, number: int) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from storage.database import rows
+from storage.database import pages, rows
 from storage.database.tables import batches, rejects
 from storage.domain import Page, Reject
 
@@ -35,4 +35,4 @@ def first(connection: Connection, batch_ids: Collection[str]) -> Mapping[str, tu
 def page(connection: Connection, batch_id: str, *, limit: int, cursor: str | None) -> Page[Reject]:
     """The rejects of a batch: first those found by name, in the archive's order, then those found by content."""
     query = select(rejects.c.file, rejects.c.reason).where(rejects.c.batch_id == batch_id)
-    return rows.page(connection, query, key=rejects.c.position, read=rows.reject, limit=limit, cursor=cursor)
+    return pages.page(connection, query, key=rejects.c.position, read=rows.reject, limit=limit, cursor=cursor)

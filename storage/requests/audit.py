@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection, insert, select, update
 
-from storage.database import rows
+from storage.database import pages, rows
 from storage.database.tables import audit
 from storage.domain import AuditEntry, Key, Page, now
 
@@ -39,4 +39,4 @@ def page(connection: Connection, *, limit: int, cursor: str | None) -> Page[Audi
     """Entries, latest first."""
     query = select(audit)
     key = audit.c.number
-    return rows.page(connection, query, key=key, read=rows.audit_entry, limit=limit, cursor=cursor, descending=True)
+    return pages.page(connection, query, key=key, read=rows.audit_entry, limit=limit, cursor=cursor, descending=True)

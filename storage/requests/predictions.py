@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, insert, select
 
-from storage.database import rows
+from storage.database import pages, rows
 from storage.database.tables import predictions
 from storage.domain import Model, Page, Prediction
 from storage.errors import PredictionNotFound
@@ -49,4 +49,4 @@ def page(
     if reference is not None:
         query = query.where(predictions.c.reference == reference)
     key = predictions.c.number
-    return rows.page(connection, query, key=key, read=rows.prediction, limit=limit, cursor=cursor, descending=True)
+    return pages.page(connection, query, key=key, read=rows.prediction, limit=limit, cursor=cursor, descending=True)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from sqlalchemy import Connection, select
 
-from storage.database import rows
+from storage.database import pages, rows
 from storage.database.tables import attempts, batches, increments, models, versions
 from storage.domain import Attempt, IncrementReport, Model, Page
 from storage.material import rejects
@@ -40,7 +40,7 @@ def of_ids(connection: Connection, ids: Collection[str]) -> tuple[IncrementRepor
 def page(connection: Connection, model: Model, *, limit: int, cursor: str | None) -> Page[IncrementReport]:
     """Reports of a model's increments, latest arrival first."""
     query, key = _QUERY.where(increments.c.model_id == model.id), increments.c.arrival
-    found = rows.page(
+    found = pages.page(
         connection, query, key=key, read=rows.increment_report, limit=limit, cursor=cursor, descending=True
     )
     return replace(found, items=_completed(connection, found.items))
