@@ -23,6 +23,7 @@ from api.openapi.operations import TAGS
 from api.routes import (
     audit,
     batches,
+    browsing,
     events,
     exports,
     health,
@@ -41,6 +42,7 @@ from api.service import Service
 from api.serving.engine import Engine
 from api.serving.records import Recorder
 from api.views.feed import Feed
+from api.views.thumbnails import Thumbnails
 from storage.blobs.opening import open_blobs
 from storage.database.engine import Database
 from storage.errors import (
@@ -65,6 +67,7 @@ GUARDED = (
     models,
     batches,
     images,
+    browsing,
     increments,
     versions,
     exports,
@@ -91,6 +94,7 @@ def build_service(settings: Settings, *, worker: int = 0) -> Service:
         recorder=Recorder(database, measures, share=settings.record_share),
         keyring=KeyRing(database, watch_seconds=settings.watch_seconds, shared=shared_folder()),
         feed=Feed(database, ending=ending),
+        thumbnails=Thumbnails(),
         draining=asyncio.Event(),
         ending=ending,
     )

@@ -12,6 +12,7 @@ from api.measures import Measures
 from api.serving.engine import Engine
 from api.serving.records import Recorder
 from api.views.feed import Feed
+from api.views.thumbnails import Thumbnails
 from storage.blobs.store import BlobStore
 from storage.database.engine import Database
 from storage.maintenance.disposal import dispose
@@ -34,6 +35,7 @@ class Service:
     recorder: Recorder
     keyring: KeyRing
     feed: Feed
+    thumbnails: Thumbnails
     draining: asyncio.Event  # set when the process was asked to end …
     ending: asyncio.Event  # … and when it takes no more connections
 

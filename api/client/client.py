@@ -8,6 +8,7 @@ with Client() as client:
 
 from types import TracebackType
 
+from api.client.browsing import BrowsingCalls
 from api.client.connection import DEFAULT_URL, Connection
 from api.client.following import Event
 from api.client.models import ModelCalls
@@ -18,7 +19,7 @@ from api.client.versions import VersionCalls
 __all__ = ["Client", "Event", "IncrementFailed", "succeeded"]
 
 
-class Client(ModelCalls, TeachingCalls, VersionCalls, PredictionCalls):
+class Client(ModelCalls, TeachingCalls, BrowsingCalls, VersionCalls, PredictionCalls):
     """A connection to a running service; closes with the ``with`` statement."""
 
     def __init__(self, url: str = DEFAULT_URL, *, key: str | None = None, timeout_seconds: float = 60.0) -> None:

@@ -42,7 +42,25 @@ class Batch(TypedDict):
     ignored: list[Ignored]
     notes: list[str]
     digest: str | None
+    increment_id: str | None
     created_at: str
+
+
+class Class(TypedDict):
+    """A class and its stored images; ``task`` is null where the head has not learned it."""
+
+    label: str
+    task: int | None
+    train: int
+    test: int
+    examples: list[str]
+
+
+class Classes(TypedDict):
+    """The classes of a model: those that its head knows in the order of the logits, then the others by name."""
+
+    model: str
+    classes: list[Class]
 
 
 class Current(TypedDict):
@@ -216,6 +234,18 @@ class Promotion(TypedDict):
     increment_id: str | None
     reason: str | None
     created_at: str | None
+
+
+class StoredImage(TypedDict):
+    """A stored image, without its file."""
+
+    id: str
+    batch_id: str
+    label: str
+    filename: str
+    digest: str
+    bytes: int
+    split: Literal["train", "test"] | None
 
 
 class Strategy(TypedDict):

@@ -8,7 +8,7 @@ import typer
 
 from api.commands.console import emit, failure, service
 from api.commands.options import AsJson, BatchId, ImageId, Model, Url
-from api.commands.tables import table
+from api.commands.tables import labels, table
 
 if TYPE_CHECKING:
     from api.client.documents import Batch
@@ -32,6 +32,25 @@ def create_batch(
     emit(
         batch if as_json else None, f"{_described(batch)}\n\naccrete push {model} --batch {batch['id']} learns from it"
     )
+
+
+@batches.command("list")
+def list_batches(model: Model, url: Url = None, as_json: AsJson = False) -> None:
+    """List what was collected for a model, latest first."""
+    with service(url) as client:
+        items = list(client.batches(model))
+    rows = [
+        [
+            item["id"],
+            item["created_at"],
+            item["status"],
+            item["images"],
+            item["reject_count"],
+            labels([count["label"] for count in item["classes"]]),
+        ]
+        for item in items
+    ]
+    emit({"items": items} if as_json else None, table(["batch", "when", "status", "images", "bad", "classes"], rows))
 
 
 @batches.command("show")
@@ -63,6 +82,25 @@ def add_images(
         added = client.add_images(batch_id, label, files, split=split)
     text = "\n".join(f"{image['id']}  {image['filename']}" for image in added)
     emit({"items": added} if as_json else None, text)
+
+
+@images.command("list")
+def list_images(
+    model: Model,
+    label: Annotated[str | None, typer.Option(help="Only images of this class.")] = None,
+    split: Annotated[str | None, typer.Option(help="Only images of this side: train or test.")] = None,
+    exemplar_of: Annotated[int | None, typer.Option(help="Only what this version keeps as exemplars.")] = None,
+    text: Annotated[str | None, typer.Option(help="Only files with this in their name.")] = None,
+    batch: Annotated[str | None, typer.Option(help="Only images of this batch.")] = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the stored images of a model."""
+    with service(url) as client:
+        which, of = (client.images, model) if batch is None else (client.batch_images, batch)
+        items = list(which(of, label=label, split=split, exemplar_of=exemplar_of, text=text))
+    rows = [[item["id"], item["label"], item["split"] or "", item["bytes"], item["filename"]] for item in items]
+    emit({"items": items} if as_json else None, table(["image", "class", "side", "bytes", "file"], rows))
 
 
 @images.command("show")

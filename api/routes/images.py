@@ -30,7 +30,7 @@ from storage.material import erasure, images, packs
 router = APIRouter(prefix="/v1", tags=["images"], route_class=Guarded)
 
 # Stored bytes are whatever somebody uploaded: a browser must neither guess their type nor run them.
-_HEADERS = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; sandbox"}
+SAFE_HEADERS = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; sandbox"}
 _SIGNATURES = {
     b"\xff\xd8\xff": "image/jpeg",
     b"\x89PNG": "image/png",
@@ -49,7 +49,7 @@ def get_image(image_id: str, service: ServiceDep) -> Response:
         image = images.get(connection, image_id)
     data = packs.original(image, database=service.database, blobs=service.blobs)
     kind = next((kind for start, kind in _SIGNATURES.items() if data.startswith(start)), "application/octet-stream")
-    return Response(data, media_type=kind, headers={**_HEADERS, "ETag": f'"{image.digest}"'})
+    return Response(data, media_type=kind, headers={**SAFE_HEADERS, "ETag": f'"{image.digest}"'})
 
 
 @router.delete(

@@ -46,6 +46,7 @@ class BatchOut(Answer):
     ignored: list[IgnoredOut]
     notes: list[str]
     digest: str | None
+    increment_id: str | None = None
     created_at: datetime
 
 
@@ -63,6 +64,35 @@ class ImageOut(Answer):
     label: str
     filename: str
     digest: str
+
+
+class StoredImageOut(BaseModel):
+    """A stored image, without its file."""
+
+    id: str
+    batch_id: str
+    label: str
+    filename: str
+    digest: str
+    bytes: int
+    split: Split | None
+
+
+class ClassOut(BaseModel):
+    """A class and its stored images; ``task`` is null where the head has not learned it."""
+
+    label: str
+    task: int | None
+    train: int
+    test: int
+    examples: list[str]
+
+
+class ClassesOut(BaseModel):
+    """The classes of a model: those that its head knows in the order of the logits, then the others by name."""
+
+    model: str
+    classes: list[ClassOut]
 
 
 class ImagesOut(Answer):

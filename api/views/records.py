@@ -13,7 +13,7 @@ from api.schemas.versions import CurrentOut, FileOut, PromotionOut, Summary, Ver
 from api.views import notices
 from storage.domain import Batch, IncrementReport, Model, Prediction, PromotionRecord, Reject, Version
 from storage.history import metrics, models, versions
-from storage.material import rejects
+from storage.material import batches, rejects
 
 
 def model(connection: Connection, record: Model) -> ModelOut:
@@ -42,18 +42,30 @@ def _model(record: Model, classes: Sequence[str]) -> ModelOut:
 
 def batch(connection: Connection, record: Batch) -> BatchOut:
     """What is in a batch."""
-    bad = rejects.first(connection, [record.id] if record.reject_count else [])
+    return batch_list(connection, [record])[0]
+
+
+def batch_list(connection: Connection, found: Sequence[Batch]) -> list[BatchOut]:
+    """What is in some batches of one model."""
+    bad = rejects.first(connection, [record.id for record in found if record.reject_count])
+    learned = batches.increments_of(connection, [record.id for record in found])
+    name = models.by_id(connection, found[0].model_id).name if found else ""
+    return [_batch(record, name, bad.get(record.id, ()), learned.get(record.id)) for record in found]
+
+
+def _batch(record: Batch, model_name: str, bad: Sequence[Reject], increment_id: str | None) -> BatchOut:
     return BatchOut(
         id=record.id,
-        model=models.by_id(connection, record.model_id).name,
+        model=model_name,
         status=record.status,
         classes=[ClassCountOut.model_validate(count) for count in record.classes],
         images=sum(count.images for count in record.classes),
-        rejects=_rejects(bad.get(record.id, ())),
+        rejects=_rejects(bad),
         reject_count=record.reject_count,
         ignored=[IgnoredOut.model_validate(group) for group in record.ignored],
         notes=list(record.notes),
         digest=record.digest,
+        increment_id=increment_id,
         created_at=record.created_at,
     )
 

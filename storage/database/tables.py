@@ -98,6 +98,7 @@ images = Table(
     Column("pack", Digest, index=True),
     Column("offset", BigInteger),
     Index(None, "batch_id", "label"),
+    Index(None, "batch_id", "id"),
 )
 
 packs = Table(

@@ -5,9 +5,9 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
-from storage.database import rows
+from storage.database import pages, rows
 from storage.database.tables import batches, images, increments
-from storage.domain import Batch, BatchStatus, ClassCount, Ignored, Image, Model, Pack, Reject, Split, new_id, now
+from storage.domain import Batch, BatchStatus, ClassCount, Ignored, Image, Model, Pack, Page, Reject, Split, new_id, now
 from storage.errors import BatchClosed, BatchNotFound
 from storage.material import packs, references
 from storage.material import rejects as bad_files
@@ -62,6 +62,27 @@ def of_increments(connection: Connection, increment_ids: Collection[str]) -> Map
             batch: Any = {name: value for name, value in row.items() if name != own.name}
             found[row[own]] = rows.batch(batch)
     return found
+
+
+def page(connection: Connection, model: Model, *, limit: int, cursor: str | None) -> Page[Batch]:
+    """Batches of a model, latest first."""
+    query = select(batches).where(batches.c.model_id == model.id)
+    key = (batches.c.created_at, batches.c.id)
+    return pages.page(connection, query, key=key, read=rows.batch, limit=limit, cursor=cursor, descending=True)
+
+
+def of_model(connection: Connection, model: Model) -> tuple[Batch, ...]:
+    """All batches of a model, oldest first."""
+    query = select(batches).where(batches.c.model_id == model.id).order_by(batches.c.created_at, batches.c.id)
+    return tuple(rows.batch(row) for row in connection.execute(query).mappings())
+
+
+def increments_of(connection: Connection, batch_ids: Collection[str]) -> Mapping[str, str]:
+    """Ids of the increments that learn from some batches, by batch id; batches without one are left out."""
+    if not batch_ids:
+        return {}
+    query = select(increments.c.batch_id, increments.c.id).where(increments.c.batch_id.in_(batch_ids))
+    return {row.batch_id: row.id for row in connection.execute(query)}
 
 
 def get_of_model(connection: Connection, model: Model, batch_id: str) -> Batch:

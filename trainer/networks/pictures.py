@@ -5,6 +5,7 @@ Imports only Pillow: processes that only decode start in 0.05 s, and importing t
 
 import io
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from PIL import Image, UnidentifiedImageError
@@ -26,6 +27,7 @@ UPRIGHT = {
 }
 
 Box = tuple[float, float, float, float]  # left, upper, right, lower; in pixels
+Fit = Callable[[Image.Image, Box | None], Image.Image]  # of a decoded image, of which the box is the picture
 
 
 class ImageRejected(ValueError):
@@ -53,27 +55,50 @@ def decode(data: bytes, *, channels: int, image_size: int | None = None, max_pix
     """
     if channels not in MODES:
         raise ValueError(f"images have 1 channel (grey) or 3 (colour), got {channels}")
+
+    def fit(image: Image.Image, box: Box | None) -> Image.Image:
+        return image if image_size is None else resized(image, image_size, box=box)
+
+    return _decoded(data, channels, image_size, fit, max_pixels)
+
+
+def thumbnail(data: bytes, *, side: int, max_pixels: int = 50_000_000) -> Image.Image:
+    """The upright picture in mode RGB, at most ``side`` pixels high and wide, never enlarged; for people.
+
+    Reads and refuses what `decode` does.
+    """
+
+    def fit(image: Image.Image, box: Box | None) -> Image.Image:
+        width, height = image.size if box is None else (round(box[2] - box[0]), round(box[3] - box[1]))
+        scale = min(1.0, side / max(width, height))
+        size = (max(1, round(scale * width)), max(1, round(scale * height)))
+        return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS, box)
+
+    return _decoded(data, 3, side, fit, max_pixels)
+
+
+def _decoded(data: bytes, channels: int, least: int | None, fit: Fit, max_pixels: int) -> Image.Image:
+    """The picture, made fit; its file is repaired first, where that helps."""
     if not data:
         raise ImageRejected("the file is empty")
     try:
-        return _read(data, channels, image_size, max_pixels)
+        return _read(data, channels, least, fit, max_pixels)
     except Damaged:
         whole = mended(data, max_pixels=max_pixels)
         if whole is None or whole == data:
             raise
-    return _read(whole, channels, image_size, max_pixels)
+    return _read(whole, channels, least, fit, max_pixels)
 
 
-def _read(data: bytes, channels: int, image_size: int | None, max_pixels: int) -> Image.Image:
-    """`decode` without mending; raises ImageRejected, or its subclass Damaged if `mended` may repair the file."""
+def _read(data: bytes, channels: int, least: int | None, fit: Fit, max_pixels: int) -> Image.Image:
+    """`_decoded` without mending; raises ImageRejected, or its subclass Damaged if `mended` may repair the file."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _refuse(image, max_pixels=max_pixels)
-            box = None if image_size is None else _drafted(image, SPARE * image_size)
+            box = None if least is None else _drafted(image, SPARE * least)
             image.load()
-            picture = _in_mode(_on_white(image), MODES[channels])
-            if image_size is not None:  # before the rotation, which is faster on a small square
-                picture = resized(picture, image_size, box=box)
+            # Before the rotation, which is faster on a small picture.
+            picture = fit(_in_mode(_on_white(image), MODES[channels]), box)
             return _upright(picture, _orientation(image))
     except (ImageRejected, MemoryError):  # a lack of memory here says nothing about the image
         raise

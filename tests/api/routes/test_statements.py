@@ -61,6 +61,8 @@ def filled(world: World) -> dict[str, str]:
         model = models.get(connection, name)
         first = versions.get(connection, model, 1)
         increment_id, batch_id = history(connection, model, first)
+        alike = {"batch_id": batch_id, "label": "c", "filename": "a.png", "digest": "0" * 64, "size": 1}
+        connection.execute(insert(tables.images), [alike | {"id": new_id()} for _ in range(PAGE + 1)])
         for number in range(PAGE):
             another(connection, f"other-{number:03}", first)
             entry = audit.begin(connection, key=None, client="here", action="DELETE /v1/nothing", path="/v1/nothing")

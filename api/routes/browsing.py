@@ -1,0 +1,175 @@
+"""Looking through what was collected: batches, images with small pictures of them, and classes."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+
+from api.http.conditional import is_current
+from api.http.guarded_route import Guarded
+from api.http.problems import problems
+from api.http.rights import needs
+from api.routes.images import SAFE_HEADERS
+from api.schemas.base import Cursor, Limit, PageOut
+from api.schemas.batches import BatchOut, ClassesOut, ClassOut, StoredImageOut
+from api.service import ServiceDep
+from api.views import records
+from storage.domain import Batch, Image, Page, Scope, Split
+from storage.errors import BatchNotFound, ImageNotFound, ImageUnreadable, ModelNotFound, VersionNotFound
+from storage.history import models, versions
+from storage.labels import folded
+from storage.material import batches, browsing, images, packs
+from storage.material.browsing import Filter
+from trainer.networks.pictures import ImageRejected
+
+router = APIRouter(prefix="/v1", tags=["images"], route_class=Guarded)
+
+DAY = 24 * 3600
+OfClass = Annotated[str | None, Query(min_length=1, max_length=1000, description="Only images of this class.")]
+OfSide = Annotated[Split | None, Query(description="Only images of this side.")]
+ExemplarOf = Annotated[int | None, Query(ge=1, description="Only what this version keeps as exemplars.")]
+OfText = Annotated[str | None, Query(min_length=1, max_length=200, description="Only files with this in their name.")]
+
+
+@router.get("/models/{name}/batches", dependencies=[needs(Scope.TRAIN)], responses=problems(ModelNotFound))
+def list_batches(name: str, service: ServiceDep, limit: Limit = 100, cursor: Cursor = None) -> PageOut[BatchOut]:
+    """List what was collected for a model, latest first."""
+    with service.database.read() as connection:
+        page = batches.page(connection, models.get(connection, name), limit=limit, cursor=cursor)
+        return PageOut(items=records.batch_list(connection, page.items), next_cursor=page.next_cursor)
+
+
+@router.get(
+    "/batches/{batch_id}/images",
+    dependencies=[needs(Scope.TRAIN)],
+    responses=problems(BatchNotFound, VersionNotFound),
+)
+def list_batch_images(
+    batch_id: str,
+    service: ServiceDep,
+    label: OfClass = None,
+    split: OfSide = None,
+    exemplar_of: ExemplarOf = None,
+    text: OfText = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> PageOut[StoredImageOut]:
+    """List the stored images of a batch."""
+    wanted = _filter(label, split, exemplar_of, text)
+    with service.database.read() as connection:
+        batch = batches.get(connection, batch_id)
+        model = models.by_id(connection, batch.model_id)
+        if exemplar_of is not None:
+            versions.get(connection, model, exemplar_of)
+        return _shown(browsing.of_batch(connection, model, batch_id, wanted, limit=limit, cursor=cursor))
+
+
+@router.get(
+    "/models/{name}/images",
+    dependencies=[needs(Scope.TRAIN)],
+    responses=problems(ModelNotFound, VersionNotFound),
+)
+def list_images(
+    name: str,
+    service: ServiceDep,
+    label: OfClass = None,
+    split: OfSide = None,
+    exemplar_of: ExemplarOf = None,
+    text: OfText = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> PageOut[StoredImageOut]:
+    """List the stored images of a model, batch by batch."""
+    wanted = _filter(label, split, exemplar_of, text)
+    with service.database.read() as connection:
+        model = models.get(connection, name)
+        if exemplar_of is not None:
+            versions.get(connection, model, exemplar_of)
+        return _shown(browsing.of_model(connection, model, wanted, limit=limit, cursor=cursor))
+
+
+@router.get("/models/{name}/classes", dependencies=[needs(Scope.TRAIN)], responses=problems(ModelNotFound))
+def list_classes(
+    name: str,
+    service: ServiceDep,
+    examples: Annotated[int, Query(ge=0, le=16, description="Images to name for each class.")] = 4,
+) -> ClassesOut:
+    """List a model's classes with their stored images: those of the head by task, then those not learned yet."""
+    with service.database.read() as connection:
+        model = models.get(connection, name)
+        tasks = versions.get(connection, model, model.head).tasks if model.head is not None else ()
+        counts = _counts(batches.of_model(connection, model))
+        learned = {label: task for task, labels in enumerate(tasks) for label in labels}
+        labels = [*learned, *sorted(counts.keys() - learned.keys())]
+        shown = browsing.examples(connection, model, labels, each=examples) if examples else {}
+    classes = [
+        ClassOut(
+            label=label,
+            task=learned.get(label),
+            train=counts.get(label, (0, 0))[0],
+            test=counts.get(label, (0, 0))[1],
+            examples=list(shown.get(label, ())),
+        )
+        for label in labels
+    ]
+    return ClassesOut(model=name, classes=classes)
+
+
+@router.get(
+    "/images/{image_id}/thumbnail",
+    dependencies=[needs(Scope.TRAIN)],
+    response_class=Response,
+    responses=problems(ImageNotFound, ImageUnreadable),
+)
+def get_thumbnail(
+    image_id: str,
+    request: Request,
+    service: ServiceDep,
+    side: Annotated[int, Query(ge=16, le=512, description="Largest height and width, in pixels.")] = 128,
+) -> Response:
+    """Get a small picture of a stored image, as JPEG: upright, with its proportions, transparency laid on white."""
+    with service.database.read() as connection:
+        image = images.get(connection, image_id)
+    # Content never changes, but an image may be erased: browsers ask again after a day.
+    headers = SAFE_HEADERS | {"ETag": f'"{image.digest}-{side}"', "Cache-Control": f"private, max-age={DAY}"}
+    if is_current(request.headers, headers["ETag"]):
+        return Response(status_code=304, headers=headers)  # without decoding it
+
+    def original() -> bytes:
+        return packs.original(image, database=service.database, blobs=service.blobs)
+
+    try:
+        picture = service.thumbnails.of(image.digest, side, original, max_pixels=service.settings.max_image_pixels)
+    except ImageRejected as rejected:
+        raise ImageUnreadable(f"Image {image_id!r} has no picture: {rejected}.", file=image.filename) from rejected
+    return Response(picture, media_type="image/jpeg", headers=headers)
+
+
+def _filter(label: str | None, split: Split | None, exemplar_of: int | None, text: str | None) -> Filter:
+    return Filter(label=None if label is None else folded(label), split=split, exemplar_of=exemplar_of, text=text)
+
+
+def _shown(page: Page[Image]) -> PageOut[StoredImageOut]:
+    items = [
+        StoredImageOut(
+            id=image.id,
+            batch_id=image.batch_id,
+            label=image.label,
+            filename=image.filename,
+            digest=image.digest,
+            bytes=image.size,
+            split=image.split,
+        )
+        for image in page.items
+    ]
+    return PageOut(items=items, next_cursor=page.next_cursor)
+
+
+def _counts(collected: tuple[Batch, ...]) -> dict[str, tuple[int, int]]:
+    """Images to train and to evaluate with, by class."""
+    found: dict[str, tuple[int, int]] = {}
+    for batch in collected:
+        for count in batch.classes:
+            train, test = found.get(count.label, (0, 0))
+            found[count.label] = (train + count.train, test + count.test)
+    return found
