@@ -24,6 +24,7 @@ from api.routes import (
     audit,
     batches,
     browsing,
+    evaluations,
     events,
     exports,
     health,
@@ -71,6 +72,7 @@ GUARDED = (
     increments,
     versions,
     exports,
+    evaluations,
     plots,
 )
 REFUSALS = (Unauthenticated, Forbidden, RateLimited, Malformed, TooLarge, MediaTypeUnsupported, Invalid)

@@ -179,7 +179,7 @@ def finished(line: Line, learned: Learned, tasks: Sequence[Task]) -> None:
             ancestors=line.documents,
             labels=[label for task in tasks for label in task.labels],
             report=SilentReport(),
-        )
+        ).document
     )
     line.learned = learned
 

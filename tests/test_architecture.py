@@ -108,7 +108,10 @@ def test_a_package_is_without_circles_and_of_few_floors(graph: grimp.ImportGraph
 
 
 def test_no_file_is_too_long() -> None:
-    lengths = {str(file.relative_to(ROOT)): len(file.read_text().splitlines()) for file in sources()}
+    written = {ROOT / "api/client/documents.py"}  # by `make types`
+    lengths = {
+        str(file.relative_to(ROOT)): len(file.read_text().splitlines()) for file in sources() if file not in written
+    }
     assert {file: lines for file, lines in lengths.items() if lines > FILE_LINES} == {}
 
 

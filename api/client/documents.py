@@ -63,6 +63,57 @@ class Classes(TypedDict):
     classes: list[Class]
 
 
+class Share(TypedDict):
+    """A share of images, with its exact 95 % interval (Clopper and Pearson)."""
+
+    hits: int
+    share: float
+    low: float
+    high: float
+
+
+class Pair(TypedDict):
+    """Two versions on the same images: how many each has right, and the images on which exactly one is right."""
+
+    images: int
+    version: Share
+    other: Share
+    better: int
+    worse: int
+    p_value: float
+
+
+class ClassPair(TypedDict):
+    """Two versions on the images of a class, with ids of images that changed, at most 20 of each kind."""
+
+    images: int
+    version: Share
+    other: Share
+    better: int
+    worse: int
+    p_value: float
+    label: str
+    got_better: list[str]
+    got_worse: list[str]
+
+
+class Comparison(TypedDict):
+    """A version beside another one, on the evaluation images of both."""
+
+    model: str
+    version: int
+    other: int
+    form: str
+    recorded: bool
+    sentence: str
+    together: Pair | None
+    task_aware: Pair | None
+    new_classes: Share | None
+    only_version: list[str]
+    only_other: list[str]
+    classes: list[ClassPair]
+
+
 class Current(TypedDict):
     """The version in service and the one before; ``revision`` counts promotions, and is what the ETag names."""
 
@@ -83,6 +134,28 @@ class Ranked(TypedDict):
 
     label: str
     probability: float
+
+
+class Evaluation(TypedDict):
+    """What a version said of one evaluation image; ``filename`` is null where the image was erased since."""
+
+    image_id: str
+    filename: str | None
+    label: str
+    predicted: str
+    correct: bool
+    top: list[Ranked]
+
+
+class Evaluations(TypedDict):
+    """A page of evaluation images; ``recorded`` is false for versions of releases that kept metrics alone."""
+
+    model: str
+    version: int
+    recorded: bool
+    images: int
+    items: list[Evaluation]
+    next_cursor: str | None
 
 
 class ImagePrediction(TypedDict):

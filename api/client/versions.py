@@ -5,7 +5,9 @@ from pathlib import Path
 
 from api.client.connection import Conflict, Connection
 from api.client.documents import (
+    Comparison,
     Current,
+    Evaluation,
     ModelMetrics,
     Promotion,
     Version,
@@ -65,6 +67,26 @@ class VersionCalls:
         path = address("models", model, "metrics")
         metrics: ModelMetrics = self._connection.json("GET", path, params={"version": version})
         return metrics
+
+    def evaluations(
+        self,
+        model: str,
+        number: int,
+        *,
+        form: str | None = None,
+        label: str | None = None,
+        predicted: str | None = None,
+        correct: bool | None = None,
+    ) -> Iterator[Evaluation]:
+        """What a version said of each evaluation image; none for versions of releases that kept metrics alone."""
+        path = address("models", model, "versions", number, "evaluations")
+        return self._connection.pages(path, form=form, label=label, predicted=predicted, correct=correct)
+
+    def compare(self, model: str, number: int, other: int, *, form: str | None = None) -> Comparison:
+        """A version beside another one, image by image."""
+        path = address("models", model, "versions", number, "comparison")
+        comparison: Comparison = self._connection.json("GET", path, params={"with": other, "form": form})
+        return comparison
 
     def plot(self, model: str, file: Path, *, plot: str = "overview", version: int | None = None) -> None:
         """Draw metrics into a file, PNG or SVG by its suffix.

@@ -12,7 +12,7 @@ from api.commands import batches, erasure, keys, models
 from api.commands.console import emit, failure, warn
 from api.commands.group import Commands
 from api.commands.increments import cancel, increments, push, retry, watch
-from api.commands.metrics import metrics
+from api.commands.metrics import compare, metrics
 from api.commands.options import AsJson
 from api.commands.overviews import audit, strategies
 from api.commands.predictions import predict
@@ -151,6 +151,7 @@ def restore(
 for command in (push, watch, increments, cancel, retry, versions, metrics, predict, promote, rollback):
     app.command()(command)
 app.command()(promotions)
+app.command()(compare)
 app.command()(download)
 app.command()(export)
 app.command()(card)

@@ -1,4 +1,4 @@
-"""`accrete metrics`: the accuracy matrices and their curves as text."""
+"""`accrete metrics` and `compare`: accuracy matrices and their curves, and two versions side by side."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -39,6 +39,37 @@ def metrics(
             return
         document = client.metrics(model, version=version)
     emit(document if as_json else None, metrics_text(document))
+
+
+def compare(
+    model: Model,
+    version: Annotated[int, typer.Argument(help="Number of a version.")],
+    other: Annotated[int, typer.Argument(help="Number of the version to compare it with.")],
+    form: Annotated[str, typer.Option(help="tag: best of all classes; taw: best of the true task's.")] = "tag",
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare two versions image by image: what got better, what got worse, and whether chance explains it."""
+    with service(url) as client:
+        found = client.compare(model, version, other, form=form)
+    rows = [
+        [
+            one["label"],
+            one["images"],
+            share(one["other"]["share"]),
+            share(one["version"]["share"]),
+            one["better"],
+            one["worse"],
+            f"{one['p_value']:.2g}",
+        ]
+        for one in sorted(found["classes"], key=lambda one: one["better"] - one["worse"])
+    ]
+    headings = ["class", "images", f"version {other}", f"version {version}", "better", "worse", "p"]
+    parts = [found["sentence"], *([table(headings, rows)] if rows else [])]
+    if (new := found["new_classes"]) is not None:
+        low, high = share(new["low"]), share(new["high"])
+        parts.append(f"Classes that version {other} does not know: {share(new['share'])} right ({low} to {high}).")
+    emit(found if as_json else None, "\n\n".join(parts))
 
 
 def metrics_text(document: "ModelMetrics") -> str:

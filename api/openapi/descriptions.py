@@ -19,6 +19,7 @@ _DIGEST = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 _TIME = "2026-11-28T09:30:00+00:00"
 _CURVES = {"average_accuracy": [0.98, 0.91], "forgetting": [None, 0.04]}
 _RANKED = [{"label": "rose", "probability": 0.93}, {"label": "tulip", "probability": 0.05}]
+_SHARE = {"hits": 412, "share": 0.824, "low": 0.788, "high": 0.856}
 
 DESCRIPTIONS: Mapping[str, Description] = {
     # names and numbers
@@ -79,6 +80,38 @@ DESCRIPTIONS: Mapping[str, Description] = {
     "exemplar_of": Description("Number of a version that keeps them as exemplars.", 3),
     "text": Description("Part of a file name; upper and lower case are the same.", "img_00"),
     "side": Description("Largest height and width, in pixels.", 128),
+    "EvaluationsOut.recorded": Description("Whether there are results of single images.", True),
+    "EvaluationsOut.images": Description("How many images match.", 500),
+    "EvaluationOut.filename": Description("Name of its file; null: the image was erased since.", "rose/7.jpg"),
+    "predicted": Description("Class that it was taken for.", "tulip"),
+    "correct": Description("Whether that is its class.", False),
+    "top": Description("Most probable classes, best first.", _RANKED),
+    "form": Description("tag (best of all classes) or taw (best of the true task's).", "tag"),
+    "with": Description("Number of the version to compare with.", 2),
+    "hits": Description("Images that are right.", 412),
+    "share": Description("Share of the images, in 0 … 1.", 0.824),
+    "low": Description("Lower end of its 95 % interval.", 0.788),
+    "high": Description("Upper end of its 95 % interval.", 0.856),
+    "PairOut.images": Description("Images that both were evaluated on.", 500),
+    "ClassPairOut.images": Description("Images of the class that both were evaluated on.", 50),
+    "PairOut.version": Description("Images that the version has right.", _SHARE),
+    "ClassPairOut.version": Description("Images that the version has right.", _SHARE),
+    "PairOut.other": Description("Images that the other version has right.", _SHARE),
+    "ClassPairOut.other": Description("Images that the other version has right.", _SHARE),
+    "better": Description("Images that only the version has right.", 12),
+    "worse": Description("Images that only the other version has right.", 5),
+    "p_value": Description("Exact McNemar test, two-sided: small if chance does not explain the difference.", 0.14),
+    "got_better": Description("Some of the images that only the version has right.", [_ID]),
+    "got_worse": Description("Some of the images that only the other version has right.", [_ID]),
+    "other": Description("Number of the version to compare with.", 2),
+    "recorded": Description("Whether there are results of single images of both.", True),
+    "sentence": Description("The comparison in words.", "Of the 500 images that both were evaluated on, …"),
+    "together": Description("All images that both were evaluated on; null: none.", None),
+    "task_aware": Description("The same, task-aware; null: none.", None),
+    "new_classes": Description("Images of classes without an image in common; null: none.", None),
+    "only_version": Description("Classes that only the version knows.", ["tulip"]),
+    "only_other": Description("Classes that only the other version knows.", []),
+    "ComparisonOut.classes": Description("Each class with images in common.", []),
     "PromotionOut.version": Description("Version that was put into service.", 3),
     "PromotionOut.previous": Description("Version that was in service until then; null: none.", 2),
     "PromotionOut.revision": Description("Number of the promotion: its model's count, from 1.", 7),

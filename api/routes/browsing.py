@@ -35,8 +35,9 @@ OfText = Annotated[str | None, Query(min_length=1, max_length=200, description="
 def list_batches(name: str, service: ServiceDep, limit: Limit = 100, cursor: Cursor = None) -> PageOut[BatchOut]:
     """List what was collected for a model, latest first."""
     with service.database.read() as connection:
-        page = batches.page(connection, models.get(connection, name), limit=limit, cursor=cursor)
-        return PageOut(items=records.batch_list(connection, page.items), next_cursor=page.next_cursor)
+        model = models.get(connection, name)
+        page = batches.page(connection, model, limit=limit, cursor=cursor)
+        return PageOut(items=records.batch_list(connection, model, page.items), next_cursor=page.next_cursor)
 
 
 @router.get(

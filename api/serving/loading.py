@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from api.serving.costs import Costs
 from api.serving.execution import Device, Execution, Runtime
 from api.serving.minibatches import Batcher
-from storage import safetext
+from storage import evaluations, safetext
 from storage.blobs.store import BlobStore
 from storage.database.engine import Database
 from storage.domain import Model, StoredFile, Version
@@ -196,7 +196,8 @@ class Loader:
     def _needed(self, files: Mapping[str, StoredFile]) -> Mapping[str, StoredFile]:
         """The files that serving reads: the graphs for its devices, or everything where one of them takes torch."""
         graphs = {self._runtime.graph_of(files, device) for device in self._devices}
-        return files if None in graphs else {name: file for name, file in files.items() if name in {MANIFEST, *graphs}}
+        named = files.keys() - {evaluations.FILE} if None in graphs else {MANIFEST, *graphs}
+        return {name: file for name, file in files.items() if name in named}
 
     def _settle(self) -> None:
         """Exclude the objects of all imported modules from garbage collection, after the first load.

@@ -42,15 +42,14 @@ def _model(record: Model, classes: Sequence[str]) -> ModelOut:
 
 def batch(connection: Connection, record: Batch) -> BatchOut:
     """What is in a batch."""
-    return batch_list(connection, [record])[0]
+    return batch_list(connection, models.by_id(connection, record.model_id), [record])[0]
 
 
-def batch_list(connection: Connection, found: Sequence[Batch]) -> list[BatchOut]:
-    """What is in some batches of one model."""
+def batch_list(connection: Connection, of: Model, found: Sequence[Batch]) -> list[BatchOut]:
+    """What is in some batches of a model."""
     bad = rejects.first(connection, [record.id for record in found if record.reject_count])
     learned = batches.increments_of(connection, [record.id for record in found])
-    name = models.by_id(connection, found[0].model_id).name if found else ""
-    return [_batch(record, name, bad.get(record.id, ()), learned.get(record.id)) for record in found]
+    return [_batch(record, of.name, bad.get(record.id, ()), learned.get(record.id)) for record in found]
 
 
 def _batch(record: Batch, model_name: str, bad: Sequence[Reject], increment_id: str | None) -> BatchOut:

@@ -3,17 +3,19 @@
 import base64
 import binascii
 import json
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, RowMapping, Select, literal, tuple_
+from sqlalchemy import BigInteger, ColumnElement, Connection, Integer, RowMapping, Select, column, literal, tuple_
 
 from storage.database.columns import HIGHEST_BIG_INTEGER, HIGHEST_INTEGER
 from storage.domain import Page
 from storage.errors import Invalid
 
 Record = TypeVar("Record")
+_ROW = column("row", Integer())  # what cursors of rows in memory count
 Key = ColumnElement[Any] | Sequence[ColumnElement[Any]]  # a unique column, or columns that are unique together
 
 
@@ -43,6 +45,14 @@ def page(
     records = [read(_without(row, names)) for row in rows[:limit]]
     following = _encode([rows[limit - 1][name] for name in names]) if len(rows) > limit else None
     return Page(items=tuple(records), next_cursor=following)
+
+
+def of_rows(rows: Sequence[int], *, limit: int, cursor: str | None) -> Page[int]:
+    """The next ``limit`` of some ascending row numbers after ``cursor``; raises `Invalid` as `page` does."""
+    after = -1 if cursor is None else _decode(cursor, [_ROW])[0]
+    first = bisect_right(rows, after)
+    shown = tuple(rows[first : first + limit])
+    return Page(items=shown, next_cursor=_encode([shown[-1]]) if len(rows) > first + limit else None)
 
 
 def _without(row: RowMapping, names: Sequence[str]) -> Any:

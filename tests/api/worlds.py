@@ -29,6 +29,7 @@ from storage.blobs.opening import open_blobs
 from storage.blobs.store import BlobStore
 from storage.database.engine import Database
 from storage.domain import IncrementStatus, StoredFile
+from storage.evaluations import FILE, Evaluations
 from storage.history import metrics, models, versions
 from storage.settings import Settings
 from storage.work import events, increments, leases, publication
@@ -156,24 +157,30 @@ class World:
         rewrite: Mapping[str, object] | None = None,
         graph: Graph | None = network_onnx,
         int8: Graph | None = None,
+        said: Evaluations | None = None,
     ) -> int:
         """Publish an untrained network under a claim; the number of its version.
 
         ``rewrite`` goes over what its version.json says, and makes it one that cannot be loaded. ``graph`` makes its
         network.onnx; with None, it is a version of a release that wrote none. ``int8`` makes its network.int8.onnx.
+        ``said`` is what it said of its evaluation images; with None, its release kept metrics alone.
         """
         with self.database.read() as connection:
             increment = increments.get(connection, claim.increment_id)
             model = models.by_id(connection, increment.model_id)
             line = versions.lineage(connection, model, model.head)
             documents = metrics.of_versions(connection, line)
-        tasks = [*(line[-1].tasks if line else ()), tuple(labels)]
+        tasks = [*(line[-1].tasks if line else ()), *([tuple(labels)] if labels else [])]
         number = publication.next_number(model)
+        files = self._files(model.name, number, tasks, rewrite or {}, {EXECUTABLE: graph, INT8: int8})
+        if said is not None:
+            content = said.encoded()
+            files[FILE] = StoredFile(self.blobs.put(content), len(content))
         outcome = Outcome(
             number=number,
             parent=model.head,
             tasks=tasks,
-            files=self._files(model.name, number, tasks, rewrite or {}, {EXECUTABLE: graph, INT8: int8}),
+            files=files,
             data_digest="0" * 64,
             code_version="test",
             seconds={"training": 1.5},

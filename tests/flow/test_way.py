@@ -1,6 +1,7 @@
 """The whole way: images in, versions out, predictions all along."""
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -139,7 +140,24 @@ def test_known_classes_alone_make_a_version_with_the_same_classes(
     assert last["forgetting_by_task"] == [pytest.approx(max(before, after) - last["accuracy"][0])]
     matrix = client.metrics(grower.name)["tag"]["matrix"]
     assert matrix == [[before], [after], last["accuracy"]]
+    assert_each_image_is_on_record(client, grower.name, 3)
+    assert (
+        client.compare(grower.name, 3, 1)["together"]["images"]
+        == client.version_metrics(grower.name, 1)["test_images"][0]
+    )
     assert httpx.get(f"{service.url}/v1/models/{grower.name}/metrics.png").content.startswith(b"\x89PNG")
+
+
+def assert_each_image_is_on_record(client: Client, model: str, number: int) -> None:
+    """Results of single images add up to the confusion of a version, in both forms."""
+    labels = client.version(model, number)["classes"]
+    for form in ("tag", "taw"):
+        found = Counter((one["label"], one["predicted"]) for one in client.evaluations(model, number, form=form))
+        document = client.version_metrics(model, number)["tag" if form == "tag" else "taw"]
+        confusion = {(labels[true], labels[predicted]): count for true, predicted, count in document["confusion"]}
+        assert found == confusion
+    stored = {one["id"] for one in client.images(model, split="test")}
+    assert {one["image_id"] for one in client.evaluations(model, number)} <= stored
 
 
 def test_a_batch_collected_piecemeal_becomes_an_increment(client: Client, grower: Grower, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,14 @@ from trainer.reporting import Report
 LEVEL = 1e-3  # of significance of the test below: a network that guesses fails it so often at most
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """What was measured of a network."""
+
+    document: dict[str, Any]  # its metrics (docs/metrics.md)
+    logits: NDArray[np.float64]  # [images, classes]
+
+
 class BelowChance(Exception):
     """Predictions are worse than guesses: the training has failed, and no version is made of it."""
 
@@ -26,15 +35,16 @@ def evaluate(
     ancestors: Sequence[Mapping[str, Any]],
     labels: Sequence[str],
     report: Report,
-) -> dict[str, Any]:
-    """The metrics document on the evaluation images of all tasks that still have some (docs/metrics.md).
+) -> Evaluation:
+    """The metrics on the evaluation images of all tasks that still have some.
 
     ``ancestors`` are the documents of the versions before it, ``labels`` in the order of the logits. Raises
     `LossNotFinite` for outputs that are not finite, and `BelowChance`.
     """
     norms, biases = head_rows(learned.network)
+    logits = logits_of(learned, tests, report=report).numpy().astype(np.float64)
     measurement = metrics.measure(
-        logits=logits_of(learned, tests, report=report).numpy(),
+        logits=logits,
         targets=tests.targets.numpy(),
         task_sizes=learned.network.task_sizes,
         weight_norms=norms,
@@ -46,7 +56,7 @@ def evaluate(
         check_learned(measurement.taw.confusion[new, new], which="the new classes", within="within these classes")
     else:
         check_learned(measurement.tag.confusion, which="all classes", within="among them all")
-    return metrics.document(ancestors, measurement, labels=labels)
+    return Evaluation(metrics.document(ancestors, measurement, labels=labels), logits)
 
 
 def check_learned(confusion: NDArray[np.int64], *, which: str, within: str) -> None:

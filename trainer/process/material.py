@@ -14,6 +14,7 @@ from torch import Tensor
 
 from storage.domain import Image, Split
 from storage.errors import BatchInvalid, NothingToLearn
+from storage.evaluations import FILE
 from storage.material import images
 from storage.work.admission import check_all_shown
 from trainer.learning import exemplars
@@ -221,7 +222,8 @@ def _parent(job: Job, context: AttemptContext, device: torch.device) -> Learned 
     folder.mkdir()
     with context.report.opaque():
         for name, file in job.parent.files.items():
-            context.blobs.fetch(file.sha256, folder / name)
+            if name != FILE:
+                context.blobs.fetch(file.sha256, folder / name)
         loaded = load_version(folder, device=device)
     network = loaded.network.to(memory_format=torch.channels_last)
     return Learned(network, loaded.transform)

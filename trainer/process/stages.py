@@ -2,18 +2,18 @@
 
 from dataclasses import replace
 from importlib.metadata import version as release_of
-from typing import Any
 
 import torch
 from sqlalchemy import Connection
 
 from storage.domain import Batch, BatchStatus
 from storage.errors import Invalid
+from storage.evaluations import FILE
 from storage.material import batches, images, references
 from storage.work import leases
 from storage.work.leases import ClaimLost
 from storage.work.publication import next_number
-from trainer.evaluation.evaluate import evaluate
+from trainer.evaluation.evaluate import Evaluation, evaluate
 from trainer.ingestion.archive import ingest_archive
 from trainer.ingestion.splits import Ingested, settle
 from trainer.learning import exemplars
@@ -32,6 +32,7 @@ from trainer.process.protocol import VERSION, Made
 from trainer.process.quantised import add_int8
 from trainer.process.resources import bound_memory
 from trainer.process.resumption import Resumption, find
+from trainer.process.said import said_of
 from trainer.process.verification import check_written
 from trainer.recipes import Recipe
 
@@ -67,7 +68,7 @@ def run(job: Job, context: AttemptContext) -> Made:
             checkpoints=checkpoints,
         )
     with report.stage("evaluating"):
-        document = _evaluate(job, material, learned, context)
+        evaluation = _evaluate(job, material, learned, context)
     with report.stage("selecting"):
         selected = _select_exemplars(job, material, learned, recipe, context)
     with report.stage("writing"):
@@ -78,11 +79,12 @@ def run(job: Job, context: AttemptContext) -> Made:
             tasks=material.tasks,
             data_digest=job.batch.digest,
             code_version=f"accrete {release_of('accrete')}, torch {torch.__version__}",
-            metrics=document,
+            metrics=evaluation.document,
             exemplars=selected,
             seconds={},
         )
         _write(job, learned, material, made, context)
+        _write_evaluations(material, evaluation, context)
     return replace(made, seconds=report.seconds)
 
 
@@ -139,7 +141,7 @@ def _collected(connection: Connection, job: Job, context: AttemptContext) -> Ing
     return settle(stored, (), labels=labels, max_bad_share=context.settings.max_bad_share)
 
 
-def _evaluate(job: Job, material: Material, learned: Learned, context: AttemptContext) -> dict[str, Any]:
+def _evaluate(job: Job, material: Material, learned: Learned, context: AttemptContext) -> Evaluation:
     """Every metric of the new version, on every task whose evaluation images are still there."""
     labels = [label for task in material.tasks for label in task]
     return evaluate(learned, material.measured, ancestors=job.documents, labels=labels, report=context.report)
@@ -179,6 +181,14 @@ def _write(job: Job, learned: Learned, material: Material, made: Made, context: 
             files=[name for name in (EXECUTABLE, INT8) if (folder / name).exists()],
         )
         check_written(folder)
+
+
+def _write_evaluations(material: Material, evaluation: Evaluation, context: AttemptContext) -> None:
+    """Write what the version says of each image beside its files; no reader of version.json has to know of it."""
+    sizes = [len(task) for task in material.tasks]
+    tests = material.measured
+    said = said_of(evaluation.logits, targets=tests.targets.numpy(), ids=tests.ids, task_sizes=sizes)
+    (context.folder / VERSION / FILE).write_bytes(said.encoded())
 
 
 def _select_exemplars(

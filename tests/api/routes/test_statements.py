@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
 import pytest
 from sqlalchemy import Connection, Engine, event, insert, select, update
 
@@ -17,6 +18,7 @@ from storage.material import batches
 from storage.requests import audit, keys, predictions
 from storage.settings import Settings
 from tests.api.worlds import Json, World, picture, running
+from trainer.process.said import said_of
 
 PAGE = 100
 BOUND_OF_LISTS = 5  # statements, the one that finds the key among them
@@ -53,7 +55,10 @@ def full(
 def filled(world: World) -> dict[str, str]:
     """One model that has more than a page of everything, and more than a page of others; ids of some of it."""
     name = world.model()
-    world.version(name, "a", "b")
+    targets = np.arange(PAGE + 1) % 2
+    ids = [new_id() for _ in targets]
+    said = said_of(np.zeros((PAGE + 1, 2)), targets=targets, ids=ids, task_sizes=[2])
+    world.publish(world.claim(world.increment(name, "a", "b")["id"]), ["a", "b"], said=said)
     batch = world.http.post(f"/v1/models/{name}/batches").json()["id"]
     image = world.http.post(f"/v1/batches/{batch}/images", params={"label": "c"}, content=picture(1)).json()
     prediction = world.http.post(f"/v1/models/{name}/predictions?record=durable", content=picture(2)).json()
@@ -147,7 +152,8 @@ def asked(world: World, path: str, secret: str, statements: Counter[str], *, is_
     """Statements sent for a request, after a look at its answer."""
     number = uuid4().hex
     headers = {"Authorization": f"Bearer {secret}", "X-Request-ID": number}
-    answer = world.http.get(path, headers=headers, params={"limit": PAGE} if is_list else {})
+    params = ({"limit": PAGE} if is_list else {}) | ({"with": 1} if path.endswith("/comparison") else {})
+    answer = world.http.get(path, headers=headers, params=params)
     assert answer.is_success, answer.text
     if is_list:
         assert len(answer.json()["items"]) == PAGE

@@ -289,7 +289,7 @@ def test_a_version_none_of_whose_evaluation_images_is_left_has_figures_that_are_
     learned = Learned(network, EvaluationTransform(SIZE, 3, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)))
     ancestor = {form: {"accuracy": [0.5]} for form in ("tag", "taw")}
     labels = ["anise", "basil", "chive", "dill"]
-    found = evaluate(learned, material.measured, ancestors=[ancestor], labels=labels, report=SilentReport())
+    found = evaluate(learned, material.measured, ancestors=[ancestor], labels=labels, report=SilentReport()).document
     assert found["test_images"] == [None, None]
     for form in ("tag", "taw"):
         assert found[form]["accuracy"] == [None, None]

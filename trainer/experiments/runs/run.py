@@ -163,7 +163,7 @@ def _measured(order: Order, tasks: Sequence[Task], learned: Learned) -> dict[str
         ancestors=[order.folder.manifest(t)["metrics"] for t in range(len(tasks) - 1)],
         labels=[label for task in tasks for label in task.labels],
         report=SilentReport(),
-    )
+    ).document
 
 
 def _chosen(run: Run, tasks: Sequence[Task], learned: Learned, kept: ImageSet | None) -> dict[int, tuple[str, ...]]:
