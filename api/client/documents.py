@@ -273,7 +273,11 @@ class Model(TypedDict):
 
 
 class AuditEntry(TypedDict):
-    """A change that somebody asked for; ``status`` is that of the answer, null where it was not noted."""
+    """A change that somebody asked for; ``status`` is that of the answer, null where it was not noted.
+
+    ``change`` says what was changed, null where nothing was or it is not on record: ``changed`` holds values before and
+    after by field, ``made`` and ``deleted`` say what.
+    """
 
     number: int
     created_at: str
@@ -283,6 +287,7 @@ class AuditEntry(TypedDict):
     action: str
     path: str
     status: int | None
+    change: dict[str, Any] | None
 
 
 class PredictionRecord(TypedDict):

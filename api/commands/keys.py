@@ -43,7 +43,8 @@ def create_key(
         model_id = models.get(connection, model).id if model is not None else None
         scopes = frozenset(map(Scope, scope))
         key, secret = keys.create(connection, name=name, scopes=scopes, model_id=model_id, rate=rate)
-        audit.note(connection, action="create key", path=f"{key.name} {key.id}")
+        made = {"key": key.name, "scopes": sorted(key.scopes), "model": model}
+        audit.note(connection, action="create key", path=f"{key.name} {key.id}", change={"made": made})
     document = {"id": key.id, "name": name, "scopes": sorted(key.scopes), "model": model, "rate": rate, "key": secret}
     text = f"{secret}\n\nSend it as `Authorization: Bearer KEY`, or set ACCRETE_API_KEY. It is not shown again."
     emit(document if as_json else None, text)
@@ -101,6 +102,7 @@ def revoke_key(
     with opened() as (_, database, _), database.write() as connection:
         revoked = keys.revoke(connection, key)
         for one in revoked:
-            audit.note(connection, action="revoke key", path=f"{one.name} {one.id}")
+            change = {"changed": {"revoked": [False, True]}}
+            audit.note(connection, action="revoke key", path=f"{one.name} {one.id}", change=change)
     ids = [one.id for one in revoked]
     emit({"revoked": ids} if as_json else None, "\n".join(f"revoked {one.name} ({one.id})" for one in revoked))

@@ -1,5 +1,6 @@
 """`accrete strategies` and `accrete audit`: the strategies to choose from, and who asked for which change."""
 
+import json
 from itertools import islice
 from typing import Annotated
 
@@ -34,8 +35,9 @@ def audit(
             item["action"],
             item["path"],
             item["status"] if item["status"] is not None else MISSING,
+            "" if item["change"] is None else json.dumps(item["change"], ensure_ascii=False),
         ]
         for item in items
     ]
-    headings = ["when", "key", "from", "action", "path", "status"]
+    headings = ["when", "key", "from", "action", "path", "status", "change"]
     emit({"items": items} if as_json else None, table(headings, rows) if rows else "No changes yet")

@@ -112,6 +112,9 @@ DESCRIPTIONS: Mapping[str, Description] = {
     "only_version": Description("Classes that only the version knows.", ["tulip"]),
     "only_other": Description("Classes that only the other version knows.", []),
     "ComparisonOut.classes": Description("Each class with images in common.", []),
+    "change": Description(
+        "What was changed; null: nothing, or it is not on record.", {"changed": {"strategy": ["lwf-bsr", "lucir-bsr"]}}
+    ),
     "PromotionOut.version": Description("Version that was put into service.", 3),
     "PromotionOut.previous": Description("Version that was in service until then; null: none.", 2),
     "PromotionOut.revision": Description("Number of the promotion: its model's count, from 1.", 7),

@@ -10,6 +10,7 @@ from fastapi.concurrency import run_in_threadpool
 from api.admission import queueing
 from api.bodies.images import ARCHIVES, above, images_body, images_of
 from api.bodies.uploads import Upload, received
+from api.http.auditing import tell
 from api.http.guarded_route import Guarded, has_body
 from api.http.idempotency import IdempotencyKey, answered, once
 from api.http.problems import problems
@@ -76,6 +77,7 @@ async def create_batch(
                 f"Unknown field {', '.join(sorted(upload.fields))[:200]}: the form of a batch is 'data' alone."
             )
         batch = await run_in_threadpool(_create, service, name, upload, idempotency_key)
+        tell(made={"batch": batch.id, "images": batch.images})
     response.headers["Location"] = located(request, f"/v1/batches/{batch.id}")
     return batch
 
@@ -105,7 +107,7 @@ def list_rejects(batch_id: str, service: ServiceDep, limit: Limit = 100, cursor:
 def delete_batch(batch_id: str, service: ServiceDep) -> None:
     """Erase a batch with all its images, wherever they are kept; metrics measured with them stay."""
     with service.database.write() as connection:
-        erasure.erase_batch(connection, batch_id)
+        tell(deleted={"batch": batch_id, "images": erasure.erase_batch(connection, batch_id)})
     service.dispose()
 
 
@@ -129,7 +131,9 @@ async def add_images(
     asked = above(asked, request, label=label, split=split)
     if asked.label is None:
         raise Invalid("label is missing: name the class of the images, as in ?label=cat.")
-    return await run_in_threadpool(_add, service, batch_id, asked.label, asked.split, files, idempotency_key)
+    added = await run_in_threadpool(_add, service, batch_id, asked.label, asked.split, files, idempotency_key)
+    tell(made={"images": [image.id for image in added.images], "label": asked.label})
+    return added
 
 
 def require_model(service: Service, name: str) -> None:

@@ -6,6 +6,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
+from api.http.auditing import tell
 from api.http.guarded_route import Guarded
 from api.http.problems import problems
 from api.http.rights import needs
@@ -58,7 +59,8 @@ def get_image(image_id: str, service: ServiceDep) -> Response:
 def delete_image(image_id: str, service: ServiceDep) -> None:
     """Erase an image, wherever it is kept; metrics measured with it stay."""
     with service.database.write() as connection:
-        erasure.erase_image(connection, image_id)
+        image = erasure.erase_image(connection, image_id)
+        tell(deleted={"image": image.id, "label": image.label, "batch": image.batch_id})
     service.dispose()
 
 
@@ -71,6 +73,7 @@ def delete_class_images(name: str, label: str, service: ServiceDep) -> ErasedOut
     """Erase every stored image of a class; versions trained on them, and their metrics, stay."""
     with service.database.write() as connection:
         count = erasure.erase_class(connection, models.lock(connection, name), label)
+        tell(deleted={"images": count, "label": label})
     service.dispose()
     return ErasedOut(erased=count)
 

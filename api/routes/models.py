@@ -1,12 +1,14 @@
 """Models: named classifiers and their defaults."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from sqlalchemy import Connection
 
 from api.admission.fitness import check_of_model, check_strategy
+from api.http.auditing import tell
 from api.http.guarded_route import Guarded
 from api.http.problems import problems
 from api.http.rights import needs
@@ -25,7 +27,7 @@ from storage.errors import (
     UnknownNetwork,
     UnknownStrategy,
 )
-from storage.history import models
+from storage.history import models, versions
 from trainer.networks.limits import check as check_network
 
 router = APIRouter(prefix="/v1/models", tags=["models"], route_class=Guarded)
@@ -64,6 +66,7 @@ def create_model(body: ModelIn, request: Request, response: Response, service: S
             memory=body.memory.record() if body.memory is not None else None,
             retention=body.retention,
         )
+        tell(made={"model": created.name})
         response.headers["Location"] = located(request, f"/v1/models/{created.name}")
         return records.model(connection, created)
 
@@ -97,8 +100,18 @@ def change_model(name: str, body: ModelChange, service: ServiceDep) -> ModelOut:
     if body.memory is not None:
         values["memory"] = body.memory.model_dump()
     with service.database.write() as connection:
-        _check_change(connection, models.lock(connection, name), values)
-        return records.model(connection, models.change(connection, name, values))
+        before = models.lock(connection, name)
+        _check_change(connection, before, values)
+        after = models.change(connection, name, values)
+        tell(changed=_differences(before, after))
+        return records.model(connection, after)
+
+
+def _differences(before: Model, after: Model) -> dict[str, list[Any]]:
+    """Defaults before and after, of those that are different."""
+    defaults = [asdict(one) for one in (before, after)]
+    names = ("strategy", "recipe", "memory", "retention")
+    return {name: [one[name] for one in defaults] for name in names if defaults[0][name] != defaults[1][name]}
 
 
 def _check_change(connection: Connection, model: Model, values: Mapping[str, Any]) -> None:
@@ -118,6 +131,7 @@ def delete_model(name: str, service: ServiceDep) -> None:
     """Delete a model with its versions, metrics and records; refused while an increment of it is not finished."""
     with service.database.write() as connection:
         model = models.get(connection, name)
+        tell(deleted={"model": name, "versions": versions.numbers(connection, model)})
         models.delete_model(connection, name)
     service.engine.registry.forget(model.id)
     service.dispose()

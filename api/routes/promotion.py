@@ -6,6 +6,7 @@ from fastapi.concurrency import run_in_threadpool
 from sqlalchemy import Connection
 from starlette.datastructures import Headers
 
+from api.http.auditing import tell
 from api.http.conditional import is_current, matches
 from api.http.idempotency import answered, once
 from api.schemas.versions import CurrentOut
@@ -100,6 +101,8 @@ class Promotion:
             key=self.key,
             reason=self.reason,
         )
+        reason = {} if self.reason is None else {"reason": self.reason}
+        tell(changed={"current": [locked.current, promoted.current]}, **reason)
         return records.current(promoted)
 
 

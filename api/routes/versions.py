@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response
 
+from api.http.auditing import tell
 from api.http.guarded_route import Guarded
 from api.http.idempotency import IdempotencyKey
 from api.http.problems import problems
@@ -65,6 +66,7 @@ def delete_version(name: str, number: int, service: ServiceDep) -> None:
     with service.database.write() as connection:
         model = models.lock(connection, name)
         versions.remove(connection, model, number)
+        tell(deleted={"version": number})
     service.engine.registry.forget(model.id, number)
     service.dispose()
 

@@ -1,12 +1,17 @@
 """The audit log."""
 
 from datetime import datetime
+from typing import Any
 
 from api.schemas.base import Answer
 
 
 class AuditEntryOut(Answer):
-    """A change that somebody asked for; ``status`` is that of the answer, null where it was not noted."""
+    """A change that somebody asked for; ``status`` is that of the answer, null where it was not noted.
+
+    ``change`` says what was changed, null where nothing was or it is not on record: ``changed`` holds values before and
+    after by field, ``made`` and ``deleted`` say what.
+    """
 
     number: int
     created_at: datetime
@@ -16,3 +21,4 @@ class AuditEntryOut(Answer):
     action: str
     path: str
     status: int | None
+    change: dict[str, Any] | None

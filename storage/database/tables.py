@@ -248,6 +248,7 @@ audit = Table(  # without foreign keys: an entry stays when the key that it name
     Column("action", String(200), nullable=False),
     Column("path", Text, nullable=False),
     Column("status", Integer),
+    Column("change", JSON(none_as_null=True)),  # null in rows of earlier releases
     sqlite_autoincrement=True,
 )
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from storage.domain.values import Json
+
 
 class Scope(StrEnum):
     """What a key may do: predict and read; train too; or everything."""
@@ -44,3 +46,4 @@ class AuditEntry:
     action: str  # method and route, such as "DELETE /v1/images/{image_id}"
     path: str  # as requested
     status: int | None  # HTTP status of the answer; None: not answered, or not yet
+    change: Json | None = None  # what was changed; None: nothing, or it is not on record

@@ -17,7 +17,7 @@ from storage.database import locks
 from storage.database.tables import batches as batches_table
 from storage.database.tables import images as images_table
 from storage.database.tables import increments
-from storage.domain import BatchStatus, IncrementStatus, Model
+from storage.domain import BatchStatus, Image, IncrementStatus, Model
 from storage.errors import BatchInUse, ImageNotFound
 from storage.labels import folded
 from storage.material import batches, images, references, rejects
@@ -25,16 +25,17 @@ from storage.material import batches, images, references, rejects
 _UNFINISHED = (IncrementStatus.QUEUED, IncrementStatus.RUNNING)
 
 
-def erase_image(connection: Connection, image_id: str) -> None:
-    """Erase one image; raises `ImageNotFound`."""
+def erase_image(connection: Connection, image_id: str) -> Image:
+    """Erase one image; returns its record as it was. Raises `ImageNotFound`."""
     locks.lock_model(connection, images.model_of(connection, image_id))
     image = images.get(connection, image_id)
     images.forget(connection, [image.id])
     batches.recount(connection, [image.batch_id])
+    return image
 
 
-def erase_batch(connection: Connection, batch_id: str) -> None:
-    """Erase a batch with all its images and its archive.
+def erase_batch(connection: Connection, batch_id: str) -> int:
+    """Erase a batch with all its images and its archive; returns how many images were stored.
 
     Raises `BatchNotFound`, and `BatchInUse` while an increment that learns from the batch is queued or runs. A batch
     that has an increment keeps its row, emptied, because the increment refers to it.
@@ -48,16 +49,18 @@ def erase_batch(connection: Connection, batch_id: str) -> None:
             f"Increment {unfinished[0]} learns from batch {batch_id}: cancel it first, or wait for it.",
             increments=unfinished,
         )
-    images.forget(connection, _ids_of_batch(connection, batch_id))
+    ids = _ids_of_batch(connection, batch_id)
+    images.forget(connection, ids)
     if batch.archive is not None:
         references.release(connection, [batch.archive])
     this = batches_table.c.id == batch_id
     if not statuses:
         connection.execute(delete(batches_table).where(this))
-        return
+        return len(ids)
     emptied: dict[str, Any] = {"archive": None, "classes": [], "ignored": [], "notes": []}
     connection.execute(update(batches_table).where(this).values(status=BatchStatus.INGESTED, **emptied))
     rejects.record(connection, batch_id, ())
+    return len(ids)
 
 
 def erase_class(connection: Connection, model: Model, label: str) -> int:
