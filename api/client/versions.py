@@ -10,7 +10,7 @@ from api.client.documents import (
     Version,
     VersionMetrics,
 )
-from api.client.packing import CHUNK_BYTES
+from api.client.files import made
 from api.client.paths import address, keyed
 
 
@@ -34,12 +34,10 @@ class VersionCalls:
 
     def download(self, model: str, number: int, folder: Path) -> None:
         """Write the files of a version into a folder: all that `trainer.networks` needs to predict."""
-        folder.mkdir(parents=True, exist_ok=True)
+        made(folder)
         for name in self.version(model, number)["files"]:
             path = address("models", model, "versions", number, "files", name)
-            with self._connection.stream("GET", path) as response, (folder / Path(name).name).open("wb") as file:
-                for chunk in response.iter_bytes(CHUNK_BYTES):
-                    file.write(chunk)
+            self._connection.save(path, folder / Path(name).name)
 
     def version_metrics(self, model: str, number: int) -> VersionMetrics:
         """Every metric of one version."""
