@@ -123,7 +123,7 @@ class Service:
             self._open(
                 base_url=url.rstrip("/"),
                 headers={"Authorization": f"Bearer {key}"} if key else None,
-                timeout=httpx.Timeout(timeout_seconds, connect=CONNECT_SECONDS),
+                timeout=httpx.Timeout(timeout_seconds, connect=min(CONNECT_SECONDS, timeout_seconds)),
                 trust_env=not _is_loopback(_host(url)),
             )
         except (ValueError, httpx.InvalidURL):  # its message may quote a password

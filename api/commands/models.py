@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from api.commands.console import emit, failure, service, warn
-from api.commands.options import AsJson, Model, Recipe, Strategy, Url, parsed_recipe
+from api.commands.options import AsJson, Model, Network, Recipe, Retention, Strategy, Url, parsed_recipe
 from api.commands.tables import MISSING, table
 from api.commands.wording import as_commands
 
@@ -43,7 +43,7 @@ def list_models(context: typer.Context, url: Url = None, as_json: AsJson = False
 def create_model(
     name: Annotated[str, typer.Argument(help="Letters, digits, '.', '_' and '-'.")],
     *,
-    network: Annotated[str | None, typer.Option(help="resnet32, or a classifier of torchvision by its name.")] = None,
+    network: Network = None,
     image_size: Annotated[int | None, typer.Option(help="Height and width in pixels.")] = None,
     channels: Annotated[int | None, typer.Option(help="1 (grey) or 3 (colour).")] = None,
     strategy: Strategy = None,
@@ -51,7 +51,7 @@ def create_model(
     memory_per_class: Annotated[int | None, typer.Option(help="Exemplars to keep of each class.")] = None,
     memory_total: Annotated[int | None, typer.Option(help="Exemplars to keep in all.")] = None,
     no_memory: Annotated[bool, typer.Option("--no-memory", help="Keep none: no rehearsal.")] = False,
-    retention: Annotated[str | None, typer.Option(help="Images to keep: all, exemplars or none.")] = None,
+    retention: Retention = None,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from api.commands.console import emit, service
-from api.commands.options import AsJson, Model, Url
+from api.commands.options import AsJson, Model, Url, Version
 from api.commands.tables import labels, seconds, share, table
 
 if TYPE_CHECKING:
-    from api.client.documents import Version
+    from api.client import documents
 
 
 def versions(model: Model, url: Url = None, as_json: AsJson = False) -> None:
@@ -23,7 +23,7 @@ def versions(model: Model, url: Url = None, as_json: AsJson = False) -> None:
 
 def promote(
     model: Model,
-    version: Annotated[int, typer.Argument(help="Number of the version.")],
+    version: Version,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
@@ -42,7 +42,7 @@ def rollback(model: Model, url: Url = None, as_json: AsJson = False) -> None:
 
 def download(
     model: Model,
-    version: Annotated[int, typer.Argument(help="Number of the version.")],
+    version: Version,
     folder: Annotated[
         Path | None, typer.Argument(help="Where its files go; default: MODEL-VERSION in the working directory.")
     ] = None,
@@ -57,7 +57,7 @@ def download(
     emit({"folder": str(target), "files": files} if as_json else None, f"wrote {', '.join(files)} to {target}")
 
 
-def versions_table(items: "list[Version]") -> str:
+def versions_table(items: "list[documents.Version]") -> str:
     """A line per version."""
     headings = ["version", "classes", "new", "TAg", "TAw", "forgetting", "seconds", ""]
     rows = [
