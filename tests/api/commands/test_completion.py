@@ -12,7 +12,6 @@ import pytest
 
 from api.client.client import Client
 from tests.api.servers import Scripted, answer, api_without_worker
-from tests.patterns import picture
 
 ACCRETE = Path(sys.executable).with_name("accrete")
 NOWHERE = "http://127.0.0.1:9"
@@ -57,14 +56,11 @@ def test_the_address_may_be_an_option(api_url: str) -> None:
     assert offers(f"accrete versions --url {api_url} l") == ["letters"]
 
 
-def test_ids_of_increments_come_from_the_service(api_url: str, tmp_path: Path) -> None:
-    with Client(api_url) as client:
-        batch = client.create_batch("dogs")
-        image = tmp_path / "1.png"
-        image.write_bytes(picture("anise", 1))
-        client.add_images(batch["id"], "dog", [image])
-        asked = client.start_increment("dogs", batch_id=batch["id"])["id"]
-    assert offers("accrete cancel ", url=api_url) == [asked]
+def test_ids_of_increments_come_from_the_service(scripted: Scripted) -> None:
+    models = {"items": [{"name": "digits"}, {"name": "dogs"}], "next_cursor": None}
+    of_each = [{"items": [{"id": name}], "next_cursor": None} for name in ("0198", "0203")]
+    server = scripted(answer(200, models), *(answer(200, page) for page in of_each))
+    assert offers("accrete cancel 01", url=server.url) == ["0198"]
 
 
 def test_numbers_of_versions_and_classes_are_the_models(scripted: Scripted) -> None:
