@@ -16,6 +16,9 @@ PACKAGE = "api.client.asynchronous"
 AWAITED = frozenset({"json", "request", "save", "close"})  # methods of a connection
 ITERATORS = {"pages": "pages", "iter_bytes": "aiter_bytes", "iter_lines": "aiter_lines", "iter_sse": "aiter_sse"}
 BLOCKING = frozenset({"api.client.files", "api.client.packing"})  # modules whose functions read or write files
+FILES = frozenset(
+    {"open", "read_bytes", "read_text", "write_bytes", "write_text", "mkdir", "iterdir", "stat", "unlink"}
+)
 RENAMED = {"Client": "AsyncClient", "Connection": "AsyncConnection", "Source": "AnySource"}
 MOVED = {"AsyncConnection": f"{PACKAGE}.connection", "AnySource": f"{PACKAGE}.sending"}
 SPECIAL = {"__enter__": "__aenter__", "__exit__": "__aexit__"}
@@ -173,6 +176,8 @@ class Twin:
         ours = owner is None or owner == "self" or owner in self.sources.trees
         if called in ITERATORS or (ours and called in self.sources.iterators):
             self._iterated(node, parent, called)
+        elif called in FILES:
+            raise Untranslatable(f"{self.name}.py:{node.lineno}: {called} blocks: call a function of api.client.files")
         elif ast.unparse(node.func) == "time.sleep":
             self._put(self._start(node.func), self._end(node.func), "asyncio.sleep")
             self._await(node, parent)
