@@ -32,7 +32,7 @@ help:
 	@echo 'make faults  half an hour of mixed load while processes are killed; FAULTS_SECONDS=n FAULTS_PARTS=separate'
 	@echo 'make fuzz    damaged archives and images, a hundred thousand of each; FUZZ_INPUTS=n, FUZZ_SEED=n'
 	@echo 'make check   format, lint, types, import contracts, loading rules, Dockerfile, compose file'
-	@echo 'make types   the types of the client from the OpenAPI document'
+	@echo 'make types   the types of the client from the OpenAPI document, and the asynchronous client'
 	@echo 'make networks  the table of image sizes, heads and maps of each network of the installed torchvision; minutes'
 	@echo 'make bench   the measured comparisons; BENCH=name ARGS=... runs one'
 	@echo 'make lock    renew requirements*.lock from pyproject.toml; UPGRADE=--upgrade takes the newest'
@@ -84,6 +84,7 @@ check: $(VENV)/dev.stamp
 
 types: $(VENV)/dev.stamp
 	$(BIN)/python .ci/client_types.py api/client/documents.py
+	$(BIN)/python .ci/async_client.py
 
 networks: $(VENV)/dev.stamp
 	$(BIN)/python -m trainer.networks.tabulate

@@ -5,8 +5,9 @@
     with accrete.Client("http://127.0.0.1:8000") as client:
         print(client.predict("digits", [Path("image.png")]))
 
-Each name is imported when it is first used: `load_version` imports torch, `Client` does not. A program may have its own
-packages named `api`, `trainer`, `losses` or `storage`, although Accrete's packages have these names.
+`AsyncClient` has the same calls for programs with an event loop. Each name is imported when it is first used:
+`load_version` imports torch, the clients do not. A program may have its own packages named `api`, `trainer`, `losses`
+or `storage`, although Accrete's packages have these names.
 """
 
 import sys
@@ -18,6 +19,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from api.client.asynchronous.client import AsyncClient
+    from api.client.asynchronous.sending import BatchStream
     from api.client.client import Client, IncrementFailed, succeeded
     from api.client.connection import (
         ClientError,
@@ -33,10 +36,12 @@ if TYPE_CHECKING:
         Unavailable,
         Unreachable,
     )
-    from api.client.following import Event
+    from api.client.events import Event
     from trainer.networks.versions import LoadedVersion, load_version
 
 __all__ = [
+    "AsyncClient",
+    "BatchStream",
     "Client",
     "ClientError",
     "Conflict",
@@ -61,10 +66,12 @@ __version__ = _version("accrete")
 _ROOT = Path(__file__).resolve().parents[1]
 _PACKAGES = frozenset({"api", "losses", "storage", "trainer"})
 _ELSEWHERE = {
+    "AsyncClient": "api.client.asynchronous.client",
+    "BatchStream": "api.client.asynchronous.sending",
     "Client": "api.client.client",
     "IncrementFailed": "api.client.client",
     "succeeded": "api.client.client",
-    "Event": "api.client.following",
+    "Event": "api.client.events",
     "LoadedVersion": "trainer.networks.versions",
     "load_version": "trainer.networks.versions",
 }

@@ -80,7 +80,7 @@ def test_a_program_keeps_its_own_packages_of_the_same_names(server: ScriptedServ
 
 def test_the_client_comes_without_torch_and_what_serves(tmp_path: Path) -> None:
     program = (
-        "import accrete, sys; accrete.Client, accrete.Event, accrete.succeeded\n"
+        "import accrete, sys; accrete.Client, accrete.AsyncClient, accrete.Event, accrete.succeeded\n"
         "print(sorted({'torch', 'fastapi', 'sqlalchemy', 'celery', 'pydantic', 'typer', 'numpy'} & set(sys.modules)))"
     )
     assert run(program, folder=tmp_path) == "[]"

@@ -7,13 +7,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from api.client.connection import ClientError
+from api.client.connection import CHUNK_BYTES, ClientError
 from api.client.folders import FoundFile, contents_of
 from storage.archives.names import Entry, decoded
 
 OnUpload = Callable[[int, int], None]  # (bytes sent, bytes in all)
 
-CHUNK_BYTES = 256 << 10
 _CONTENT_TYPES = {
     ".zip": "application/zip",
     ".tar": "application/x-tar",

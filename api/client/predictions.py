@@ -1,6 +1,5 @@
 """Client methods for predictions and their records."""
 
-import base64
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from api.client.documents import (
     Prediction,
     PredictionRecord,
 )
+from api.client.files import encoded
 from api.client.paths import address
 
 
@@ -33,8 +33,7 @@ class PredictionCalls:
         ``durable`` waits until the record is committed; ``reference`` is your own name for the request, by which
         `predictions` finds its record.
         """
-        files = [image.read_bytes() if isinstance(image, Path) else image for image in images]
-        body = {"images": [base64.b64encode(file).decode("ascii") for file in files]}
+        body = {"images": encoded(images)}
         record = "durable" if durable else None
         params = {"top_k": top_k, "version": version, "record": record, "reference": reference}
         prediction: Prediction = self._connection.json(

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,10 @@ from api.client.documents import (
     Increment,
     Reject,
 )
-from api.client.following import Event
+from api.client.events import Event
+from api.client.files import form_of
 from api.client.packing import OnUpload, Source, source_of
-from api.client.paths import address, keyed, media_type
+from api.client.paths import address, keyed
 
 # The service reads the archive's whole directory before it answers.
 _UPLOAD_PATIENCE = httpx.Timeout(600.0, connect=CONNECT_SECONDS)
@@ -75,15 +75,13 @@ class TeachingCalls:
         idempotency_key: str | None = None,
     ) -> list[Image]:
         """Add images of one class to an open batch, streamed from disk."""
-        with ExitStack() as opened:
-            parts = [("images", (file.name, opened.enter_context(file.open("rb")), media_type(file))) for file in files]
-            answer = self._connection.json(
-                "POST",
-                address("batches", batch_id, "images"),
-                params={"label": label, "split": split},
-                files=parts,
-                headers=keyed(idempotency_key),
-            )
+        answer = self._upload(
+            address("batches", batch_id, "images"),
+            form_of(files),
+            params={"label": label, "split": split},
+            headers=keyed(idempotency_key),
+            on_upload=None,
+        )
         images: list[Image] = answer["images"]
         return images
 

@@ -13,7 +13,7 @@ from api.client.documents import (
     Version,
     VersionMetrics,
 )
-from api.client.packing import CHUNK_BYTES
+from api.client.files import made
 from api.client.paths import address, keyed
 
 
@@ -37,12 +37,10 @@ class VersionCalls:
 
     def download(self, model: str, number: int, folder: Path) -> None:
         """Write the files of a version into a folder: all that `trainer.networks` needs to predict."""
-        folder.mkdir(parents=True, exist_ok=True)
+        made(folder)
         for name in self.version(model, number)["files"]:
             path = address("models", model, "versions", number, "files", name)
-            with self._connection.stream("GET", path) as response, (folder / Path(name).name).open("wb") as file:
-                for chunk in response.iter_bytes(CHUNK_BYTES):
-                    file.write(chunk)
+            self._connection.save(path, folder / Path(name).name)
 
     def card(self, model: str, number: int) -> str:
         """A version's model card, in Markdown; what only a person knows is marked "not stated"."""
@@ -50,12 +48,7 @@ class VersionCalls:
 
     def export(self, model: str, number: int, file: Path) -> None:
         """Write a version into one file that any ONNX runtime computes, with labels and transform in its metadata."""
-        path = address("models", model, "versions", number, "export")
-        unfinished = file.with_name(f"{file.name}.part")
-        with self._connection.stream("GET", path, params={"format": "onnx"}) as response, unfinished.open("wb") as part:
-            for chunk in response.iter_bytes(CHUNK_BYTES):
-                part.write(chunk)
-        unfinished.replace(file)
+        self._connection.save(address("models", model, "versions", number, "export"), file, format="onnx")
 
     def version_metrics(self, model: str, number: int) -> VersionMetrics:
         """Every metric of one version."""
@@ -95,8 +88,7 @@ class VersionCalls:
         """
         if (kind := file.suffix.lower().removeprefix(".")) not in {"png", "svg"}:
             raise ValueError(f"{file.name}: plots are PNG or SVG, so name the file .png or .svg")
-        path = address("models", model, f"metrics.{kind}")
-        file.write_bytes(self._connection.request("GET", path, params={"plot": plot, "version": version}).content)
+        self._connection.save(address("models", model, f"metrics.{kind}"), file, plot=plot, version=version)
 
     def current(self, model: str) -> Current:
         """The version in service and the one before."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from api.commands.console import emit, failure, service
-from api.commands.options import AsJson, BatchId, ImageId, Model, Url
+from api.commands.options import AsJson, BatchId, ImageId, Model, Split, Url
 from api.commands.tables import labels, table
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def add_images(
     batch_id: BatchId,
     label: Annotated[str, typer.Argument(help="Their class.")],
     files: Annotated[list[Path], typer.Argument(help="Images.", exists=True, dir_okay=False)],
-    split: Annotated[str | None, typer.Option(help="train or test; left out, their content decides.")] = None,
+    split: Split = None,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:

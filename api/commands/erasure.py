@@ -1,11 +1,9 @@
 """`accrete erase`: erase images; metrics that were measured with them stay."""
 
-from typing import Annotated
-
 import typer
 
 from api.commands.console import emit, service
-from api.commands.options import AsJson, BatchId, ImageId, Model, Url, Yes
+from api.commands.options import AsJson, BatchId, ImageId, Label, Model, Url, Yes
 
 app = typer.Typer(help="Take images back, wherever they are kept.", no_args_is_help=True)
 
@@ -31,7 +29,7 @@ def erase_batch(batch_id: BatchId, yes: Yes = False, url: Url = None, as_json: A
 @app.command("class")
 def erase_class(
     model: Model,
-    label: Annotated[str, typer.Argument(help="The class.")],
+    label: Label,
     yes: Yes = False,
     url: Url = None,
     as_json: AsJson = False,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from api.commands.console import emit, failure, service, warn
-from api.commands.options import AsJson, IncrementId, Model, Recipe, Strategy, Url, parsed_recipe
+from api.commands.options import AsJson, IncrementId, KnownClasses, Model, Promote, Recipe, Strategy, Url, parsed_recipe
 from api.commands.sending import prepared, tell_vanished
 from api.commands.tables import MISSING, table
 from api.commands.wording import as_commands
@@ -25,8 +25,8 @@ def push(
     ] = False,
     strategy: Strategy = None,
     recipe: Recipe = None,
-    promote: Annotated[str | None, typer.Option(help="auto or manual.")] = None,
-    known_classes: Annotated[str | None, typer.Option(help="refuse, or rehearse to train on them again.")] = None,
+    promote: Promote = None,
+    known_classes: KnownClasses = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, and send nothing.")] = False,
     wait: Annotated[bool, typer.Option(help="Follow the increment to its end.")] = True,
     url: Url = None,

@@ -1,23 +1,26 @@
-"""`accrete models`: list, create and delete them."""
+"""`accrete models`: list, create, change and delete them."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from api.commands.console import emit, failure, service, warn
-from api.commands.options import AsJson, Model, Recipe, Strategy, Url, parsed_recipe
+from api.commands.options import AsJson, Model, Network, Recipe, Retention, Strategy, Url, parsed_recipe
 from api.commands.tables import MISSING, table
 from api.commands.wording import as_commands
 
 if TYPE_CHECKING:
     from api.client.documents import Memory
 
-app = typer.Typer(help="List the models; create and delete them.", invoke_without_command=True)
+MemoryPerClass = Annotated[int | None, typer.Option(help="Exemplars to keep of each class.")]
+MemoryTotal = Annotated[int | None, typer.Option(help="Exemplars to keep in all.")]
+NoMemory = Annotated[bool, typer.Option("--no-memory", help="Keep none: no rehearsal.")]
+app = typer.Typer(help="List the models; create, change and delete them.", invoke_without_command=True)
 
 
 @app.callback()
 def list_models(context: typer.Context, url: Url = None, as_json: AsJson = False) -> None:
-    """List the models; create and delete them."""
+    """List the models; create, change and delete them."""
     if context.invoked_subcommand is not None:
         return
     with service(url) as client:
@@ -55,15 +58,15 @@ def list_classes(model: Model, url: Url = None, as_json: AsJson = False) -> None
 def create_model(
     name: Annotated[str, typer.Argument(help="Letters, digits, '.', '_' and '-'.")],
     *,
-    network: Annotated[str | None, typer.Option(help="resnet32, or a classifier of torchvision by its name.")] = None,
+    network: Network = None,
     image_size: Annotated[int | None, typer.Option(help="Height and width in pixels.")] = None,
     channels: Annotated[int | None, typer.Option(help="1 (grey) or 3 (colour).")] = None,
     strategy: Strategy = None,
     recipe: Recipe = None,
-    memory_per_class: Annotated[int | None, typer.Option(help="Exemplars to keep of each class.")] = None,
-    memory_total: Annotated[int | None, typer.Option(help="Exemplars to keep in all.")] = None,
-    no_memory: Annotated[bool, typer.Option("--no-memory", help="Keep none: no rehearsal.")] = False,
-    retention: Annotated[str | None, typer.Option(help="Images to keep: all, exemplars or none.")] = None,
+    memory_per_class: MemoryPerClass = None,
+    memory_total: MemoryTotal = None,
+    no_memory: NoMemory = False,
+    retention: Retention = None,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
@@ -82,6 +85,32 @@ def create_model(
         model = client.create_model(name, **settings)
     warn(map(as_commands, model.get("notices", [])))
     emit(model if as_json else None, f"created {model['name']}: accrete push {model['name']} FOLDER")
+
+
+@app.command("change")
+def change_model(
+    name: Model,
+    *,
+    strategy: Strategy = None,
+    recipe: Recipe = None,
+    memory_per_class: MemoryPerClass = None,
+    memory_total: MemoryTotal = None,
+    no_memory: NoMemory = False,
+    retention: Retention = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change what coming increments of a model use; what is left out stays as it is."""
+    chosen = {"strategy": strategy, "recipe": parsed_recipe(recipe), "retention": retention}
+    changes: dict[str, Any] = {option: value for option, value in chosen.items() if value is not None}
+    if no_memory or memory_per_class is not None or memory_total is not None:
+        changes["memory"] = _memory(memory_per_class, memory_total, none=no_memory)
+    if not changes:
+        raise failure("name what to change, such as --strategy or --retention")
+    with service(url) as client:
+        model = client.change_model(name, **changes)
+    warn(map(as_commands, model.get("notices", [])))
+    emit(model if as_json else None, f"changed {', '.join(changes)} of {name}; it holds from the next increment on")
 
 
 @app.command("delete")

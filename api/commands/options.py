@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from api.commands import completion
 from api.commands.console import failure
 
 Url = Annotated[
@@ -12,13 +13,49 @@ Url = Annotated[
     typer.Option("--url", envvar="ACCRETE_URL", help="Address of the service; default: this machine, port 8000."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-Model = Annotated[str, typer.Argument(help="Name of the model.")]
+Model = Annotated[str, typer.Argument(help="Name of the model.", autocompletion=completion.models)]
+Version = Annotated[int, typer.Argument(help="Number of the version.", autocompletion=completion.versions)]
+Label = Annotated[str, typer.Argument(help="The class.", autocompletion=completion.classes)]
 BatchId = Annotated[str, typer.Argument(metavar="BATCH", help="Id of the batch.")]
 ImageId = Annotated[str, typer.Argument(metavar="IMAGE", help="Id of the image.")]
-IncrementId = Annotated[str, typer.Argument(metavar="INCREMENT", help="Id of the increment.")]
+IncrementId = Annotated[
+    str, typer.Argument(metavar="INCREMENT", help="Id of the increment.", autocompletion=completion.increments)
+]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 Recipe = Annotated[str | None, typer.Option(help="Hyper-parameters as JSON, such as '{\"epochs\": 10}'.")]
-Strategy = Annotated[str | None, typer.Option(help="What to optimise; `accrete strategies` lists them.")]
+Strategy = Annotated[
+    str | None,
+    typer.Option(help="What to optimise; `accrete strategies` lists them.", autocompletion=completion.strategies),
+]
+Network = Annotated[
+    str | None,
+    typer.Option(
+        help="resnet32, or a classifier of torchvision by its name.",
+        autocompletion=completion.networks,
+    ),
+]
+Retention = Annotated[
+    str | None,
+    typer.Option(
+        help="Images to keep: all, exemplars or none.",
+        autocompletion=completion.words("all", "exemplars", "none"),
+    ),
+]
+Promote = Annotated[str | None, typer.Option(help="auto or manual.", autocompletion=completion.words("auto", "manual"))]
+KnownClasses = Annotated[
+    str | None,
+    typer.Option(
+        help="refuse, or rehearse to train on them again.",
+        autocompletion=completion.words("refuse", "rehearse"),
+    ),
+]
+Split = Annotated[
+    str | None,
+    typer.Option(
+        help="train or test; left out, their content decides.",
+        autocompletion=completion.words("train", "test"),
+    ),
+]
 
 
 def parsed_recipe(text: str | None) -> dict[str, Any] | None:

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from api.commands.console import emit, service
-from api.commands.options import AsJson, Model, Url
+from api.commands.options import AsJson, Model, Url, Version
 from api.commands.tables import labels, seconds, share, table
 
 if TYPE_CHECKING:
-    from api.client.documents import Version
+    from api.client import documents
 
 
 Reason = Annotated[str | None, typer.Option(help="Why, for the record of promotions.")]
@@ -26,7 +26,7 @@ def versions(model: Model, url: Url = None, as_json: AsJson = False) -> None:
 
 def promote(
     model: Model,
-    version: Annotated[int, typer.Argument(help="Number of the version.")],
+    version: Version,
     reason: Reason = None,
     url: Url = None,
     as_json: AsJson = False,
@@ -63,7 +63,7 @@ def promotions(model: Model, url: Url = None, as_json: AsJson = False) -> None:
 
 def download(
     model: Model,
-    version: Annotated[int, typer.Argument(help="Number of the version.")],
+    version: Version,
     folder: Annotated[
         Path | None, typer.Argument(help="Where its files go; default: MODEL-VERSION in the working directory.")
     ] = None,
@@ -80,7 +80,7 @@ def download(
 
 def card(
     model: Model,
-    version: Annotated[int, typer.Argument(help="Number of the version.")],
+    version: Version,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
@@ -92,7 +92,7 @@ def card(
 
 def export(
     model: Model,
-    version: Annotated[int, typer.Argument(help="Number of the version.")],
+    version: Version,
     file: Annotated[
         Path | None, typer.Argument(help="Where to write it; default: MODEL-VERSION.onnx in the working directory.")
     ] = None,
@@ -107,7 +107,7 @@ def export(
     emit({"file": str(target), "bytes": size} if as_json else None, f"wrote {target}, {size:,} bytes")
 
 
-def versions_table(items: "list[Version]") -> str:
+def versions_table(items: "list[documents.Version]") -> str:
     """A line per version."""
     headings = ["version", "classes", "new", "TAg", "TAw", "forgetting", "seconds", ""]
     rows = [

@@ -16,6 +16,11 @@ LARGEST = 1024  # pixels; the largest size that was tried, and that the API take
 KNOWN = "ResNet-32 and torchvision's ResNet, ResNeXt, Wide ResNet, RegNet, MobileNet, EfficientNet and ConvNeXt"
 
 
+def names() -> tuple[str, ...]:
+    """Every name that `check` knows, the default first."""
+    return tuple(NETWORKS)
+
+
 def check(
     name: str, *, channels: int, image_size: int, head_kind: HeadKind = "linear", attention: bool = False
 ) -> None:

@@ -1,11 +1,16 @@
-"""The client against the real API, and against a server that breaks off, refuses and lies."""
+"""The client against the real API, and against a server that breaks off, refuses and lies.
+
+Each test is run with both clients: that of `api.client.asynchronous` in an event loop that waits for each call.
+"""
 
 import hashlib
 import io
 import json
 import socket
 import struct
+import time
 import zipfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -16,6 +21,7 @@ from PIL import Image
 
 from api.client.client import Client, IncrementFailed
 from api.client.connection import (
+    CHUNK_BYTES,
     ClientError,
     Conflict,
     Invalid,
@@ -26,7 +32,8 @@ from api.client.connection import (
     Unavailable,
     Unreachable,
 )
-from api.client.packing import CHUNK_BYTES, source_of
+from api.client.packing import source_of
+from tests.api.client.blocking import Blocking
 from tests.api.servers import Scripted, answer, api_without_worker, event, stream
 
 
@@ -40,6 +47,12 @@ def png(shade: int, *, size: int = 8) -> bytes:
 def packed(folder: Path) -> bytes:
     """The zip that is sent for a folder."""
     return b"".join(source_of(folder).chunks(None))
+
+
+@pytest.fixture(autouse=True, params=[Client, Blocking], ids=["client", "asynchronous"])
+def client_class(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the test with one of the clients."""
+    monkeypatch.setitem(globals(), "Client", request.param)
 
 
 @pytest.fixture
@@ -297,6 +310,60 @@ def test_an_error_page_of_something_else_is_reported_too(scripted: Scripted) -> 
     server = scripted(answer(502, b"<h1>Bad Gateway</h1>", "text/html"))
     with Client(server.url) as client, pytest.raises(Unavailable, match="502 Bad Gateway: <h1>"):
         client.model("m")
+
+
+def unavailable(**headers: Any) -> Callable[[BaseHTTPRequestHandler], None]:
+    return answer(503, {"detail": "Starting."}, "application/problem+json", **headers)
+
+
+def test_what_may_be_repeated_is_sent_again_as_often_as_wished(scripted: Scripted) -> None:
+    found, created = answer(200, {"name": "m"}), answer(201, {"id": "b"})
+    limited = answer(429, {"detail": "Too many."}, "application/problem+json")
+    server = scripted(unavailable(), limited, found, unavailable(), created, *[unavailable()] * 3)
+    with Client(server.url, retries=2) as client:
+        assert client.model("m")["name"] == "m"
+        assert client.create_batch("m", idempotency_key="once")["id"] == "b"
+        with pytest.raises(Unavailable, match="Starting"):
+            client.model("m")
+    assert len(server.requests) == 8
+
+
+def test_what_may_not_be_repeated_is_sent_once(scripted: Scripted, folder: Path) -> None:
+    server = scripted(*[unavailable()] * 3)
+    with Client(server.url, retries=2) as client:
+        with pytest.raises(Unavailable):
+            client.create_batch("m")
+        with pytest.raises(Unavailable):
+            client.create_batch("m", folder, idempotency_key="once")
+    with Client(server.url) as client, pytest.raises(Unavailable):
+        client.model("m")
+    assert len(server.requests) == 3
+
+
+def test_the_service_says_how_long_to_wait(scripted: Scripted) -> None:
+    with Client(scripted(unavailable(**{"Retry-After": "1"}), answer(200, {"name": "m"})).url, retries=1) as client:
+        started = time.monotonic()
+        client.model("m")
+        assert time.monotonic() - started >= 1
+    with Client(scripted(unavailable(**{"Retry-After": "7"})).url) as client, pytest.raises(Unavailable) as refused:
+        client.model("m")
+    assert refused.value.extra == {"retry_after": 7}
+
+
+def test_a_service_that_starts_meanwhile_is_reached(scripted: Scripted) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+    def serve() -> None:
+        time.sleep(0.4)
+        with socket.create_server(("127.0.0.1", port)) as listener, listener.accept()[0] as connection:
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n" + b'{"name":"m"}')
+
+    with ThreadPoolExecutor(1) as pool, Client(f"http://127.0.0.1:{port}", retries=5) as client:
+        serving = pool.submit(serve)
+        assert client.model("m")["name"] == "m"
+        serving.result(60)
 
 
 def test_a_service_that_is_not_there_is_named_with_the_way_to_start_it(scripted: Scripted) -> None:

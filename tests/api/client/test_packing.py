@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from api.client.connection import ClientError
+from api.client.connection import CHUNK_BYTES, ClientError
 from api.client.folders import DANGLING, LOOP, NOT_A_FILE, FoundFile, contents_of
-from api.client.packing import CHUNK_BYTES, Folder, sendable_names, source_of
+from api.client.packing import Folder, sendable_names, source_of
 from storage.archives.file_kinds import HIDDEN, SYSTEM
 
 LATIN = b"caf\xe9.png"

@@ -56,6 +56,20 @@ COURSE = [
 ]
 
 
+def test_what_a_model_does_from_now_on_is_changed(api_url: str) -> None:
+    accrete("models", "create", "digits", "--channels", "1", "--retention", "all", url=api_url)
+    options = ["--strategy", "finetune", "--recipe", '{"epochs": 2}', "--memory-total", "50"]
+    told = accrete("models", "change", "digits", *options, url=api_url)
+    assert told.exit_code == 0, told.output
+    assert "changed strategy, recipe, memory of digits" in told.stdout
+    model = json.loads(accrete("models", "change", "digits", "--no-memory", "--json", url=api_url).stdout)
+    assert (model["strategy"], model["recipe"]["epochs"], model["memory"]) == ("finetune", 2, None)
+    assert model["retention"] == "all"
+    unchanged = accrete("models", "change", "digits", url=api_url)
+    assert unchanged.exit_code == 1
+    assert "name what to change" in unchanged.output
+
+
 def test_models_are_created_listed_and_deleted(api_url: str) -> None:
     assert accrete("models", url=api_url).stdout == "No models yet: accrete models create NAME\n"
     made = accrete(

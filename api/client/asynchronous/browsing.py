@@ -1,0 +1,54 @@
+"""The asynchronous twin of `api.client.browsing`: written by `make types`; change that module instead."""
+
+from collections.abc import AsyncGenerator
+
+from api.client.asynchronous.connection import AsyncConnection
+from api.client.documents import Batch, Classes, StoredImage
+from api.client.paths import address
+
+
+class AsyncBrowsingCalls:
+    """Client methods to look through what was collected."""
+
+    _connection: AsyncConnection
+
+    def batches(self, model: str) -> AsyncGenerator[Batch, None]:
+        """What was collected for a model, latest first."""
+        return self._connection.pages(address("models", model, "batches"))
+
+    def images(
+        self,
+        model: str,
+        *,
+        label: str | None = None,
+        split: str | None = None,
+        exemplar_of: int | None = None,
+        text: str | None = None,
+    ) -> AsyncGenerator[StoredImage, None]:
+        """The stored images of a model: of a class, of a side (train or test), kept by a version, with a name."""
+        wanted = {"label": label, "split": split, "exemplar_of": exemplar_of, "text": text}
+        return self._connection.pages(address("models", model, "images"), **wanted)
+
+    def batch_images(
+        self,
+        batch_id: str,
+        *,
+        label: str | None = None,
+        split: str | None = None,
+        exemplar_of: int | None = None,
+        text: str | None = None,
+    ) -> AsyncGenerator[StoredImage, None]:
+        """The stored images of a batch, filtered as those of a model."""
+        wanted = {"label": label, "split": split, "exemplar_of": exemplar_of, "text": text}
+        return self._connection.pages(address("batches", batch_id, "images"), **wanted)
+
+    async def thumbnail(self, image_id: str, *, side: int | None = None) -> bytes:
+        """A small picture of a stored image, as JPEG; at most ``side`` pixels high and wide."""
+        path = address("images", image_id, "thumbnail")
+        return (await self._connection.request("GET", path, params={"side": side})).content
+
+    async def classes(self, model: str, *, examples: int | None = None) -> Classes:
+        """A model's classes: how many images are stored, and the ids of some of them."""
+        path = address("models", model, "classes")
+        classes: Classes = await self._connection.json("GET", path, params={"examples": examples})
+        return classes
