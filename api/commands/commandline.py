@@ -15,7 +15,7 @@ from api.commands.increments import cancel, increments, push, retry, watch
 from api.commands.metrics import compare, metrics
 from api.commands.options import AsJson
 from api.commands.overviews import audit, strategies
-from api.commands.predictions import predict
+from api.commands.predictions import predict, predictions
 from api.commands.versions import card, download, export, promote, promotions, rollback, versions, versions_table
 
 __all__ = ["app", "versions_table"]
@@ -150,6 +150,7 @@ def restore(
 # In the order of `accrete --help`.
 for command in (push, watch, increments, cancel, retry, versions, metrics, predict, promote, rollback):
     app.command()(command)
+app.command()(predictions)
 app.command()(promotions)
 app.command()(compare)
 app.command()(download)

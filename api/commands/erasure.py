@@ -1,11 +1,11 @@
-"""`accrete erase`: erase images; metrics that were measured with them stay."""
+"""`accrete erase`: erase images and versions; metrics stay."""
 
 import typer
 
 from api.commands.console import emit, service
-from api.commands.options import AsJson, BatchId, ImageId, Label, Model, Url, Yes
+from api.commands.options import AsJson, BatchId, ImageId, Label, Model, Url, Version, Yes
 
-app = typer.Typer(help="Take images back, wherever they are kept.", no_args_is_help=True)
+app = typer.Typer(help="Take images back, wherever they are kept, and delete versions.", no_args_is_help=True)
 
 
 @app.command("image")
@@ -39,6 +39,15 @@ def erase_class(
     with service(url) as client:
         count = client.erase_class(model, label)
     emit({"erased": count} if as_json else None, f"erased {count} images of {label}")
+
+
+@app.command("version")
+def erase_version(model: Model, version: Version, yes: Yes = False, url: Url = None, as_json: AsJson = False) -> None:
+    """Delete a version that is neither in service nor the head, with its files; its metrics stay."""
+    _confirm(f"Delete version {version} of {model}?", yes=yes)
+    with service(url) as client:
+        client.delete_version(model, version)
+    emit({"erased": version} if as_json else None, f"deleted version {version} of {model}")
 
 
 def _confirm(question: str, *, yes: bool) -> None:

@@ -1,5 +1,6 @@
-"""`accrete predict`: the most probable classes of image files."""
+"""`accrete predict` and `predictions`: the most probable classes of image files, and the record of them."""
 
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -7,7 +8,7 @@ import typer
 
 from api.commands.console import emit, service
 from api.commands.options import AsJson, Model, Url
-from api.commands.tables import share
+from api.commands.tables import share, table
 
 _FILES_PER_REQUEST = 16  # well below what a request may hold, in images and in bytes
 
@@ -37,3 +38,29 @@ def predict(
     ]
     text = "\n".join("  ".join(row) for row in rows)
     emit({"model": model, "items": items} if as_json else None, text)
+
+
+def predictions(
+    model: Model,
+    *,
+    reference: Annotated[str | None, typer.Option(help="Only of requests that bore it.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Records to show, the latest first.")] = 50,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what was predicted, when, and by which version, latest first."""
+    with service(url) as client:
+        items = list(islice(client.predictions(model, reference=reference), limit))
+    rows = [
+        [
+            item["created_at"][:19],
+            item["id"],
+            item["version"],
+            item["reference"] or "",
+            ", ".join(f"{one[0]['label']} {share(one[0]['probability'])}" for one in item["predictions"][:3]),
+            len(item["predictions"]),
+        ]
+        for item in items
+    ]
+    headings = ["when", "record", "version", "reference", "best classes", "images"]
+    emit({"items": items} if as_json else None, table(headings, rows) if rows else "No predictions on record")

@@ -1,0 +1,47 @@
+"""Commands for records of predictions and for versions that are no longer wanted."""
+
+import pytest
+from typer.testing import CliRunner
+
+from api.commands.commandline import app
+from tests.api.worlds import picture
+
+
+@pytest.fixture
+def run(world):
+    """Run a command; its output, and whether it succeeded."""
+
+    def accrete(*arguments, **options):
+        done = CliRunner().invoke(app, [*arguments, "--url", str(world.http.base_url)], **options)
+        return done.output, done.exit_code == 0
+
+    return accrete
+
+
+def test_predictions_are_listed_by_reference(world, run):
+    name = world.model()
+    world.version(name, "cat", "dog")
+    assert run("predictions", name) == ("No predictions on record\n", True)
+    path = f"/v1/models/{name}/predictions"
+    for reference in ("belt 1", "belt 2"):
+        world.http.post(path, params={"record": "durable", "reference": reference}, content=picture(1))
+    listed, succeeded = run("predictions", name)
+    assert succeeded
+    assert listed.index("belt 2") < listed.index("belt 1")
+    listed, _ = run("predictions", name, "--reference", "belt 1")
+    assert "belt 2" not in listed
+    assert "%" in listed
+    assert "belt 1" not in run("predictions", name, "--limit", "1")[0]
+
+
+def test_a_version_is_deleted_once_it_is_confirmed(world, run):
+    name = world.model()
+    world.version(name, "cat", "dog")
+    world.version(name, "emu")
+    assert not run("erase", "version", name, "1", input="n\n")[1]
+    assert world.http.get(f"/v1/models/{name}/versions/1").status_code == 200
+    assert run("erase", "version", name, "1", "--yes") == (f"deleted version 1 of {name}\n", True)
+    assert world.http.get(f"/v1/models/{name}/versions/1").status_code == 404
+    refused, succeeded = run("erase", "version", name, "2", "--yes")
+    assert not succeeded
+    assert "promote another one first" in refused
