@@ -170,7 +170,8 @@ def test_the_executable_of_a_version_computes_what_its_network_does(
     grower.learn("anise", "basil")
     grower.learn("chive", "dill")
     client.download(grower.name, 2, folder := tmp_path / "version")
-    assert sorted(path.name for path in folder.iterdir()) == ["network.onnx", "version.json", "weights.safetensors"]
+    names = ["evaluations.npz", "network.onnx", "version.json", "weights.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == names
     version = load_version(folder)
     record = version.manifest["executable"]
     assert record["largest_difference"] < 1e-4

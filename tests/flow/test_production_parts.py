@@ -66,7 +66,7 @@ def test_the_whole_way_on_postgresql_s3_and_a_separate_redis(
             record = client.predict("m", unseen("dill", 3), durable=True, version=2)
             assert client.prediction(str(record["id"]))["version"] == 2
             assert [len(row) for row in client.metrics("m")["tag"]["matrix"]] == [1, 2]
-            kept = 2 * 3 + 2 * 3  # a pack and two shards a batch, three files a version
+            kept = 2 * 3 + 2 * 4  # a pack and two shards a batch, four files a version
             deadline = time.monotonic() + 60  # a checkpoint, where one was due, is deleted by the next sweep
             while stored(s3, bucket) != kept and time.monotonic() < deadline:
                 time.sleep(0.5)

@@ -1,71 +1,129 @@
-"""What entries of the audit log say of the change, for every route that changes something."""
+"""What the audit log says of a request that failed: the status that went out, or none, and never another one."""
 
-from concurrent.futures import ThreadPoolExecutor
+import os
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
-from tests.api.scopes import PREDICT, SCOPES
-from tests.api.worlds import class_zip, eventually, picture, running
+import httpx
+import psycopg
+import pytest
+from sqlalchemy import text
 
-CHANGING = {route for route, scope in SCOPES.items() if not route.startswith("GET ") and scope is not PREDICT}
+from storage.domain import AuditEntry
+from storage.migrations import upgrade
+from storage.requests import audit
+from storage.settings import Settings
+from tests.api.http.test_telemetry import value
+from tests.api.worlds import World, class_zip, eventually, running
+from tests.postgresql import PostgreSQL
+
+INCREMENTS = "/v1/models/{name}/increments"
 
 
-def told(world):
-    """Every entry by now, oldest first: what was done, and the change."""
-    http = world.http
-    assert eventually(lambda: all(one["status"] is not None for one in http.get("/v1/audit").json()["items"]))
-    return [(one["action"], one["change"]) for one in http.get("/v1/audit?limit=1000").json()["items"]][::-1]
+@contextmanager
+def small_disk(folder: Path) -> Iterator[None]:
+    """A file system of 256 KB at that folder."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "accrete-test", str(folder)]
+    mounted = subprocess.run(command, capture_output=True, text=True, check=False)
+    if mounted.returncode != 0:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def test_every_change_is_told(settings_for, tmp_path):
-    with running(settings_for(tmp_path)) as world:
-        http = world.http
+def last(world: World, path: str) -> AuditEntry | None:
+    """The latest entry of a path."""
+    with world.database.read() as connection:
+        entries = audit.page(connection, limit=1000, cursor=None).items
+    return next((entry for entry in entries if entry.path == path), None)
+
+
+def noted(world: World, path: str) -> int | None:
+    """The status of the latest entry of a path, once it has one: it is written when the answer is out."""
+    assert eventually(lambda: (entry := last(world, path)) is not None and entry.status is not None)
+    entry = last(world, path)
+    return entry.status if entry is not None else None
+
+
+@contextmanager
+def half_sent(world: World, name: str) -> Iterator[tuple[socket.socket, bytes]]:
+    """A request for an increment that is on record and of whose body the rest is still to come."""
+    body = class_zip("cat", "dog")
+    url = world.http.base_url
+    head = f"POST {INCREMENTS.format(name=name)} HTTP/1.1\r\nHost: {url.host}:{url.port}\r\n"
+    head += f"Content-Type: application/zip\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    with socket.create_connection((url.host, url.port or 80)) as connection:
+        connection.settimeout(60)
+        connection.sendall(head.encode() + body[:100])
+        assert eventually(lambda: last(world, INCREMENTS.format(name=name)) is not None)
+        yield connection, body[100:]
+
+
+def test_a_database_that_keeps_the_request_waiting_is_on_record_as_503(
+    settings_for: Callable[..., Settings], tmp_path: Path, server: PostgreSQL
+) -> None:
+    database = server.create()
+    upgrade(server.url(database))
+    with psycopg.connect(server.url(database).replace("+psycopg", ""), autocommit=True) as other:
+        other.execute(f'ALTER DATABASE "{database}" SET lock_timeout = 500')
+        with running(settings_for(tmp_path, database_url=server.url(database))) as world:
+            with other.transaction():
+                other.execute("LOCK TABLE models IN EXCLUSIVE MODE")
+                assert world.http.post("/v1/models", json={"name": "waiting"}).status_code == 503
+            assert noted(world, "/v1/models") == 503
+            assert value(world.http, "accrete_requests_total", method="POST", route="/v1/models", status="503") == 1
+
+
+def test_a_database_that_goes_away_in_between_leaves_no_status_and_no_wrong_one(
+    settings_for: Callable[..., Settings], tmp_path: Path, server: PostgreSQL
+) -> None:
+    database = server.create()
+    upgrade(server.url(database))
+    with running(settings_for(tmp_path, database_url=server.url(database))) as world:
         name = world.model()
-        world.version(name, "cat", "dog")
-        world.version(name, "emu")
-        http.patch(f"/v1/models/{name}", json={"strategy": "lwf", "recipe": {"epochs": 3}, "retention": "all"})
-        http.put(f"/v1/models/{name}/current", json={"version": 1, "reason": "better"})
-        http.delete(f"/v1/models/{name}/versions/2")
-        batch = http.post(f"/v1/models/{name}/batches", content=class_zip("fox")).json()["id"]
-        opened = http.post(f"/v1/models/{name}/batches").json()["id"]
-        added = http.post(f"/v1/batches/{opened}/images", params={"label": "gnu"}, content=picture(1)).json()["images"]
-        http.post(f"/v1/batches/{opened}/images", params={"label": "hen"}, content=picture(2))
-        http.delete(f"/v1/images/{added[0]['id']}")
-        http.delete(f"/v1/models/{name}/classes/hen/images")
-        increment = world.increment(name, "ibis")["id"]
-        http.post(f"/v1/increments/{increment}/cancel")
-        http.post(f"/v1/increments/{increment}/retry")
-        http.post(f"/v1/increments/{increment}/cancel")
-        http.delete(f"/v1/batches/{batch}")
-        http.delete(f"/v1/models/{name}")
-        entries = told(world)
-        assert {action for action, _ in entries} == CHANGING
-        assert [action for action, change in entries if not change] == []
-        last: dict[str, dict[str, object]] = dict(entries)
-        assert last["POST /v1/models"] == {"made": {"model": name}}
-        assert last["PATCH /v1/models/{name}"]["changed"] == {
-            "strategy": ["lwf-bsr", "lwf"],
-            "recipe": [{}, {"epochs": 3}],
-        }
-        assert last["PUT /v1/models/{name}/current"] == {"changed": {"current": [2, 1]}, "reason": "better"}
-        assert last["DELETE /v1/models/{name}/versions/{number}"] == {"deleted": {"version": 2}}
-        assert last["POST /v1/increments/{increment_id}/retry"] == {"changed": {"status": ["cancelled", "queued"]}}
-        assert last["DELETE /v1/models/{name}/classes/{label}/images"] == {"deleted": {"images": 1, "label": "hen"}}
-        assert last["DELETE /v1/batches/{batch_id}"] == {"deleted": {"batch": batch, "images": 0}}
-        assert last["DELETE /v1/models/{name}"] == {"deleted": {"model": name, "versions": [1]}}
-        erased = {"image": added[0]["id"], "label": "gnu", "batch": opened}
-        assert last["DELETE /v1/images/{image_id}"] == {"deleted": erased}
+        with half_sent(world, name) as (connection, rest):
+            server.stop()
+            connection.sendall(rest)
+            assert connection.recv(1 << 16).startswith(b"HTTP/1.1 503 ")
+            while connection.recv(1 << 16):  # the connection is closed once the request is over
+                pass
+        server.start()
+        entry = last(world, INCREMENTS.format(name=name))
+        assert entry is not None
+        assert entry.status in {None, 503}  # it may be written once the database is back
 
 
-def test_a_refused_change_tells_none(settings_for, tmp_path):
-    with running(settings_for(tmp_path)) as world:
+def test_a_full_disk_is_on_record_and_counted_as_507(
+    settings_for: Callable[..., Settings], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = settings_for(tmp_path)
+    with small_disk(settings.scratch), running(settings) as world:
         name = world.model()
-        assert world.http.post("/v1/models", json={"name": name}).status_code == 409
-        assert world.http.patch(f"/v1/models/{name}", json={"strategy": "none"}).status_code == 422
-        assert [change for _, change in told(world)] == [{"made": {"model": name}}, None, None]
+        answer = world.http.post(INCREMENTS.format(name=name), content=os.urandom(1 << 20))
+        assert (answer.status_code, answer.json()["type"]) == (507, "/problems/storage-full")
+        assert answer.headers["X-Request-ID"]
+        with httpx.Client(base_url=world.http.base_url) as another:  # that connection may be closed
+            assert value(another, "accrete_requests_total", method="POST", route=INCREMENTS, status="507") == 1
+        assert noted(world, INCREMENTS.format(name=name)) == 507
+    assert [record.name for record in caplog.records].count("api.http.problems") == 1
 
 
-def test_concurrent_requests_do_not_tell_each_others_changes(settings_for, tmp_path):
+def test_a_client_that_goes_away_in_the_middle_is_on_record_as_what_it_would_have_been_told(world: World) -> None:
+    name = world.model()
+    with half_sent(world, name):
+        pass
+    assert noted(world, INCREMENTS.format(name=name)) == 400
+
+
+def test_a_fault_of_ours_is_on_record_as_500(settings_for: Callable[..., Settings], tmp_path: Path) -> None:
     with running(settings_for(tmp_path)) as world:
-        names = [f"model-{number}" for number in range(24)]
-        with ThreadPoolExecutor(8) as pool:
-            list(pool.map(lambda name: world.http.post("/v1/models", json={"name": name}), names))
-        assert sorted(change["made"]["model"] for _, change in told(world)) == sorted(names)
+        with world.database.write() as connection:
+            connection.execute(text("DROP TABLE models"))
+        assert world.http.post("/v1/models", json={"name": "unlucky"}).status_code == 500
+        assert noted(world, "/v1/models") == 500
