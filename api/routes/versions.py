@@ -158,7 +158,7 @@ async def promote(
     return answer
 
 
-@router.get("/promotions", dependencies=[needs(Scope.PREDICT)], responses=problems(ModelNotFound))
+@router.get("/promotions", dependencies=[needs(Scope.TRAIN)], responses=problems(ModelNotFound))
 def list_promotions(name: str, service: ServiceDep, limit: Limit = 100, cursor: Cursor = None) -> PageOut[PromotionOut]:
     """List which version was put into service when, by whom and why, latest first."""
     with service.database.read() as connection:

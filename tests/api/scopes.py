@@ -36,7 +36,7 @@ SCOPES: Mapping[str, Scope] = {
     "GET /v1/models/{name}/versions/{number}/files/{file}": TRAIN,
     "GET /v1/models/{name}/versions/{number}/metrics": PREDICT,
     "GET /v1/models/{name}/metrics": PREDICT,
-    "GET /v1/models/{name}/promotions": PREDICT,
+    "GET /v1/models/{name}/promotions": TRAIN,
     "GET /v1/models/{name}/versions/{number}/evaluations": TRAIN,
     "GET /v1/models/{name}/versions/{number}/comparison": TRAIN,
     "GET /v1/models/{name}/batches": TRAIN,

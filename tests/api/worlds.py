@@ -45,6 +45,8 @@ SIZE = 8  # pixels, height and width
 Json = dict[str, Any]
 Graph = Callable[[IncrementalNetwork, EvaluationTransform], bytes]
 
+LEASE_SECONDS = 24 * 3600  # longer than all tests take: what one leaves running must not become another's claim
+
 
 def network_onnx(network: IncrementalNetwork, transform: EvaluationTransform) -> bytes:
     """A network's graph, as a worker writes it; without its comparison, which takes longer than the rest."""
@@ -124,7 +126,7 @@ class World:
     def claim(self, increment_id: str) -> Claim:
         """Take an increment as a worker does; it has to be the oldest that is left."""
         with self.database.write() as connection:
-            claim = leases.claim(connection, worker="test", lease_seconds=600, max_crashes=5)
+            claim = leases.claim(connection, worker="test", lease_seconds=LEASE_SECONDS, max_crashes=5)
         assert claim is not None
         assert claim.increment_id == increment_id
         return claim

@@ -101,7 +101,8 @@ def grown(service: Service, trunk: str, folder: Path, *, step: str | None) -> st
         increment = client.start_increment(trunk, second)["id"]
         done = client.wait(increment)
         assert done["version"] == before + 1
-        assert not order.exists()  # it was found, and carried out
+        # It was found, and carried out; the last step comes after the version is there.
+        assert wait_for(lambda: not order.exists(), seconds=30)
         outcomes = [attempt["outcome"] for attempt in done["attempts"]]
         survived = step in {None, "after the version is committed"}  # the increment had ended when its worker did
         assert outcomes == (["succeeded"] if survived else ["crashed", "succeeded"])

@@ -218,15 +218,18 @@ def test_the_event_loop_goes_on_while_files_are_read(scripted: Scripted) -> None
     assert source.closed
 
 
-async def stalled(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Take a connection and read a little, until the client goes away."""
-    await reader.readuntil(b"\r\n\r\n")
-    with suppress(ConnectionError):
-        await writer.wait_closed()
-
-
 @asynccontextmanager
 async def client_of_a_stalled_service() -> AsyncIterator[AsyncClient]:
+    """The client of a service that takes a connection and reads a little, until the client goes away."""
+    # While nothing is read, the loop has no reference to a connection: it would be collected, and so closed.
+    held: list[object] = []
+
+    async def stalled(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        held.append((asyncio.current_task(), reader, writer))
+        await reader.readuntil(b"\r\n\r\n")
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
     server = await asyncio.start_server(stalled, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
     async with AsyncClient(f"http://{host}:{port}") as client:

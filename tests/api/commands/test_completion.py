@@ -80,7 +80,7 @@ def test_numbers_of_versions_and_classes_are_the_models(scripted: Scripted) -> N
         ("accrete push m --promote a", ["auto"]),
         ("accrete models create x --retention a", ["all"]),
         ("accrete images add b label --split te", ["test"]),
-        ("accrete promo", ["promote"]),
+        ("accrete promo", ["promote", "promotions"]),
     ],
 )
 def test_what_is_fixed_needs_no_service(line: str, expected: list[str]) -> None:
