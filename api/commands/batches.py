@@ -42,7 +42,7 @@ def list_batches(model: Model, url: Url = None, as_json: AsJson = False) -> None
     rows = [
         [
             item["id"],
-            item["created_at"],
+            item["created_at"][:19],
             item["status"],
             item["images"],
             item["reject_count"],

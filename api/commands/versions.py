@@ -50,7 +50,7 @@ def promotions(model: Model, url: Url = None, as_json: AsJson = False) -> None:
         items = list(client.promotions(model))
     rows = [
         [
-            item["created_at"] or "earlier",
+            (item["created_at"] or "earlier")[:19],
             item["version"],
             item["previous"] or "",
             item["key"] or (f"increment {item['increment_id']}" if item["increment_id"] else "not on record"),

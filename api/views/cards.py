@@ -90,7 +90,9 @@ def _data(subject: Subject) -> str:
                 counts[count.label][0] += count.train
                 counts[count.label][1] += count.test
     rows = [
-        (task, escaped(label), *counts[label]) for task, labels in enumerate(subject.version.tasks) for label in labels
+        (task, escaped(label), *counts[label])
+        for task, labels in enumerate(subject.version.tasks, start=1)  # as people count
+        for label in labels
     ]
     return (
         "## Data\n\n"
