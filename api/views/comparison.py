@@ -72,7 +72,8 @@ def _compared(told: dict[str, object], side: Side, other: Side, form: str) -> Co
             classes.append(_of_class(label, said, rows[own], right[own], was_right[own]))
     together = _pair(right, was_right) if len(rows) else None
     aware = _pair(_right(said, "taw")[rows], _right(before, "taw")[old_rows]) if len(rows) else None
-    new = ~np.isin(said.targets, [side.version.classes.index(one.label) for one in classes])
+    known = set(other.version.classes)
+    new = np.array([label not in known for label in side.version.classes])[said.targets]
     return ComparisonOut(
         **told,  # type: ignore[arg-type]
         recorded=True,
