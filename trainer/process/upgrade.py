@@ -20,6 +20,7 @@ import torch
 from sqlalchemy import Connection
 from torch import Tensor
 
+from storage import evaluations
 from storage.blobs import shards
 from storage.blobs.opening import open_blobs
 from storage.blobs.store import BlobStore
@@ -103,7 +104,8 @@ def _add(model: Model, version: Version, *, database: Database, blobs: BlobStore
     with tempfile.TemporaryDirectory(prefix="accrete-upgrade-") as name:
         folder = Path(name)
         for file_name, stored in version.files.items():
-            blobs.fetch(stored.sha256, folder / file_name)
+            if file_name != evaluations.FILE:  # a graph is made without it
+                blobs.fetch(stored.sha256, folder / file_name)
         loaded = load_version(folder)
         with database.read() as connection:
             stored_images = _measured(connection, model, version)

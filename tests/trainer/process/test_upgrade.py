@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from storage import evaluations
 from storage.blobs.opening import open_blobs
 from storage.blobs.store import BlobStore
 from storage.database.engine import Database
@@ -242,3 +243,11 @@ def test_attached_it_ends_with_the_process_that_started_it(service: Service):
     left = [version.number for version in service.world.read(versions.without_file, "network.onnx")]
     assert left
     assert left[-1] == 6
+
+
+def test_a_version_gets_its_executable_without_its_evaluations(service: Service):
+    version = service.learn("cat", "dog")
+    lost = StoredFile(sha256="0" * 64, bytes=1)
+    assert service.world.write(versions.add_file, version, evaluations.FILE, lost, exists=lambda _: True)
+    assert service.run() == [Looked("plants", 1, None)]
+    assert service.now(version).files[evaluations.FILE] == lost
