@@ -13,6 +13,7 @@ from storage.domain import Batch, Increment, Model
 from storage.errors import JustDeleted
 from storage.history import models
 from storage.material import batches, references
+from storage.requests import audit
 from storage.requests.idempotency import Asked
 from storage.work import increments
 from storage.work.admission import check_classes
@@ -98,7 +99,7 @@ def _earlier(connection: Connection, model: Model, wanted: IncrementOptions, ask
 
 def _request(connection: Connection, model: Model, batch_id: str, wanted: IncrementOptions, asked: Asked) -> Increment:
     strategy, recipe = wanted.recipe_for(connection, model)
-    return increments.request(
+    increment = increments.request(
         connection,
         model=model,
         batch_id=batch_id,
@@ -110,3 +111,5 @@ def _request(connection: Connection, model: Model, batch_id: str, wanted: Increm
         idempotency_key=wanted.idempotency_key,
         asked=asked,
     )
+    audit.record_change(connection, made={"increment": increment.id, "batch": batch_id, "strategy": strategy})
+    return increment

@@ -2,6 +2,7 @@
 
 import re
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -102,7 +103,7 @@ _BY_STATUS: dict[int, type[Problem]] = {
 }
 
 
-class Service:
+class Service(ABC):
     """What connections of both kinds know of a service: its address, and what an answer of it looks like."""
 
     def __init__(self, url: str, *, key: str | None = None, timeout_seconds: float, retries: int = 0) -> None:
@@ -128,9 +129,9 @@ class Service:
         except (ValueError, httpx.InvalidURL):  # its message may quote a password
             raise ClientError(f"{self.url!r} is no address of a service: give one such as {DEFAULT_URL}") from None
 
+    @abstractmethod
     def _open(self, **arguments: Any) -> None:
         """Make the HTTP client from its arguments."""
-        raise NotImplementedError
 
     def pauses(self, method: str, arguments: Mapping[str, Any]) -> Iterator[float | None]:
         """Seconds to wait after each try of a request that fails; None after the last.

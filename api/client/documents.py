@@ -153,6 +153,7 @@ class Evaluations(TypedDict):
     model: str
     version: int
     recorded: bool
+    note: str | None
     images: int
     items: list[Evaluation]
     next_cursor: str | None

@@ -3,6 +3,7 @@
 Modules that take long to import are imported inside the commands that need them, so that `accrete --help` is fast.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -148,16 +149,13 @@ def restore(
 
 
 # In the order of `accrete --help`.
-for command in (push, watch, increments, cancel, retry, versions, metrics, predict, promote, rollback):
+COMMANDS: tuple[Callable[..., None], ...] = (
+    *(push, watch, increments, cancel, retry),
+    *(versions, metrics, compare, predict, predictions, promote, rollback, promotions),
+    *(download, export, card, strategies, audit),
+)
+for command in COMMANDS:
     app.command()(command)
-app.command()(predictions)
-app.command()(promotions)
-app.command()(compare)
-app.command()(download)
-app.command()(export)
-app.command()(card)
-app.command()(strategies)
-app.command()(audit)
 app.add_typer(models.app, name="models")
 app.add_typer(batches.batches, name="batches")
 app.add_typer(batches.images, name="images")

@@ -54,8 +54,7 @@ async def allowed(request: Request, service: Service, right: Right) -> Key | Non
 
 async def on_record(request: Request, service: ServiceDep) -> None:
     """Write an entry of the audit log before a request changes anything; `api.http.telemetry` adds the outcome."""
-    auditing.listen(request)
-    await run_in_threadpool(auditing.begin, service, request)
+    await auditing.begin(service, request)
 
 
 async def _key(request: Request, service: Service, sent: HTTPAuthorizationCredentials | None) -> Key | None:

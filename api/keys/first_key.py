@@ -73,4 +73,5 @@ def _install(settings: Settings, database: Database) -> None:
         except Invalid as error:
             raise Unguarded(f"The file that ACCRETE_ADMIN_KEY_FILE names: {error.detail}") from error
         if known is None:
-            audit.note(connection, action="install admin key file", path=f"{key.name} {key.id}")
+            made = {"key": key.name, "scopes": sorted(key.scopes), "model": None}
+            audit.note(connection, action="install admin key file", path=f"{key.name} {key.id}", change={"made": made})

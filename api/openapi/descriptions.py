@@ -81,6 +81,7 @@ DESCRIPTIONS: Mapping[str, Description] = {
     "text": Description("Part of a file name; upper and lower case are the same.", "img_00"),
     "side": Description("Largest height and width, in pixels.", 128),
     "EvaluationsOut.recorded": Description("Whether there are results of single images.", True),
+    "EvaluationsOut.note": Description("Why there are none; null if there are.", None),
     "EvaluationsOut.images": Description("How many images match.", 500),
     "EvaluationOut.filename": Description("Name of its file; null: the image was erased since.", "rose/7.jpg"),
     "predicted": Description("Class that it was taken for.", "tulip"),

@@ -10,7 +10,6 @@ from fastapi.concurrency import run_in_threadpool
 from api.admission import queueing
 from api.bodies.images import ARCHIVES, above, images_body, images_of
 from api.bodies.uploads import Upload, received
-from api.http.auditing import tell
 from api.http.guarded_route import Guarded, has_body
 from api.http.idempotency import IdempotencyKey, answered, once
 from api.http.problems import problems
@@ -38,6 +37,7 @@ from storage.errors import (
 from storage.history import models
 from storage.labels import FORBIDDEN, folded, label_fault
 from storage.material import batches, erasure, references, rejects
+from storage.requests import audit
 from storage.requests.idempotency import Asked
 from trainer.networks.pictures import Form, ImageRejected
 
@@ -77,7 +77,6 @@ async def create_batch(
                 f"Unknown field {', '.join(sorted(upload.fields))[:200]}: the form of a batch is 'data' alone."
             )
         batch = await run_in_threadpool(_create, service, name, upload, idempotency_key)
-        tell(made={"batch": batch.id, "images": batch.images})
     response.headers["Location"] = located(request, f"/v1/batches/{batch.id}")
     return batch
 
@@ -107,7 +106,9 @@ def list_rejects(batch_id: str, service: ServiceDep, limit: Limit = 100, cursor:
 def delete_batch(batch_id: str, service: ServiceDep) -> None:
     """Erase a batch with all its images, wherever they are kept; metrics measured with them stay."""
     with service.database.write() as connection:
-        tell(deleted={"batch": batch_id, "images": erasure.erase_batch(connection, batch_id)})
+        audit.record_change(
+            connection, deleted={"batch": batch_id, "images": erasure.erase_batch(connection, batch_id)}
+        )
     service.dispose()
 
 
@@ -131,9 +132,7 @@ async def add_images(
     asked = above(asked, request, label=label, split=split)
     if asked.label is None:
         raise Invalid("label is missing: name the class of the images, as in ?label=cat.")
-    added = await run_in_threadpool(_add, service, batch_id, asked.label, asked.split, files, idempotency_key)
-    tell(made={"images": [image.id for image in added.images], "label": asked.label})
-    return added
+    return await run_in_threadpool(_add, service, batch_id, asked.label, asked.split, files, idempotency_key)
 
 
 def require_model(service: Service, name: str) -> None:
@@ -155,9 +154,14 @@ def _create(service: Service, name: str, upload: Upload, key: str | None) -> Bat
         model = models.lock(connection, name)
 
         def give() -> BatchOut:
-            if index is None:
-                return records.batch(connection, batches.create(connection, model_id=model.id))
-            return records.batch(connection, queueing.add_batch(service, connection, model, upload, index))
+            batch = (
+                batches.create(connection, model_id=model.id)
+                if index is None
+                else queueing.add_batch(service, connection, model, upload, index)
+            )
+            shown = records.batch(connection, batch)
+            audit.record_change(connection, made={"batch": batch.id, "images": shown.images})
+            return shown
 
         return once(connection, model, key, asked=asked, kind=BatchOut, give=give)
 
@@ -203,6 +207,7 @@ def _add(
             for deleted in references.keep(connection, contents, exists=service.blobs.exists):
                 service.blobs.put(contents[deleted])  # the last image of the same content was erased meanwhile
             service.blobs.sync()
+            audit.record_change(connection, made={"images": [image.id for image in images], "label": label})
             return ImagesOut(images=[ImageOut.model_validate(image) for image in images])
 
         locked = models.lock(connection, model.name)

@@ -2,8 +2,9 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
+from sqlalchemy import Connection
 
 from api.http.conditional import is_current
 from api.http.guarded_route import Guarded
@@ -14,7 +15,7 @@ from api.schemas.base import Cursor, Limit, PageOut
 from api.schemas.batches import BatchOut, ClassesOut, ClassOut, StoredImageOut
 from api.service import ServiceDep
 from api.views import records
-from storage.domain import Batch, Image, Page, Scope, Split
+from storage.domain import Batch, Image, Model, Page, Scope, Split
 from storage.errors import BatchNotFound, ImageNotFound, ImageUnreadable, ModelNotFound, VersionNotFound
 from storage.history import models, versions
 from storage.labels import folded
@@ -25,10 +26,21 @@ from trainer.networks.pictures import ImageRejected
 router = APIRouter(prefix="/v1", tags=["images"], route_class=Guarded)
 
 DAY = 24 * 3600
-OfClass = Annotated[str | None, Query(min_length=1, max_length=1000, description="Only images of this class.")]
-OfSide = Annotated[Split | None, Query(description="Only images of this side.")]
-ExemplarOf = Annotated[int | None, Query(ge=1, description="Only what this version keeps as exemplars.")]
-OfText = Annotated[str | None, Query(min_length=1, max_length=200, description="Only files with this in their name.")]
+
+
+def wanted(
+    label: Annotated[str | None, Query(min_length=1, max_length=1000, description="Only images of this class.")] = None,
+    split: Annotated[Split | None, Query(description="Only images of this side.")] = None,
+    exemplar_of: Annotated[int | None, Query(ge=1, description="Only what this version keeps as exemplars.")] = None,
+    text: Annotated[
+        str | None, Query(min_length=1, max_length=200, description="Only files with this in their name.")
+    ] = None,
+) -> Filter:
+    """Which images a request asks for."""
+    return Filter(label=None if label is None else folded(label), split=split, exemplar_of=exemplar_of, text=text)
+
+
+Wanted = Annotated[Filter, Depends(wanted)]
 
 
 @router.get("/models/{name}/batches", dependencies=[needs(Scope.TRAIN)], responses=problems(ModelNotFound))
@@ -48,20 +60,15 @@ def list_batches(name: str, service: ServiceDep, limit: Limit = 100, cursor: Cur
 def list_batch_images(
     batch_id: str,
     service: ServiceDep,
-    label: OfClass = None,
-    split: OfSide = None,
-    exemplar_of: ExemplarOf = None,
-    text: OfText = None,
+    wanted: Wanted,
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> PageOut[StoredImageOut]:
     """List the stored images of a batch."""
-    wanted = _filter(label, split, exemplar_of, text)
     with service.database.read() as connection:
         batch = batches.get(connection, batch_id)
         model = models.by_id(connection, batch.model_id)
-        if exemplar_of is not None:
-            versions.get(connection, model, exemplar_of)
+        _check(connection, model, wanted)
         return _shown(browsing.of_batch(connection, model, batch_id, wanted, limit=limit, cursor=cursor))
 
 
@@ -73,19 +80,14 @@ def list_batch_images(
 def list_images(
     name: str,
     service: ServiceDep,
-    label: OfClass = None,
-    split: OfSide = None,
-    exemplar_of: ExemplarOf = None,
-    text: OfText = None,
+    wanted: Wanted,
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> PageOut[StoredImageOut]:
     """List the stored images of a model, batch by batch."""
-    wanted = _filter(label, split, exemplar_of, text)
     with service.database.read() as connection:
         model = models.get(connection, name)
-        if exemplar_of is not None:
-            versions.get(connection, model, exemplar_of)
+        _check(connection, model, wanted)
         return _shown(browsing.of_model(connection, model, wanted, limit=limit, cursor=cursor))
 
 
@@ -146,8 +148,10 @@ def get_thumbnail(
     return Response(picture, media_type="image/jpeg", headers=headers)
 
 
-def _filter(label: str | None, split: Split | None, exemplar_of: int | None, text: str | None) -> Filter:
-    return Filter(label=None if label is None else folded(label), split=split, exemplar_of=exemplar_of, text=text)
+def _check(connection: Connection, model: Model, wanted: Filter) -> None:
+    """Raise `VersionNotFound` if exemplars of a version are wanted that is not there."""
+    if wanted.exemplar_of is not None:
+        versions.get(connection, model, wanted.exemplar_of)
 
 
 def _shown(page: Page[Image]) -> PageOut[StoredImageOut]:

@@ -14,7 +14,7 @@ from api.schemas.base import Cursor, Limit
 from api.schemas.evaluations import ComparisonOut, EvaluationOut, EvaluationsOut
 from api.schemas.predictions import RankedOut
 from api.service import Service, ServiceDep
-from api.views.comparison import Side, compare
+from api.views.comparison import UNRECORDED, Side, compare
 from storage import evaluations
 from storage.database import pages
 from storage.domain import Image, Scope, Version
@@ -54,15 +54,29 @@ def list_evaluations(
     """List what a version said of each evaluation image."""
     with service.database.read() as connection:
         version = versions.get(connection, models.get(connection, name), number)
-        said = _said(service, version)
-        if said is None:
-            return EvaluationsOut(model=name, version=number, recorded=False, images=0, items=[], next_cursor=None)
-        wanted = _matching(said, version, form, label=label, predicted=predicted, correct=correct)
+        results = _results(service, version)
+        if results is None:
+            return EvaluationsOut(
+                model=name,
+                version=number,
+                recorded=False,
+                note=UNRECORDED.format(number),
+                images=0,
+                items=[],
+                next_cursor=None,
+            )
+        wanted = _matching(results, version, form, label=label, predicted=predicted, correct=correct)
         page = pages.of_rows(wanted, limit=limit, cursor=cursor)
-        found = _stored(connection, said, page.items)
-    items = [_shown(said, row, version.classes, found.get(said.image_id(row)), form) for row in page.items]
+        found = _stored(connection, results, page.items)
+    items = [_shown(results, row, version.classes, found.get(results.image_id(row)), form) for row in page.items]
     return EvaluationsOut(
-        model=name, version=number, recorded=True, images=len(wanted), items=items, next_cursor=page.next_cursor
+        model=name,
+        version=number,
+        recorded=True,
+        note=None,
+        images=len(wanted),
+        items=items,
+        next_cursor=page.next_cursor,
     )
 
 
@@ -81,18 +95,18 @@ def compare_versions(
         if (beside := other if other is not None else version.parent) is None:
             raise Invalid(f"Version {number} is a first version: name the version to compare it with, as in ?with=2.")
         pair = version, versions.get(connection, model, beside)
-    first, second = (Side(one, _said(service, one)) for one in pair)
+    first, second = (Side(one, _results(service, one)) for one in pair)
     return compare(name, first, second, form=form)
 
 
-def _said(service: Service, version: Version) -> Evaluations | None:
+def _results(service: Service, version: Version) -> Evaluations | None:
     """What a version said of its evaluation images; None if its release kept metrics alone."""
     stored = version.files.get(evaluations.FILE)
     return None if stored is None else evaluations.decoded(service.blobs.get(stored.sha256))
 
 
 def _matching(
-    said: Evaluations,
+    results: Evaluations,
     version: Version,
     form: Form,
     *,
@@ -101,13 +115,13 @@ def _matching(
     correct: bool | None,
 ) -> list[int]:
     """Rows of the images that were asked for, ascending."""
-    chosen = np.ones(len(said), dtype=bool)
+    chosen = np.ones(len(results), dtype=bool)
     if label is not None:
-        chosen &= said.targets == _index(version, label)
+        chosen &= results.targets == _index(version, label)
     if predicted is not None:
-        chosen &= said.predicted(form) == _index(version, predicted)
+        chosen &= results.predicted(form) == _index(version, predicted)
     if correct is not None:
-        chosen &= (said.predicted(form) == said.targets) == correct
+        chosen &= (results.predicted(form) == results.targets) == correct
     return [int(row) for row in np.flatnonzero(chosen)]
 
 
@@ -119,20 +133,20 @@ def _index(version: Version, label: str) -> int:
         raise Invalid(f"Version {version.number} knows no class {label!r}.") from None
 
 
-def _stored(connection: Connection, said: Evaluations, rows: tuple[int, ...]) -> dict[str, Image]:
-    return {image.id: image for image in images.by_ids(connection, [said.image_id(row) for row in rows])}
+def _stored(connection: Connection, results: Evaluations, rows: tuple[int, ...]) -> dict[str, Image]:
+    return {image.id: image for image in images.by_ids(connection, [results.image_id(row) for row in rows])}
 
 
-def _shown(said: Evaluations, row: int, classes: tuple[str, ...], image: Image | None, form: Form) -> EvaluationOut:
-    target, predicted = int(said.targets[row]), int(said.predicted(form)[row])
+def _shown(results: Evaluations, row: int, classes: tuple[str, ...], image: Image | None, form: Form) -> EvaluationOut:
+    target, predicted = int(results.targets[row]), int(results.predicted(form)[row])
     return EvaluationOut(
-        image_id=said.image_id(row),
+        image_id=results.image_id(row),
         filename=image.filename if image is not None else None,
         label=classes[target],
         predicted=classes[predicted],
         correct=target == predicted,
         top=[
             RankedOut(label=classes[index], probability=float(score))
-            for index, score in zip(said.top[row].tolist(), said.scores[row].tolist(), strict=True)
+            for index, score in zip(results.top[row].tolist(), results.scores[row].tolist(), strict=True)
         ],
     )

@@ -6,7 +6,6 @@ from anyio import to_thread
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from api.http.auditing import tell
 from api.http.guarded_route import Guarded
 from api.http.problems import problems
 from api.http.rights import needs
@@ -27,6 +26,7 @@ from storage.errors import (
 )
 from storage.history import models
 from storage.material import erasure, images, packs
+from storage.requests import audit
 
 router = APIRouter(prefix="/v1", tags=["images"], route_class=Guarded)
 
@@ -60,7 +60,7 @@ def delete_image(image_id: str, service: ServiceDep) -> None:
     """Erase an image, wherever it is kept; metrics measured with it stay."""
     with service.database.write() as connection:
         image = erasure.erase_image(connection, image_id)
-        tell(deleted={"image": image.id, "label": image.label, "batch": image.batch_id})
+        audit.record_change(connection, deleted={"image": image.id, "label": image.label, "batch": image.batch_id})
     service.dispose()
 
 
@@ -73,7 +73,7 @@ def delete_class_images(name: str, label: str, service: ServiceDep) -> ErasedOut
     """Erase every stored image of a class; versions trained on them, and their metrics, stay."""
     with service.database.write() as connection:
         count = erasure.erase_class(connection, models.lock(connection, name), label)
-        tell(deleted={"images": count, "label": label})
+        audit.record_change(connection, deleted={"images": count, "label": label})
     service.dispose()
     return ErasedOut(erased=count)
 

@@ -11,7 +11,6 @@ from api.admission.options import IncrementOptions
 from api.bodies.images import ARCHIVES
 from api.bodies.media_types import media_type
 from api.bodies.uploads import received
-from api.http.auditing import tell
 from api.http.guarded_route import Guarded
 from api.http.problems import problems
 from api.http.rights import needs
@@ -41,6 +40,7 @@ from storage.errors import (
     UnknownStrategy,
 )
 from storage.history import models
+from storage.requests import audit
 from storage.work import increments, reports
 
 router = APIRouter(prefix="/v1", tags=["increments"], route_class=Guarded)
@@ -115,7 +115,6 @@ async def request_increment(
         async with received(request, service.settings) as upload:
             wanted = options.read(upload.fields, asked, idempotency_key=idempotency_key)
             increment, is_new = await run_in_threadpool(queueing.from_archive, service, name, upload, wanted)
-    tell(made={"increment": increment.id, "batch": increment.batch_id, "strategy": increment.strategy})
     if is_new:
         await run_in_threadpool(service.wake_worker, increment.id)
     response.headers["Location"] = located(request, f"/v1/increments/{increment.id}")
@@ -148,7 +147,7 @@ def cancel_increment(increment_id: str, service: ServiceDep) -> IncrementOut:
         before = increments.get(connection, increment_id).status
         increments.cancel(connection, increment_id)
         after = increments.get(connection, increment_id).status
-        tell(changed={"status": [before, after], "cancel_requested": [False, True]})
+        audit.record_change(connection, changed={"status": [before, after], "cancel_requested": [False, True]})
     return _look(service, increment_id)
 
 
@@ -169,7 +168,9 @@ def retry_increment(increment_id: str, service: ServiceDep) -> IncrementOut:
         known = increments.coming_classes(connection, model)
         beside = rehearses(model, found.strategy, known=known)
         increments.retry(connection, increment_id, model=model, rehearses=beside)
-        tell(changed={"status": [found.status, increments.get(connection, increment_id).status]})
+        audit.record_change(
+            connection, changed={"status": [found.status, increments.get(connection, increment_id).status]}
+        )
     service.dispose()
     service.wake_worker(increment_id)
     return _look(service, increment_id)

@@ -8,7 +8,6 @@ from fastapi import APIRouter, Request, Response
 from sqlalchemy import Connection
 
 from api.admission.fitness import check_of_model, check_strategy
-from api.http.auditing import tell
 from api.http.guarded_route import Guarded
 from api.http.problems import problems
 from api.http.rights import needs
@@ -28,6 +27,7 @@ from storage.errors import (
     UnknownStrategy,
 )
 from storage.history import models, versions
+from storage.requests import audit
 from trainer.networks.limits import check as check_network
 
 router = APIRouter(prefix="/v1/models", tags=["models"], route_class=Guarded)
@@ -66,7 +66,7 @@ def create_model(body: ModelIn, request: Request, response: Response, service: S
             memory=body.memory.record() if body.memory is not None else None,
             retention=body.retention,
         )
-        tell(made={"model": created.name})
+        audit.record_change(connection, made={"model": created.name})
         response.headers["Location"] = located(request, f"/v1/models/{created.name}")
         return records.model(connection, created)
 
@@ -103,7 +103,8 @@ def change_model(name: str, body: ModelChange, service: ServiceDep) -> ModelOut:
         before = models.lock(connection, name)
         _check_change(connection, before, values)
         after = models.change(connection, name, values)
-        tell(changed=_differences(before, after))
+        if differences := _differences(before, after):
+            audit.record_change(connection, changed=differences)
         return records.model(connection, after)
 
 
@@ -131,7 +132,7 @@ def delete_model(name: str, service: ServiceDep) -> None:
     """Delete a model with its versions, metrics and records; refused while an increment of it is not finished."""
     with service.database.write() as connection:
         model = models.get(connection, name)
-        tell(deleted={"model": name, "versions": versions.numbers(connection, model)})
+        audit.record_change(connection, deleted={"model": name, "versions": versions.numbers(connection, model)})
         models.delete_model(connection, name)
     service.engine.registry.forget(model.id)
     service.dispose()

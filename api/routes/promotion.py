@@ -6,7 +6,6 @@ from fastapi.concurrency import run_in_threadpool
 from sqlalchemy import Connection
 from starlette.datastructures import Headers
 
-from api.http.auditing import tell
 from api.http.conditional import is_current, matches
 from api.http.idempotency import answered, once
 from api.schemas.versions import CurrentOut
@@ -15,6 +14,7 @@ from api.views import records
 from storage.domain import Key, Model
 from storage.errors import VersionUnfit, VersionUnloadable
 from storage.history import models, versions
+from storage.requests import audit
 from storage.requests.idempotency import Asked
 
 _NEVER = -1  # a revision that no state has
@@ -101,8 +101,9 @@ class Promotion:
             key=self.key,
             reason=self.reason,
         )
-        reason = {} if self.reason is None else {"reason": self.reason}
-        tell(changed={"current": [locked.current, promoted.current]}, **reason)
+        if promoted.current_revision != locked.current_revision:
+            reason = {} if self.reason is None else {"reason": self.reason}
+            audit.record_change(connection, changed={"current": [locked.current, promoted.current]}, **reason)
         return records.current(promoted)
 
 

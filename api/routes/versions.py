@@ -5,7 +5,6 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response
 
-from api.http.auditing import tell
 from api.http.guarded_route import Guarded
 from api.http.idempotency import IdempotencyKey
 from api.http.problems import problems
@@ -29,6 +28,7 @@ from storage.errors import (
 )
 from storage.history import metrics, models, promotions, versions
 from storage.history.curves import curves
+from storage.requests import audit
 
 router = APIRouter(prefix="/v1/models/{name}", tags=["versions"], route_class=Guarded)
 IfMatch = Annotated[str | None, Header()]
@@ -66,7 +66,7 @@ def delete_version(name: str, number: int, service: ServiceDep) -> None:
     with service.database.write() as connection:
         model = models.lock(connection, name)
         versions.remove(connection, model, number)
-        tell(deleted={"version": number})
+        audit.record_change(connection, deleted={"version": number})
     service.engine.registry.forget(model.id, number)
     service.dispose()
 

@@ -22,6 +22,7 @@ class EvaluationsOut(BaseModel):
     model: str
     version: int
     recorded: bool
+    note: str | None
     images: int
     items: list[EvaluationOut]
     next_cursor: str | None

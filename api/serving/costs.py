@@ -7,7 +7,7 @@ MEMORY = 0.98  # weight of what was known, at each measurement: about the last f
 SPREAD = 0.01  # least variance of the sizes, beside their mean square, that tells fixed from each
 # A minibatch may always hold so many images. What is measured beside other work makes large minibatches look worse than
 # they are, and a service whose minibatches are too small has work for ever: it would not find out.
-ALWAYS = 8
+SMALLEST_LIMIT = 8
 WASTE = 0.01  # share of the time for an image that may be spent on its minibatch's fixed cost: docs/benchmarks.md
 
 
@@ -50,9 +50,9 @@ class Costs:
     def enough(self, most: int) -> int:
         """Images, at most ``most``, from which on a larger minibatch saves less than `WASTE` of an image's time.
 
-        At least `ALWAYS`, if ``most`` allows it.
+        At least `SMALLEST_LIMIT`, if ``most`` allows it.
         """
         if (line := self.line) is None:
             return most
         fixed, each = line
-        return min(most, max(ALWAYS, math.ceil(fixed / (WASTE * each))))
+        return min(most, max(SMALLEST_LIMIT, math.ceil(fixed / (WASTE * each))))

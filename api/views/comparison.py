@@ -1,6 +1,5 @@
 """Two versions side by side, image by image: what got better, what got worse, and whether chance explains it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +12,9 @@ from storage.statistics import interval, mcnemar
 
 NAMED = 20  # images of a class that are named, of those that got better and of those that got worse
 WORST = 3  # classes that the sentence names
+UNRECORDED = (
+    "Version {} was made by a release that kept no results of single images: look at the metrics of the version."
+)
 LEVEL = 0.05  # of significance
 
 Rows = NDArray[np.int64]
@@ -21,10 +23,10 @@ Right = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One of the two versions, and what it said; None: it is of a release that kept metrics alone."""
+    """One of the two versions, and its results; None: it is of a release that kept metrics alone."""
 
     version: Version
-    said: Evaluations | None
+    results: Evaluations | None
 
 
 def compare(model: str, side: Side, other: Side, *, form: str) -> ComparisonOut:
@@ -38,16 +40,13 @@ def compare(model: str, side: Side, other: Side, *, form: str) -> ComparisonOut:
         "only_version": [label for label in labels if label not in set(before)],
         "only_other": [label for label in before if label not in set(labels)],
     }
-    if side.said is None or other.said is None:
-        return _unrecorded(told, side if side.said is None else other)
+    if side.results is None or other.results is None:
+        return _unrecorded(told, side if side.results is None else other)
     return _compared(told, side, other, form)
 
 
 def _unrecorded(told: dict[str, object], missing: Side) -> ComparisonOut:
-    sentence = (
-        f"Version {missing.version.number} was made by a release that kept no results of single images, so nothing can "
-        "be compared image by image: look at the metrics of both."
-    )
+    sentence = UNRECORDED.format(missing.version.number)
     return ComparisonOut(
         **told,  # type: ignore[arg-type]
         recorded=False,
@@ -60,44 +59,43 @@ def _unrecorded(told: dict[str, object], missing: Side) -> ComparisonOut:
 
 
 def _compared(told: dict[str, object], side: Side, other: Side, form: str) -> ComparisonOut:
-    said, before = side.said, other.said
-    assert said is not None
+    results, before = side.results, other.results
+    assert results is not None
     assert before is not None
-    rows, old_rows = _shared(said, before)
-    right, was_right = _right(said, form)[rows], _right(before, form)[old_rows]
+    rows, old_rows = _shared(results, before)
+    right, was_right = _right(results, form)[rows], _right(before, form)[old_rows]
     classes = []
     for index, label in enumerate(side.version.classes):
-        own = said.targets[rows] == index
+        own = results.targets[rows] == index
         if own.any():
-            classes.append(_of_class(label, said, rows[own], right[own], was_right[own]))
+            classes.append(_of_class(label, results, rows[own], right[own], was_right[own]))
     together = _pair(right, was_right) if len(rows) else None
-    aware = _pair(_right(said, "taw")[rows], _right(before, "taw")[old_rows]) if len(rows) else None
+    aware = _pair(_right(results, "taw")[rows], _right(before, "taw")[old_rows]) if len(rows) else None
     known = set(other.version.classes)
-    new = np.array([label not in known for label in side.version.classes])[said.targets]
-    return ComparisonOut(
+    new = np.array([label not in known for label in side.version.classes])[results.targets]
+    answer = ComparisonOut(
         **told,  # type: ignore[arg-type]
         recorded=True,
-        sentence=_sentence(side.version.number, other.version.number, together, classes),
+        sentence="",
         together=together,
         task_aware=aware,
-        new_classes=_share(_right(said, form)[new]) if new.any() else None,
+        new_classes=_share(_right(results, form)[new]) if new.any() else None,
         classes=classes,
     )
+    answer.sentence = _sentence(answer)
+    return answer
 
 
-def _shared(said: Evaluations, before: Evaluations) -> tuple[Rows, Rows]:
+def _shared(results: Evaluations, before: Evaluations) -> tuple[Rows, Rows]:
     """Rows of the images that both have, in the same order."""
-    kind = np.dtype((np.void, said.ids.shape[1]))
-    ids = np.ascontiguousarray(said.ids).view(kind).ravel()
-    old = np.ascontiguousarray(before.ids).view(kind).ravel()
-    place = {image: row for row, image in enumerate(old.tolist())}
-    found = [(row, place[image]) for row, image in enumerate(ids.tolist()) if image in place]
+    place = {before.image_id(row): row for row in range(len(before))}
+    found = [(row, place[image]) for row in range(len(results)) if (image := results.image_id(row)) in place]
     pairs = np.array(found, dtype=np.int64).reshape(-1, 2)
     return pairs[:, 0], pairs[:, 1]
 
 
-def _right(said: Evaluations, form: str) -> Right:
-    right: Right = said.predicted(form) == said.targets
+def _right(results: Evaluations, form: str) -> Right:
+    right: Right = results.predicted(form) == results.targets
     return right
 
 
@@ -119,9 +117,9 @@ def _pair(right: Right, was_right: Right) -> PairOut:
     )
 
 
-def _of_class(label: str, said: Evaluations, rows: Rows, right: Right, was_right: Right) -> ClassPairOut:
+def _of_class(label: str, results: Evaluations, rows: Rows, right: Right, was_right: Right) -> ClassPairOut:
     def named(which: Right) -> list[str]:
-        return [said.image_id(row) for row in rows[which][:NAMED].tolist()]
+        return [results.image_id(row) for row in rows[which][:NAMED].tolist()]
 
     return ClassPairOut(
         **_pair(right, was_right).model_dump(),
@@ -131,18 +129,30 @@ def _of_class(label: str, said: Evaluations, rows: Rows, right: Right, was_right
     )
 
 
-def _sentence(version: int, other: int, together: PairOut | None, classes: Sequence[ClassPairOut]) -> str:
-    if together is None:
+def _sentence(found: ComparisonOut) -> str:
+    together, aware, version, other = found.together, found.task_aware, found.version, found.other
+    if together is None or aware is None:
         return f"Versions {version} and {other} were evaluated on no image in common."
-    lost = sorted((one for one in classes if one.worse > one.better), key=lambda one: one.better - one.worse)
-    worst = ", ".join(f"{one.label} ({one.better - one.worse} of {one.images})" for one in lost[:WORST])
     if not together.better + together.worse:
-        return (
-            f"Versions {version} and {other} have the same images right: {together.version.hits} of {together.images}."
-        )
-    verdict = "which chance explains" if together.p_value >= LEVEL else "more than chance explains"
-    return (
+        equal = f"{together.version.hits} of {together.images}"
+        return f"Versions {version} and {other} have the same images right: {equal}."
+    is_chance = together.p_value >= LEVEL
+    lost = sorted((one for one in found.classes if one.worse > one.better), key=lambda one: one.better - one.worse)
+    worst = ", ".join(f"{one.label} ({one.better - one.worse} of {one.images})" for one in lost[:WORST])
+    parts = [
         f"Of the {together.images} images that both were evaluated on, version {version} has {together.version.hits} "
         f"right and version {other} {together.other.hits}: {together.better} got better and {together.worse} worse, "
-        f"{verdict} (p = {together.p_value:.2g})." + (f" Most lost: {worst}." if worst else "")
-    )
+        f"{'which chance explains' if is_chance else 'more than chance explains'} (p = {together.p_value:.2g}).",
+        f"Most lost: {worst}." if worst else "",
+        _cause(together, aware) if found.form == "tag" and not is_chance and together.worse > together.better else "",
+    ]
+    return " ".join(filter(None, parts))
+
+
+def _cause(together: PairOut, aware: PairOut) -> str:
+    """What a loss comes from: more classes make the task harder, even where nothing is forgotten."""
+    lost, forgotten = together.worse - together.better, aware.worse - aware.better
+    within = f"Within the classes of their own task, {max(forgotten, 0)} of these {lost} are lost"
+    if 2 * forgotten >= lost:
+        return f"{within}: most of it is forgetting."
+    return f"{within}: most of it is confusion with classes of other tasks."

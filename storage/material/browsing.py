@@ -61,6 +61,7 @@ def examples(
     for part in references.parts(missing):
         placed = select(images.c.label, images.c.id, place).where(images.c.batch_id.in_(own), images.c.label.in_(part))
         some = placed.subquery()
+        # Of the first, some may be named already.
         for label, image_id in connection.execute(select(some.c.label, some.c.id).where(some.c.place <= 2 * each)):
             if image_id not in (ids := found.setdefault(label, [])) and len(ids) < each:
                 ids.append(image_id)

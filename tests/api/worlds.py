@@ -159,7 +159,7 @@ class World:
         rewrite: Mapping[str, object] | None = None,
         graph: Graph | None = network_onnx,
         int8: Graph | None = None,
-        said: Evaluations | None = None,
+        results: Evaluations | None = None,
     ) -> int:
         """Publish an untrained network under a claim; the number of its version.
 
@@ -175,8 +175,8 @@ class World:
         tasks = [*(line[-1].tasks if line else ()), *([tuple(labels)] if labels else [])]
         number = publication.next_number(model)
         files = self._files(model.name, number, tasks, rewrite or {}, {EXECUTABLE: graph, INT8: int8})
-        if said is not None:
-            content = said.encoded()
+        if results is not None:
+            content = results.encoded()
             files[FILE] = StoredFile(self.blobs.put(content), len(content))
         outcome = Outcome(
             number=number,

@@ -14,7 +14,7 @@ def some(images: int, classes: int = 7) -> tuple[Evaluations, list[str]]:
     """Evaluations of images, and the ids of these."""
     rng = np.random.default_rng(images)
     ids = [new_id() for _ in range(images)]
-    said = Evaluations(
+    results = Evaluations(
         ids=ids_of(ids),
         targets=rng.integers(classes, size=images).astype(np.int32),
         tag=rng.integers(classes, size=images).astype(np.int32),
@@ -22,24 +22,24 @@ def some(images: int, classes: int = 7) -> tuple[Evaluations, list[str]]:
         top=rng.integers(classes, size=(images, 5)).astype(np.int32),
         scores=rng.random((images, 5)).astype(np.float16),
     )
-    return said, ids
+    return results, ids
 
 
 @pytest.mark.parametrize("images", [0, 1, 300])
 def test_what_is_written_is_read(images: int):
-    said, ids = some(images)
-    found = decoded(said.encoded())
+    results, ids = some(images)
+    found = decoded(results.encoded())
     assert len(found) == images
     assert [found.image_id(row) for row in range(images)] == ids
     for name in ("ids", "targets", "tag", "taw", "top", "scores"):
-        assert np.array_equal(getattr(found, name), getattr(said, name)), name
-    assert found.predicted("tag").tolist() == said.tag.tolist()
-    assert found.predicted("taw").tolist() == said.taw.tolist()
+        assert np.array_equal(getattr(found, name), getattr(results, name)), name
+    assert found.predicted("tag").tolist() == results.tag.tolist()
+    assert found.predicted("taw").tolist() == results.taw.tolist()
 
 
 def test_equal_arrays_make_equal_files():
-    said, _ = some(20)
-    assert said.encoded() == said.encoded()
+    results, _ = some(20)
+    assert results.encoded() == results.encoded()
 
 
 def test_ten_thousand_images_take_little_room():

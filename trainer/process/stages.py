@@ -24,6 +24,7 @@ from trainer.learning.seeds import Seeds
 from trainer.networks import write_version
 from trainer.networks.manifest import EXECUTABLE, INT8
 from trainer.process.context import AttemptContext
+from trainer.process.evaluations import evaluations_of
 from trainer.process.executable import add_executable
 from trainer.process.job import Job
 from trainer.process.material import Material, gather, training_of
@@ -32,7 +33,6 @@ from trainer.process.protocol import VERSION, Made
 from trainer.process.quantised import add_int8
 from trainer.process.resources import bound_memory
 from trainer.process.resumption import Resumption, find
-from trainer.process.said import said_of
 from trainer.process.verification import check_written
 from trainer.recipes import Recipe
 
@@ -187,8 +187,8 @@ def _write_evaluations(material: Material, evaluation: Evaluation, context: Atte
     """Write what the version says of each image beside its files; no reader of version.json has to know of it."""
     sizes = [len(task) for task in material.tasks]
     tests = material.measured
-    said = said_of(evaluation.logits, targets=tests.targets.numpy(), ids=tests.ids, task_sizes=sizes)
-    (context.folder / VERSION / FILE).write_bytes(said.encoded())
+    results = evaluations_of(evaluation.logits, targets=tests.targets.numpy(), ids=tests.ids, task_sizes=sizes)
+    (context.folder / VERSION / FILE).write_bytes(results.encoded())
 
 
 def _select_exemplars(

@@ -55,6 +55,29 @@ def test_every_change_is_told(settings_for, tmp_path):
         assert last["DELETE /v1/images/{image_id}"] == {"deleted": erased}
 
 
+def test_what_is_done_already_is_told_once(settings_for, tmp_path):
+    with running(settings_for(tmp_path)) as world:
+        name = world.model()
+        world.version(name, "cat", "dog")
+        before = len(told(world))
+        key = {"Idempotency-Key": "once"}
+        for _ in range(2):
+            world.http.post(f"/v1/models/{name}/batches", headers=key)
+            world.http.put(f"/v1/models/{name}/current", json={"version": 1})  # as it is
+            world.http.patch(f"/v1/models/{name}", json={"strategy": "lwf"})
+        changes = [change for _, change in told(world)[before:]]
+        assert [change is not None for change in changes] == [True, False, True, False, False, False]
+
+
+def test_a_change_is_told_in_the_transaction_that_makes_it(settings_for, tmp_path, monkeypatch):
+    """As where the process is killed once the change is committed: the end of the entry is never written."""
+    monkeypatch.setattr("api.http.auditing._end", lambda *_: None)
+    with running(settings_for(tmp_path)) as world:
+        name = world.model()
+        (entry,) = world.http.get("/v1/audit").json()["items"]
+        assert (entry["status"], entry["change"]) == (None, {"made": {"model": name}})
+
+
 def test_a_refused_change_tells_none(settings_for, tmp_path):
     with running(settings_for(tmp_path)) as world:
         name = world.model()

@@ -9,7 +9,7 @@ from api.client.client import Client
 from api.commands.commandline import app
 from storage.domain import new_id
 from tests.api.worlds import picture, problem
-from trainer.process.said import said_of
+from trainer.process.evaluations import evaluations_of
 
 LABELS = (["cat", "dog"], ["größe"])
 IMAGES = [new_id() for _ in range(60)]  # 20 of each class
@@ -42,8 +42,8 @@ def judged(shared_world):
         (LABELS[1], said_second, second, [2, 1]),
     ):
         logits = logits_of(predicted, sum(sizes))
-        said = said_of(logits, targets=targets, ids=ids[: len(targets)], task_sizes=sizes)
-        world.publish(world.claim(world.increment(name, *labels)["id"]), labels, said=said)
+        results = evaluations_of(logits, targets=targets, ids=ids[: len(targets)], task_sizes=sizes)
+        world.publish(world.claim(world.increment(name, *labels)["id"]), labels, results=results)
     return name, ids
 
 
@@ -52,7 +52,7 @@ def evaluations(http, name, number, **query):
     return http.get(f"/v1/models/{name}/versions/{number}/evaluations", params=query)
 
 
-def test_every_image_is_listed_with_what_was_said_of_it(http, judged):
+def test_every_image_is_listed_with_what_was_evaluations_of_it(http, judged):
     name, ids = judged
     first = evaluations(http, name, 2, limit=25).json()
     assert (first["recorded"], first["images"]) == (True, 60)
@@ -141,12 +141,13 @@ def test_the_other_way_round_is_the_mirror(http, judged):
     assert compared(http, name, 1, 1)["sentence"] == "Versions 1 and 1 have the same images right: 37 of 40."
 
 
-def test_what_an_earlier_release_did_not_keep_is_said(http, world):
+def test_what_an_earlier_release_did_not_keep_is_results(http, world):
     name = world.model()
     world.version(name, "cat", "dog")
     world.version(name, "emu")
     found = evaluations(http, name, 1).json()
     assert (found["recorded"], found["items"], found["images"]) == (False, [], 0)
+    assert found["note"].startswith("Version 1 was made by a release that kept no results of single images")
     told = compared(http, name, 2, 1)
     assert (told["recorded"], told["together"], told["classes"]) == (False, None, [])
     assert told["sentence"].startswith("Version 2 was made by a release that kept no results of single images")

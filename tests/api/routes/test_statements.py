@@ -18,7 +18,7 @@ from storage.material import batches
 from storage.requests import audit, keys, predictions
 from storage.settings import Settings
 from tests.api.worlds import Json, World, picture, running
-from trainer.process.said import said_of
+from trainer.process.evaluations import evaluations_of
 
 PAGE = 100
 BOUND_OF_LISTS = 5  # statements, the one that finds the key among them
@@ -57,8 +57,8 @@ def filled(world: World) -> dict[str, str]:
     name = world.model()
     targets = np.arange(PAGE + 1) % 2
     ids = [new_id() for _ in targets]
-    said = said_of(np.zeros((PAGE + 1, 2)), targets=targets, ids=ids, task_sizes=[2])
-    world.publish(world.claim(world.increment(name, "a", "b")["id"]), ["a", "b"], said=said)
+    results = evaluations_of(np.zeros((PAGE + 1, 2)), targets=targets, ids=ids, task_sizes=[2])
+    world.publish(world.claim(world.increment(name, "a", "b")["id"]), ["a", "b"], results=results)
     batch = world.http.post(f"/v1/models/{name}/batches").json()["id"]
     image = world.http.post(f"/v1/batches/{batch}/images", params={"label": "c"}, content=picture(1)).json()
     prediction = world.http.post(f"/v1/models/{name}/predictions?record=durable", content=picture(2)).json()

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from api.serving.costs import ALWAYS, WASTE, Costs
+from api.serving.costs import SMALLEST_LIMIT, WASTE, Costs
 
 
 def measured(fixed: float, each: float, *, sizes: tuple[int, ...] = (1, 8, 1, 8)) -> Costs:
@@ -56,13 +56,13 @@ def test_a_minibatch_is_full_where_more_images_hardly_make_it_cheaper():
     assert enough == 10
     assert fixed / enough <= WASTE * each * 1.001
     assert measured(9e-3, 1e-3).enough(32) == 32
-    assert measured(0.0, 1e-3).enough(32) == ALWAYS
+    assert measured(0.0, 1e-3).enough(32) == SMALLEST_LIMIT
     assert measured(0.0, 1e-3).enough(4) == 4
 
 
 def test_a_wrong_line_that_keeps_minibatches_small_is_forgotten():
     costs = measured(-1e-3, 2e-3)
-    assert costs.enough(32) == ALWAYS
+    assert costs.enough(32) == SMALLEST_LIMIT
     for _ in range(200):
         costs.note(costs.enough(32), 3e-3)
     assert costs.enough(32) == 32

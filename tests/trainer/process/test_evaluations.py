@@ -5,7 +5,7 @@ import pytest
 
 from storage.domain import new_id
 from trainer.evaluation.metrics import measure
-from trainer.process.said import said_of
+from trainer.process.evaluations import evaluations_of
 
 
 @pytest.mark.parametrize("sizes", [[2], [3, 1], [4, 4, 9]])
@@ -15,26 +15,26 @@ def test_predictions_and_scores_are_those_that_were_measured(sizes: list[int]):
     targets = rng.integers(classes, size=200)
     logits = np.round(rng.normal(size=(200, classes)) * 4, 0)  # with ties
     ids = [new_id() for _ in targets]
-    said = said_of(logits, targets=targets, ids=ids, task_sizes=sizes)
+    results = evaluations_of(logits, targets=targets, ids=ids, task_sizes=sizes)
     measured = measure(logits=logits, targets=targets, task_sizes=sizes)
     for form in ("tag", "taw"):
         confusion = np.zeros((classes, classes), dtype=np.int64)
-        np.add.at(confusion, (said.targets, said.predicted(form)), 1)
+        np.add.at(confusion, (results.targets, results.predicted(form)), 1)
         assert np.array_equal(confusion, getattr(measured, form).confusion)
-    assert [said.image_id(row) for row in range(200)] == ids
-    assert np.array_equal(said.top[:, 0], said.tag)
+    assert [results.image_id(row) for row in range(200)] == ids
+    assert np.array_equal(results.top[:, 0], results.tag)
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     expected = -np.sort(-probabilities, axis=1)[:, :5]
-    assert said.scores == pytest.approx(expected, abs=1e-3)
-    assert np.allclose(np.take_along_axis(probabilities, said.top, axis=1), expected)
+    assert results.scores == pytest.approx(expected, abs=1e-3)
+    assert np.allclose(np.take_along_axis(probabilities, results.top, axis=1), expected)
 
 
 def test_large_logits_do_not_overflow():
-    said = said_of(np.array([[1e4, -1e4]]), targets=np.array([1]), ids=[new_id()], task_sizes=[2])
-    assert said.scores.tolist() == [[1.0, 0.0]]
+    results = evaluations_of(np.array([[1e4, -1e4]]), targets=np.array([1]), ids=[new_id()], task_sizes=[2])
+    assert results.scores.tolist() == [[1.0, 0.0]]
 
 
 def test_no_image_is_no_row():
-    said = said_of(np.empty((0, 3)), targets=np.empty(0, np.int64), ids=[], task_sizes=[3])
-    assert (len(said), said.top.shape) == (0, (0, 3))
-    assert len(said.encoded()) > 0
+    results = evaluations_of(np.empty((0, 3)), targets=np.empty(0, np.int64), ids=[], task_sizes=[3])
+    assert (len(results), results.top.shape) == (0, (0, 3))
+    assert len(results.encoded()) > 0

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from storage.evaluations import TOP, Evaluations, ids_of
 
 
-def said_of(
+def evaluations_of(
     logits: NDArray[np.float64], *, targets: NDArray[np.int64], ids: Sequence[str], task_sizes: Sequence[int]
 ) -> Evaluations:
     """What logits [images, classes] say of each image, in both forms; predictions are those of the metrics."""

@@ -1,0 +1,52 @@
+"""What a comparison says of new classes, and of where a loss comes from."""
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from api.views.comparison import Side, compare
+from storage.evaluations import Evaluations
+
+
+def side(number: int, classes: str, images: list[int], targets: list[int], predicted: list[int]) -> Side:
+    """A version of one-letter classes with what it said of images, which numbers stand for."""
+    results = Evaluations(
+        ids=np.frombuffer(b"".join(image.to_bytes(16) for image in images), np.uint8).reshape(-1, 16),
+        targets=np.array(targets, np.int32),
+        tag=np.array(predicted, np.int32),
+        taw=np.array([one if one < 2 else target for one, target in zip(predicted, targets, strict=True)], np.int32),
+        top=np.array(predicted, np.int32)[:, None],
+        scores=np.ones((len(images), 1), np.float16),
+    )
+    return Side(cast(Any, SimpleNamespace(number=number, classes=tuple(classes))), results)
+
+
+def test_classes_that_both_know_are_not_new_without_an_image_of_both():
+    """As with retention none: the images of the first version were gone when the second one was evaluated."""
+    first = side(1, "ab", [1, 2, 3, 4], [0, 0, 1, 1], [0, 0, 1, 0])
+    second = side(2, "abc", [5, 6, 7], [2, 2, 2], [2, 2, 0])
+    assert compare("m", first, second, form="tag").new_classes is None
+    new = compare("m", second, first, form="tag").new_classes
+    assert new is not None
+    assert new.hits == 2
+
+
+@pytest.mark.parametrize(
+    ("aware", "words"),
+    [(0, "0 of these 12 are lost: most of it is confusion"), (9, "9 of these 12 are lost: most of it is forgetting.")],
+)
+def test_the_sentence_tells_forgetting_from_confusion(aware: int, words: str):
+    """Of 40 images of two classes, 12 are taken for a class of another task, or for the other one of their own."""
+    images, targets = list(range(40)), [0] * 40
+    before = side(1, "ab", images, targets, targets)
+    after = side(2, "abc", images, targets, [2] * 12 + [0] * 28)
+    assert after.results is not None
+    after.results.taw[:aware] = 1
+    told = compare("m", after, before, form="tag").sentence
+    assert told.startswith("Of the 40 images that both were evaluated on, version 2 has 28 right and version 1 40")
+    assert words in told
+    assert "of these" not in compare("m", before, before, form="tag").sentence
+    after.results.taw[:] = 0
+    assert "of these" not in compare("m", after, before, form="taw").sentence
