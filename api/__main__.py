@@ -6,7 +6,6 @@ finish, and the exit code is 0. SIGINT does so at once. A second signal ends the
 """
 
 import argparse
-import gc
 import logging
 import math
 import signal
@@ -109,12 +108,10 @@ def main() -> None:
         if settings.api_workers > 1:
             sys.exit(Workers(settings).run())
     # Imported here: the parent of workers needs neither what serves nor the memory that it takes.
-    gc.disable()  # nothing that is imported goes away again: collections would only look at it over and over
     from api.app import create_app
 
     sys.setswitchinterval(SWITCH_SECONDS)
     app = create_app(settings, worker=arguments.worker or 0)
-    gc.enable()
     inherited = None if arguments.descriptor is None else [socket.socket(fileno=arguments.descriptor)]
     Server(app, configuration(app, settings)).run(inherited)
 

@@ -54,19 +54,19 @@ def list_evaluations(
     """List what a version said of each evaluation image."""
     with service.database.read() as connection:
         version = versions.get(connection, models.get(connection, name), number)
-        results = _results(service, version)
-        if results is None:
-            return EvaluationsOut(
-                model=name,
-                version=number,
-                recorded=False,
-                note=UNRECORDED.format(number),
-                images=0,
-                items=[],
-                next_cursor=None,
-            )
-        wanted = _matching(results, version, form, label=label, predicted=predicted, correct=correct)
-        page = pages.of_rows(wanted, limit=limit, cursor=cursor)
+    if (results := _results(service, version)) is None:
+        return EvaluationsOut(
+            model=name,
+            version=number,
+            recorded=False,
+            note=UNRECORDED.format(number),
+            images=0,
+            items=[],
+            next_cursor=None,
+        )
+    wanted = _matching(results, version, form, label=label, predicted=predicted, correct=correct)
+    page = pages.of_rows(wanted, limit=limit, cursor=cursor)
+    with service.database.read() as connection:
         found = _stored(connection, results, page.items)
     items = [_shown(results, row, version.classes, found.get(results.image_id(row)), form) for row in page.items]
     return EvaluationsOut(

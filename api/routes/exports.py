@@ -34,13 +34,9 @@ def get_card(name: str, number: int, service: ServiceDep) -> Response:
         model = models.get(connection, name)
         version = versions.get(connection, model, number)
         line = versions.lineage(connection, model, number)
-        subject = Subject(
-            model=model,
-            line=line,
-            batches=batches.of_increments(connection, [one.increment_id for one in line]),
-            metrics=metrics.of_versions(connection, [version])[0],
-            manifest=_manifest(service, version),
-        )
+        learned = batches.of_increments(connection, [one.increment_id for one in line])
+        document = metrics.of_versions(connection, [version])[0]
+    subject = Subject(model, line, learned, document, _manifest(service, version))
     text = card(subject).encode()
     tag = hashlib.sha256(text).hexdigest()
     return Response(text, media_type="text/markdown; charset=utf-8", headers={"ETag": f'"{tag}"'})

@@ -2,6 +2,7 @@
 
 from sqlalchemy import Connection, insert, select
 
+from storage import safetext
 from storage.database import pages, rows
 from storage.database.tables import promotions
 from storage.domain import Model, Page, PromotionRecord
@@ -10,8 +11,10 @@ _RECORD = [column for column in promotions.c if column is not promotions.c.model
 
 
 def record(connection: Connection, model: Model, promotion: PromotionRecord) -> None:
-    """Write a promotion, in the transaction that makes it."""
+    """Write a promotion, in the transaction that makes it; what looks like a secret in its reason is masked."""
     written = {column.name: getattr(promotion, column.name) for column in _RECORD}
+    if promotion.reason is not None:
+        written["reason"] = safetext.discreet(promotion.reason)
     connection.execute(insert(promotions).values(model_id=model.id, **written))
 
 

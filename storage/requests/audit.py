@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
+from storage import safetext
 from storage.database import pages, rows
 from storage.database.tables import audit
 from storage.domain import AuditEntry, Json, Key, Page, now
@@ -31,7 +32,7 @@ def record_change(connection: Connection, **change: Any) -> None:
     """Add to the entry of the request under way what it changes, in the transaction that changes it.
 
     ``changed`` holds values before and after, by field; ``made`` and ``deleted`` say what: values that JSON has, and
-    nothing that was erased. Does nothing without an entry.
+    nothing that was erased. What looks like a secret is masked. Does nothing without an entry.
     """
     if (number := entry.get()) is not None:
         _write_change(connection, number, change)
@@ -58,4 +59,4 @@ def page(connection: Connection, *, limit: int, cursor: str | None) -> Page[Audi
 
 
 def _write_change(connection: Connection, number: int, change: Json) -> None:
-    connection.execute(update(audit).where(audit.c.number == number).values(change=dict(change)))
+    connection.execute(update(audit).where(audit.c.number == number).values(change=safetext.deeply(dict(change))))

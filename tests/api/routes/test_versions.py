@@ -284,6 +284,13 @@ def test_promotions_are_on_record_with_who_and_why(http, name):
     problem(http.get("/v1/models/nobody/promotions"), 404, "model-not-found")
 
 
+def test_a_secret_in_a_reason_is_on_no_record(http, name):
+    secret = keys.PREFIX + "x" * 40
+    assert http.put(f"/v1/models/{name}/current", json={"version": 1, "reason": f"tried {secret}"}).status_code == 200
+    assert promoted(http, name)[0]["reason"] == "tried accrete_***"
+    assert secret not in http.get("/v1/audit").text
+
+
 @pytest.mark.parametrize("reason", ["", "a\0b", "x" * 1001])
 def test_a_reason_that_cannot_be_kept_is_refused(http, name, reason):
     refused = http.put(f"/v1/models/{name}/current", json={"version": 1, "reason": reason})

@@ -48,7 +48,7 @@ def full(world: World, blobs: BlobStore, tmp_path: Path) -> World:
     world.write(batches.record_ingestion, batch.id, ingested=stored, rejects=(), digest="0" * 64, written=[pack])
     world.write(predictions.add, [Prediction(new_id(), model.id, 1, ((("a", 0.25), ("b", 0.75)),), now())])
     world.write(keys.create, name="robot", scopes={Scope.PREDICT, Scope.TRAIN}, rate=1.5)
-    world.write(audit.note, action="create key", path="robot")
+    world.write(audit.note, action="create key", path="robot", change={})
     waiting = blobs.put(b"an archive that nobody has read yet")
     world.write(batches.create, model_id=model.id, archive=waiting, archive_kind="zip")
     return world
@@ -97,7 +97,7 @@ def test_a_restored_service_has_the_same_rows_and_blobs(
     assert other.read(metrics.of_versions, [version]) == full.read(metrics.of_versions, [version])
     last = other.look(version.increment_id).arrival
     assert other.push(other.model(), "x", "y").arrival > last  # numbers go on where they were
-    other.write(audit.note, action="after", path="restore")
+    other.write(audit.note, action="after", path="restore", change={})
     assert other.read(audit.page, limit=1, cursor=None).items[0].action == "after"
     other.database.close()
 
@@ -271,7 +271,7 @@ def restored_beside_a_key(full: World, blobs: BlobStore, folder: Path, url: str)
     upgrade(url)
     other = World(Database(url))
     mine = other.write(keys.install_admin, "0123456789abcdef" * 2)
-    other.write(audit.note, action="create key", path="mine")
+    other.write(audit.note, action="create key", path="mine", change={})
     restoration.restore(folder / "backup.tar", database_url=url, blobs=open_blobs(str(folder / "elsewhere")))
     return other, mine, {key.name: key for key in other.read(keys.every)}
 
@@ -284,7 +284,7 @@ def test_a_restore_goes_beside_the_keys_that_are_there(
     with other.database.read() as connection:
         actions = connection.exec_driver_sql("SELECT path FROM audit ORDER BY number").scalars().all()
     assert actions == ["robot", "mine"]
-    other.write(audit.note, action="create key", path="later")  # counting goes on after them
+    other.write(audit.note, action="create key", path="later", change={})  # counting goes on after them
     other.database.close()
 
 

@@ -108,7 +108,7 @@ def test_the_record_outlives_keys_and_models_and_comes_latest_first(world: World
     for path in "abc":
         world.write(audit.begin, key=key, client="c", action="a", path=path)
     world.write(models.delete_model, "plants")
-    world.write(audit.note, action="create key", path="d")
+    world.write(audit.note, action="create key", path="d", change={})
     first = world.read(audit.page, limit=3, cursor=None)
     rest = world.read(audit.page, limit=3, cursor=first.next_cursor)
     assert [entry.path for entry in (*first.items, *rest.items)] == ["d", "c", "b", "a"]
