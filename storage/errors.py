@@ -33,6 +33,10 @@ class ImageNotFound(NotFound):
     """No image of that id."""
 
 
+class ClassNotFound(NotFound):
+    """The model has no class of that name."""
+
+
 class IncrementNotFound(NotFound):
     """No increment of that id."""
 
@@ -63,6 +67,10 @@ class ModelBusy(Conflict):
 
 class ClassesAlreadyKnown(Conflict):
     """The batch holds classes the head, or a queued increment, already has."""
+
+
+class ClassNameTaken(Conflict):
+    """The name is that of another class, or was until that class was renamed."""
 
 
 class IncrementNotCancellable(Conflict):

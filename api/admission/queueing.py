@@ -1,5 +1,8 @@
 """From an upload to a queued increment: checked first, stored then, committed last."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 from sqlalchemy import Connection
 
 from api.admission.fitness import rehearses
@@ -9,9 +12,9 @@ from api.service import Service
 from storage.archives import reading
 from storage.archives.bad_share import check_share
 from storage.archives.reading import ArchiveIndex, ArchiveLimits
-from storage.domain import Batch, Increment, Model
+from storage.domain import Batch, ClassCount, Increment, Model
 from storage.errors import JustDeleted
-from storage.history import models
+from storage.history import classes, models
 from storage.material import batches, references
 from storage.requests import audit
 from storage.requests.idempotency import Asked
@@ -34,12 +37,13 @@ def from_archive(service: Service, name: str, upload: Upload, wanted: IncrementO
         index = index_of(service, upload)
         known = increments.coming_classes(connection, model)
         check_classes(
-            batch=index.classes,
+            batch=_held(model, index)[0],
             known=known,
             policy=wanted.known_classes,
             has_memory=rehearses(model, strategy, known=known),
             stored=increments.stored_classes(connection, model),
             duplicate_of=increments.earlier_increment(connection, model, upload.sha256),
+            names=model.names,
         )
     store(service, upload)
     with service.database.write() as connection:
@@ -78,19 +82,33 @@ def store(service: Service, upload: Upload) -> None:
 
 
 def add_batch(service: Service, connection: Connection, model: Model, upload: Upload, index: ArchiveIndex) -> Batch:
-    """Write a closed batch that refers to the stored archive; raises `JustDeleted` if that was deleted just before."""
+    """Write a closed batch that refers to the stored archive; raises `JustDeleted` if that was deleted just before.
+
+    Also raises `ClassNameTaken`.
+    """
     if references.keep(connection, {upload.sha256}, exists=service.blobs.exists):
         raise JustDeleted("The same archive was being deleted while you sent it: send it again.")
+    counts, labels = _held(model, index)
     return batches.create(
         connection,
         model_id=model.id,
         archive=upload.sha256,
         archive_kind=index.kind,
-        classes=index.classes,
+        classes=counts,
+        labels=labels,
         rejects=index.rejects,
         ignored=index.ignored,
         notes=index.notes,
     )
+
+
+def _held(model: Model, index: ArchiveIndex) -> tuple[list[ClassCount], Mapping[str, str]]:
+    """The class counts of an archive under the labels of the classes, and the labels that are not what it calls them.
+
+    Raises `ClassNameTaken`.
+    """
+    labels = classes.labels_of(model, [count.label for count in index.classes])
+    return [replace(count, label=labels.get(count.label, count.label)) for count in index.classes], labels
 
 
 def _earlier(connection: Connection, model: Model, wanted: IncrementOptions, asked: Asked) -> Increment | None:

@@ -1,9 +1,9 @@
-"""Client methods to look through what was collected: batches, images and classes."""
+"""Client methods to look through what was collected: batches and images."""
 
 from collections.abc import Iterator
 
 from api.client.connection import Connection
-from api.client.documents import Batch, Classes, StoredImage
+from api.client.documents import Batch, StoredImage
 from api.client.paths import address
 
 
@@ -46,9 +46,3 @@ class BrowsingCalls:
         """A small picture of a stored image, as JPEG; at most ``side`` pixels high and wide."""
         path = address("images", image_id, "thumbnail")
         return self._connection.request("GET", path, params={"side": side}).content
-
-    def classes(self, model: str, *, examples: int | None = None) -> Classes:
-        """A model's classes: how many images are stored, and the ids of some of them."""
-        path = address("models", model, "classes")
-        classes: Classes = self._connection.json("GET", path, params={"examples": examples})
-        return classes

@@ -9,6 +9,7 @@ with Client() as client:
 from types import TracebackType
 
 from api.client.browsing import BrowsingCalls
+from api.client.classes import ClassCalls
 from api.client.connection import DEFAULT_URL, Connection
 from api.client.events import Event
 from api.client.models import ModelCalls
@@ -19,7 +20,7 @@ from api.client.versions import VersionCalls
 __all__ = ["Client", "Event", "IncrementFailed", "succeeded"]
 
 
-class Client(ModelCalls, TeachingCalls, BrowsingCalls, VersionCalls, PredictionCalls):
+class Client(ModelCalls, ClassCalls, TeachingCalls, BrowsingCalls, VersionCalls, PredictionCalls):
     """A connection to a running service; closes with the ``with`` statement."""
 
     def __init__(

@@ -47,9 +47,10 @@ class Batch(TypedDict):
 
 
 class Class(TypedDict):
-    """A class and its stored images; ``task`` is null where the head has not learned it."""
+    """A class and its stored images; ``id`` is the label by which it is held, in the files of versions too."""
 
     label: str
+    id: str
     task: int | None
     train: int
     test: int

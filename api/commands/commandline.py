@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from api.commands import batches, erasure, keys, models
+from api.commands import batches, classes, erasure, keys, models
 from api.commands.console import emit, failure, warn
 from api.commands.group import Commands
 from api.commands.increments import cancel, increments, push, retry, watch
@@ -157,6 +157,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
 for command in COMMANDS:
     app.command()(command)
 app.add_typer(models.app, name="models")
+app.add_typer(classes.app, name="classes")
 app.add_typer(batches.batches, name="batches")
 app.add_typer(batches.images, name="images")
 app.add_typer(erasure.app, name="erase")

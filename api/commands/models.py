@@ -42,18 +42,6 @@ def list_models(context: typer.Context, url: Url = None, as_json: AsJson = False
     emit({"items": items} if as_json else None, table(headings, rows) if rows else empty)
 
 
-@app.command("classes")
-def list_classes(model: Model, url: Url = None, as_json: AsJson = False) -> None:
-    """List a model's classes: their task, and how many images of them are stored."""
-    with service(url) as client:
-        found = client.classes(model)
-    rows = [
-        [one["label"], MISSING if one["task"] is None else one["task"] + 1, one["train"], one["test"]]
-        for one in found["classes"]
-    ]
-    emit(found if as_json else None, table(["class", "task", "train", "test"], rows))
-
-
 @app.command("create")
 def create_model(
     name: Annotated[str, typer.Argument(help="Letters, digits, '.', '_' and '-'.")],

@@ -70,10 +70,14 @@ DESCRIPTIONS: Mapping[str, Description] = {
     "CurrentIn.reason": Description("Why, for the record of promotions.", "fewer false alarms on belt 3"),
     "BatchOut.increment_id": Description("Increment that learns from it; null: none yet.", _ID),
     "StoredImageOut.split": Description("train or test; null until its batch is ingested.", "train"),
+    "ClassChange.label": Description("What the class is called from now on.", "dog rose"),
+    "ClassOut.id": Description(
+        "The label by which it is held, also in the files of versions; it never changes.", "rose"
+    ),
     "ClassOut.task": Description("Task that it was learned with, from 0; null: not learned.", 0),
     "ClassesOut.classes": Description(
         "The classes, with their stored images.",
-        [{"label": "rose", "task": 0, "train": 40, "test": 10, "examples": [_ID]}],
+        [{"label": "rose", "id": "rose", "task": 0, "train": 40, "test": 10, "examples": [_ID]}],
     ),
     "examples": Description("Identifiers of some of its images, exemplars of the version in service first.", [_ID]),
     "parameter.examples": Description("Images to name for each class.", 4),

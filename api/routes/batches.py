@@ -34,7 +34,7 @@ from storage.errors import (
     ModelNotFound,
     TooLarge,
 )
-from storage.history import models
+from storage.history import classes, models
 from storage.labels import FORBIDDEN, folded, label_fault
 from storage.material import batches, erasure, references, rejects
 from storage.requests import audit
@@ -190,6 +190,7 @@ def _add(
     with service.database.read() as connection:
         batch = batches.get(connection, batch_id)
         model = models.by_id(connection, batch.model_id)
+        held = classes.label_of(model, label)
         before = answered(connection, model, key, asked=asked, kind=ImagesOut)
     if before is not None:
         return before
@@ -197,7 +198,7 @@ def _add(
         raise BatchClosed(f"Batch {batch_id} is {batch.status}: start a new one with POST /v1/models/…/batches.")
     for filename, data in named:
         _check_image(service, model, filename, data)
-    images = [_stored(service, batch_id, label, split, filename, data) for filename, data in named]
+    images = [_stored(service, batch_id, held, split, filename, data) for filename, data in named]
     service.blobs.sync()
     contents = {image.digest: data for image, (_, data) in zip(images, named, strict=True)}
     with service.database.write() as connection:

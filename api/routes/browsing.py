@@ -1,5 +1,6 @@
-"""Looking through what was collected: batches, images with small pictures of them, and classes."""
+"""Looking through what was collected: batches, and images with small pictures of them."""
 
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -12,10 +13,10 @@ from api.http.problems import problems
 from api.http.rights import needs
 from api.routes.images import SAFE_HEADERS
 from api.schemas.base import Cursor, Limit, PageOut
-from api.schemas.batches import BatchOut, ClassesOut, ClassOut, StoredImageOut
+from api.schemas.batches import BatchOut, StoredImageOut
 from api.service import ServiceDep
 from api.views import records
-from storage.domain import Batch, Image, Model, Page, Scope, Split
+from storage.domain import Image, Model, Page, Scope, Split
 from storage.errors import BatchNotFound, ImageNotFound, ImageUnreadable, ModelNotFound, VersionNotFound
 from storage.history import models, versions
 from storage.labels import folded
@@ -37,7 +38,7 @@ def wanted(
     ] = None,
 ) -> Filter:
     """Which images a request asks for."""
-    return Filter(label=None if label is None else folded(label), split=split, exemplar_of=exemplar_of, text=text)
+    return Filter(label=label, split=split, exemplar_of=exemplar_of, text=text)
 
 
 Wanted = Annotated[Filter, Depends(wanted)]
@@ -68,8 +69,8 @@ def list_batch_images(
     with service.database.read() as connection:
         batch = batches.get(connection, batch_id)
         model = models.by_id(connection, batch.model_id)
-        _check(connection, model, wanted)
-        return _shown(browsing.of_batch(connection, model, batch_id, wanted, limit=limit, cursor=cursor))
+        held = _held(connection, model, wanted)
+        return _shown(model, browsing.of_batch(connection, model, batch_id, held, limit=limit, cursor=cursor))
 
 
 @router.get(
@@ -87,35 +88,8 @@ def list_images(
     """List the stored images of a model, batch by batch."""
     with service.database.read() as connection:
         model = models.get(connection, name)
-        _check(connection, model, wanted)
-        return _shown(browsing.of_model(connection, model, wanted, limit=limit, cursor=cursor))
-
-
-@router.get("/models/{name}/classes", dependencies=[needs(Scope.TRAIN)], responses=problems(ModelNotFound))
-def list_classes(
-    name: str,
-    service: ServiceDep,
-    examples: Annotated[int, Query(ge=0, le=16, description="Images to name for each class.")] = 4,
-) -> ClassesOut:
-    """List a model's classes with their stored images: those of the head by task, then those not learned yet."""
-    with service.database.read() as connection:
-        model = models.get(connection, name)
-        tasks = versions.get(connection, model, model.head).tasks if model.head is not None else ()
-        counts = _counts(batches.of_model(connection, model))
-        learned = {label: task for task, labels in enumerate(tasks) for label in labels}
-        labels = [*learned, *sorted(counts.keys() - learned.keys())]
-        shown = browsing.examples(connection, model, labels, each=examples) if examples else {}
-    classes = [
-        ClassOut(
-            label=label,
-            task=learned.get(label),
-            train=counts.get(label, (0, 0))[0],
-            test=counts.get(label, (0, 0))[1],
-            examples=list(shown.get(label, ())),
-        )
-        for label in labels
-    ]
-    return ClassesOut(model=name, classes=classes)
+        held = _held(connection, model, wanted)
+        return _shown(model, browsing.of_model(connection, model, held, limit=limit, cursor=cursor))
 
 
 @router.get(
@@ -148,18 +122,19 @@ def get_thumbnail(
     return Response(picture, media_type="image/jpeg", headers=headers)
 
 
-def _check(connection: Connection, model: Model, wanted: Filter) -> None:
-    """Raise `VersionNotFound` if exemplars of a version are wanted that is not there."""
+def _held(connection: Connection, model: Model, wanted: Filter) -> Filter:
+    """What is wanted, by the label of the class; raises `VersionNotFound` for exemplars of an unknown version."""
     if wanted.exemplar_of is not None:
         versions.get(connection, model, wanted.exemplar_of)
+    return wanted if wanted.label is None else replace(wanted, label=model.names.found(folded(wanted.label)))
 
 
-def _shown(page: Page[Image]) -> PageOut[StoredImageOut]:
+def _shown(model: Model, page: Page[Image]) -> PageOut[StoredImageOut]:
     items = [
         StoredImageOut(
             id=image.id,
             batch_id=image.batch_id,
-            label=image.label,
+            label=model.names.name(image.label),
             filename=image.filename,
             digest=image.digest,
             bytes=image.size,
@@ -168,13 +143,3 @@ def _shown(page: Page[Image]) -> PageOut[StoredImageOut]:
         for image in page.items
     ]
     return PageOut(items=items, next_cursor=page.next_cursor)
-
-
-def _counts(collected: tuple[Batch, ...]) -> dict[str, tuple[int, int]]:
-    """Images to train and to evaluate with, by class."""
-    found: dict[str, tuple[int, int]] = {}
-    for batch in collected:
-        for count in batch.classes:
-            train, test = found.get(count.label, (0, 0))
-            found[count.label] = (train + count.train, test + count.test)
-    return found

@@ -53,7 +53,8 @@ def list_evaluations(
 ) -> EvaluationsOut:
     """List what a version said of each evaluation image."""
     with service.database.read() as connection:
-        version = versions.get(connection, models.get(connection, name), number)
+        model = models.get(connection, name)
+        version = model.names.version(versions.get(connection, model, number))
     if (results := _results(service, version)) is None:
         return EvaluationsOut(
             model=name,
@@ -95,6 +96,7 @@ def compare_versions(
         if (beside := other if other is not None else version.parent) is None:
             raise Invalid(f"Version {number} is a first version: name the version to compare it with, as in ?with=2.")
         pair = version, versions.get(connection, model, beside)
+        pair = model.names.version(pair[0]), model.names.version(pair[1])
     first, second = (Side(one, _results(service, one)) for one in pair)
     return compare(name, first, second, form=form)
 

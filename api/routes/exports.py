@@ -33,9 +33,10 @@ def get_card(name: str, number: int, service: ServiceDep) -> Response:
     with service.database.read() as connection:
         model = models.get(connection, name)
         version = versions.get(connection, model, number)
-        line = versions.lineage(connection, model, number)
+        line = tuple(map(model.names.version, versions.lineage(connection, model, number)))
         learned = batches.of_increments(connection, [one.increment_id for one in line])
-        document = metrics.of_versions(connection, [version])[0]
+        document = model.names.metrics(metrics.of_versions(connection, [version])[0])
+    learned = {increment_id: model.names.batch(batch) for increment_id, batch in learned.items()}
     subject = Subject(model, line, learned, document, _manifest(service, version))
     text = card(subject).encode()
     tag = hashlib.sha256(text).hexdigest()
@@ -59,7 +60,7 @@ def export_version(
     """Export a version as one file that any ONNX runtime computes; asked again, it is equal bit by bit."""
     with service.database.read() as connection:
         model = models.get(connection, name)
-        version = versions.get(connection, model, number)
+        version = model.names.version(versions.get(connection, model, number))
     if (stored := version.files.get(EXECUTABLE)) is None:
         raise NotFound(
             f"Version {number} has no {EXECUTABLE}: its network cannot be exported, or it is of an earlier release and "

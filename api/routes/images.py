@@ -14,7 +14,7 @@ from api.schemas.predictions import Deadline, ImagePredictionOut
 from api.service import Service, ServiceDep
 from api.serving.engine import within
 from api.views import records
-from storage.domain import Image, Scope
+from storage.domain import Scope
 from storage.errors import (
     BatchInUse,
     DeadlineExceeded,
@@ -94,21 +94,22 @@ async def predict_image(
     """Predict a stored image of this model by its current version."""
     until = service.engine.deadline(request.state.arrived_at, deadline)
     async with within(until):
-        image, data = await to_thread.run_sync(_stored, service, name, image_id, abandon_on_cancel=True)
+        label, data = await to_thread.run_sync(_stored, service, name, image_id, abandon_on_cancel=True)
     answer = await service.engine.predict(name, [data], deadline=until)
     return ImagePredictionOut(
-        image=image.id,
-        label=image.label,
+        image=image_id,
+        label=label,
         model=name,
         version=answer.version,
         predictions=records.ranked(answer.ranked(top_k)[0]),
     )
 
 
-def _stored(service: Service, name: str, image_id: str) -> tuple[Image, bytes]:
+def _stored(service: Service, name: str, image_id: str) -> tuple[str, bytes]:
+    """What the class of an image is called, and the image as it was uploaded."""
     with service.database.read() as connection:
         model = models.get(connection, name)
         image = images.get(connection, image_id)
         if images.model_of(connection, image_id) != model.id:
             raise ImageNotFound(f"Image {image_id!r} was not uploaded for model {name!r}.")
-    return image, packs.original(image, database=service.database, blobs=service.blobs)
+    return model.names.name(image.label), packs.original(image, database=service.database, blobs=service.blobs)

@@ -226,7 +226,7 @@ def _metadata(service: Service, name: str, number: int | None, served: Served | 
             raise NoVersionYet(f"Model {name!r} has no version yet.")
         version = versions.get(connection, model, number)
         numbers = versions.numbers(connection, model)
-    labels = [label for task in version.tasks for label in task]
+    labels = list(model.names.all(version.classes))
     size = model.image_size
     return MetadataOut(
         name=name,

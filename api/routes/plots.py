@@ -66,12 +66,12 @@ def _material(service: Service, name: str, number: int | None) -> Material:
             raise NoVersionYet(f"Model {name!r} has no version yet, so there is nothing to draw.")
         shown = versions.get(connection, model, wanted)
         line = versions.lineage(connection, model, wanted)
-        documents = metrics.of_versions(connection, line)
+        documents = [model.names.metrics(one) for one in metrics.of_versions(connection, line)]
     return Material(
         model=name,
         versions=[one.number for one in line],
         curves=curves(documents),
-        labels=shown.classes,
+        labels=model.names.all(shown.classes),
         document=documents[-1],
         before=documents[-2] if len(documents) > 1 else None,
     )

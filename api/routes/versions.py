@@ -97,8 +97,8 @@ def get_version_metrics(name: str, number: int, service: ServiceDep) -> VersionM
     """Get every metric of a version, task-agnostic and task-aware."""
     with service.database.read() as connection:
         model = models.get(connection, name)
-        version = versions.get(connection, model, number)
-        document = metrics.of_versions(connection, [version])[0]
+        version = model.names.version(versions.get(connection, model, number))
+        document = model.names.metrics(metrics.of_versions(connection, [version])[0])
     return VersionMetricsOut(
         model=name,
         version=number,
@@ -179,6 +179,6 @@ def _history(service: Service, name: str, number: int | None) -> ModelMetricsOut
         model=name,
         version=wanted,
         versions=[version.number for version in line],
-        tasks=[list(task) for task in line[-1].tasks],
+        tasks=[list(model.names.all(task)) for task in line[-1].tasks],
         **drawn,
     )

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from api.schemas.base import Answer
+from api.schemas.base import Answer, Request
 from api.schemas.predictions import ImagesIn
 from storage.domain import BatchStatus, Split
 
@@ -78,10 +78,17 @@ class StoredImageOut(BaseModel):
     split: Split | None
 
 
+class ClassChange(Request):
+    """A new name for a class."""
+
+    label: Annotated[str, Field(min_length=1, max_length=1000, description="What the class is called from now on.")]
+
+
 class ClassOut(BaseModel):
-    """A class and its stored images; ``task`` is null where the head has not learned it."""
+    """A class and its stored images; ``id`` is the label by which it is held, in the files of versions too."""
 
     label: str
+    id: str
     task: int | None
     train: int
     test: int

@@ -10,7 +10,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,8 @@ class Served:
 
     model: Model  # as it was when the version was loaded
     number: int
-    labels: tuple[str, ...]  # in the order of the logits
+    classes: tuple[str, ...]  # in the order of the logits
+    labels: tuple[str, ...]  # what these classes are called
     files: tuple[str, ...]  # digests of what it was loaded from
     by_torch: bool  # on one device at least
     batcher: Batcher
@@ -55,6 +56,12 @@ class Served:
     def key(self) -> Key:
         """Id of the model and number of the version."""
         return self.model.id, self.number
+
+    def named(self, model: Model) -> "Served":
+        """The same version with the names that the classes have now."""
+        if model.names == self.model.names:
+            return self
+        return replace(self, model=model, labels=model.names.all(self.classes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +198,8 @@ class Loader:
         in_turn = tuple(executions[device] for device in self._devices)
         batcher = Batcher(f"{model.name} version {number}", in_turn, costs[0])
         by_torch = any(self._runtime.graph_of(version.files, device) is None for device in self._devices)
-        return Served(model, number, version.classes, _digests(needed), by_torch, batcher)
+        labels = model.names.all(version.classes)
+        return Served(model, number, version.classes, labels, _digests(needed), by_torch, batcher)
 
     def _needed(self, files: Mapping[str, StoredFile]) -> Mapping[str, StoredFile]:
         """The files that serving reads: the graphs for its devices, or everything where one of them takes torch."""

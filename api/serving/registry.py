@@ -117,11 +117,18 @@ class Registry:
             if self._is_overtaken(model):
                 return
             self._models[model.name] = model
-            self._current[model.id] = served
+            self._current[model.id] = served.named(model)
             self._others.pop(served.key, None)
             if served.number == model.current:
                 self._faults.end(model.id)
             self._measures.current_version.labels(model.name).set(served.number)
+
+    def rename(self, model: Model) -> None:
+        """Let the versions in memory call their classes by the names that the model gives them now."""
+        with self._guard:
+            if (serving := self._current.get(model.id)) is not None:
+                self._current[model.id] = serving.named(model)
+            self._others.update({key: one.named(model) for key, one in self._others.items() if key[0] == model.id})
 
     def loaded(self) -> list[Served]:
         """Every version in memory."""
@@ -257,7 +264,8 @@ class Registry:
             if version is not None and self._loader.is_outdated(served, version):
                 self._load_once(self._load_anew, served.model, served.number)
         for model_id in used:
-            model = present.get(model_id)
+            if (model := present.get(model_id)) is not None:
+                self.rename(model)
             if model is None or model.current is None:
                 self.forget(model_id)
             elif (serving := self._current.get(model_id)) is not None and serving.number == model.current:

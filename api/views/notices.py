@@ -21,7 +21,7 @@ def of_increment(report: IncrementReport) -> list[str]:
     if not strategy.without_exemplars or increment.status.is_final or unshown is None or not unshown.known:
         return []
     has_memory = memory is not None and memory.share(unshown.known) > 0
-    missing = unshown.unstored if has_memory else unshown.unsent
+    missing = report.names.all(unshown.unstored if has_memory else unshown.unsent)
     if not missing:
         return []
     sending = "send images of them with known_classes=rehearse"

@@ -36,8 +36,9 @@ def _model(record: Model, classes: Sequence[str]) -> ModelOut:
         if memory is not None
         else None
     )
-    told = {"memory": shown, "notices": notices.of_model(record), "classes": list(classes)}
-    return ModelOut.model_validate(_fields(record) | told)
+    told = {"memory": shown, "notices": notices.of_model(record), "classes": list(record.names.all(classes))}
+    fields = {name: value for name, value in _fields(record).items() if name != "names"}
+    return ModelOut.model_validate(fields | told)
 
 
 def batch(connection: Connection, record: Batch) -> BatchOut:
@@ -49,7 +50,7 @@ def batch_list(connection: Connection, of: Model, found: Sequence[Batch]) -> lis
     """What is in some batches of a model."""
     bad = rejects.first(connection, [record.id for record in found if record.reject_count])
     learned = batches.increments_of(connection, [record.id for record in found])
-    return [_batch(record, of.name, bad.get(record.id, ()), learned.get(record.id)) for record in found]
+    return [_batch(of.names.batch(record), of.name, bad.get(record.id, ()), learned.get(record.id)) for record in found]
 
 
 def _batch(record: Batch, model_name: str, bad: Sequence[Reject], increment_id: str | None) -> BatchOut:
@@ -89,7 +90,9 @@ def increment(report: IncrementReport) -> IncrementOut:
 def version_list(connection: Connection, of: Model, records: Sequence[Version]) -> list[VersionOut]:
     """Versions with the headline of their metrics."""
     documents = metrics.of_versions(connection, records)
-    return [_version(of, record, document) for record, document in zip(records, documents, strict=True)]
+    return [
+        _version(of, of.names.version(record), document) for record, document in zip(records, documents, strict=True)
+    ]
 
 
 def current(record: Model) -> CurrentOut:

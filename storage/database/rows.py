@@ -23,6 +23,7 @@ from storage.domain import (
     KnownClasses,
     Memory,
     Model,
+    Names,
     Prediction,
     Promotion,
     PromotionRecord,
@@ -39,7 +40,7 @@ from storage.domain import (
 
 def model(row: RowMapping) -> Model:
     """A row of ``models``."""
-    return Model(**{**row, "memory": _memory(row), "retention": Retention(row["retention"])})
+    return Model(**{**row, "memory": _memory(row), "retention": Retention(row["retention"]), "names": _names(row)})
 
 
 def batch(row: RowMapping) -> Batch:
@@ -51,6 +52,7 @@ def batch(row: RowMapping) -> Batch:
             "classes": tuple(ClassCount(**count) for count in row["classes"]),
             "ignored": tuple(Ignored(**group | {"files": tuple(group["files"])}) for group in row["ignored"] or ()),
             "notes": tuple(row["notes"] or ()),
+            "labels": row["labels"] or {},
         }
     )
 
@@ -90,9 +92,14 @@ def increment_report(row: RowMapping) -> IncrementReport:
         increment(own),
         model=row["model"],
         memory=_memory(row),
+        names=_names(row),
         reject_count=row["reject_count"],
         seconds=row["seconds"] or {},
     )
+
+
+def _names(row: RowMapping) -> Names:
+    return Names(row["names"] or {})
 
 
 def _memory(row: RowMapping) -> Memory | None:

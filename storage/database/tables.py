@@ -54,6 +54,7 @@ models = Table(
     Column("previous", Integer),
     Column("current_revision", Integer, nullable=False, default=0),
     Column("last_version", Integer, nullable=False, default=0),
+    Column("names", JSON(none_as_null=True)),  # by label, of renamed classes; null: none was renamed
 )
 
 batches = Table(
@@ -69,6 +70,7 @@ batches = Table(
     Column("reject_count", Integer, nullable=False, default=0, server_default="0"),
     Column("ignored", JSON(none_as_null=True)),  # in rows of earlier releases, this and "notes" are null
     Column("notes", JSON(none_as_null=True)),
+    Column("labels", JSON(none_as_null=True)),  # by name in the archive; null: every name is the label
     Column("digest", Digest),
     Column("created_at", Moment, nullable=False),
     Index(None, "model_id", "fingerprint"),

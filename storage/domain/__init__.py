@@ -17,10 +17,12 @@ from storage.domain.increments import (
     Unshown,
 )
 from storage.domain.models import Memory, Model, PromotionRecord, Retention
+from storage.domain.names import AS_HELD, Names
 from storage.domain.values import Json, Page, new_id, now
 from storage.domain.versions import Prediction, StoredFile, Version
 
 __all__ = [
+    "AS_HELD",
     "Attempt",
     "AuditEntry",
     "Batch",
@@ -37,6 +39,7 @@ __all__ = [
     "KnownClasses",
     "Memory",
     "Model",
+    "Names",
     "Pack",
     "Page",
     "Prediction",

@@ -1,6 +1,7 @@
 """Uploads: batches, their images and packs, their rejects and ignored files."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -67,6 +68,7 @@ class Batch:
     created_at: datetime
     ignored: tuple[Ignored, ...] = ()
     notes: tuple[str, ...] = ()  # how unusual names in the archive were interpreted
+    labels: Mapping[str, str] = field(default_factory=dict)  # of classes that the archive calls by another name
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from storage.domain.batches import Reject
 from storage.domain.models import Memory
+from storage.domain.names import Names
 from storage.domain.values import Json
 
 
@@ -110,6 +111,7 @@ class IncrementReport:
     increment: Increment
     model: str  # its name
     memory: Memory | None  # of the model, as it is now
+    names: Names  # of the model's classes
     reject_count: int  # bad files of its batch
     seconds: Mapping[str, float]  # duration by stage; empty until it has made a version
     rejects: tuple[Reject, ...] = ()  # the first of the bad files

@@ -1,9 +1,10 @@
 """A named classifier with its defaults."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from storage.domain.names import Names
 from storage.domain.values import Json
 
 
@@ -51,6 +52,7 @@ class Model:
     previous: int | None  # version in service before
     current_revision: int  # counts promotions: the ETag of `current`
     last_version: int  # highest number given so far; numbers are never given twice
+    names: Names = field(default_factory=Names)  # of its classes
 
 
 @dataclass(frozen=True, slots=True)

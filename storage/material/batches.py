@@ -23,6 +23,7 @@ def create(
     rejects: Sequence[Reject] = (),
     ignored: Sequence[Ignored] = (),
     notes: Sequence[str] = (),
+    labels: Mapping[str, str] | None = None,
 ) -> Batch:
     """Add a batch: closed if it has an archive, otherwise open and empty, to be filled image by image."""
     batch_id = new_id()
@@ -37,6 +38,7 @@ def create(
             classes=rows.as_json(classes),
             ignored=rows.as_json(ignored),
             notes=list(notes),
+            labels=dict(labels) if labels else None,
             created_at=now(),
         )
     )

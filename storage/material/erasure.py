@@ -63,18 +63,19 @@ def erase_batch(connection: Connection, batch_id: str) -> int:
     return len(ids)
 
 
-def erase_class(connection: Connection, model: Model, label: str) -> int:
+def erase_class(connection: Connection, model: Model, name: str) -> int:
     """Erase every image of a class, in all batches of the model; returns how many there were.
 
     The caller holds the model's lock (`models.lock`). Raises `ImageNotFound` when there are none, and `BatchInUse`
     when an archive that is not ingested yet holds some.
     """
-    spellings = {label, folded(label)}  # earlier releases did not fold labels: they may have blanks
+    held = model.names.found(name)
+    spellings = {held, folded(held)}  # earlier releases did not fold labels: they may have blanks
     unread = select(batches_table).where(batches_table.c.model_id == model.id, batches_table.c.archive.is_not(None))
     for batch in connection.execute(unread).mappings():
         if any(count["label"] in spellings for count in batch["classes"]):
             raise BatchInUse(
-                f"The archive of batch {batch['id']} holds images of {label!r} and was not read yet: wait for its "
+                f"The archive of batch {batch['id']} holds images of {name!r} and was not read yet: wait for its "
                 "increment, or cancel it and delete the batch.",
                 batch=batch["id"],
             )
@@ -85,7 +86,7 @@ def erase_class(connection: Connection, model: Model, label: str) -> int:
     )
     found: Sequence[tuple[str, str]] = [(row.id, row.batch_id) for row in connection.execute(query)]
     if not found:
-        raise ImageNotFound(f"Model {model.name!r} has no stored image of class {label!r}.")
+        raise ImageNotFound(f"Model {model.name!r} has no stored image of class {name!r}.")
     images.forget(connection, [image for image, _ in found])
     batches.recount(connection, sorted({batch for _, batch in found}))
     return len(found)

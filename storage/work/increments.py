@@ -69,6 +69,7 @@ def request(
         has_memory=rehearses,
         stored=stored,
         duplicate_of=earlier_increment(connection, model, batch.fingerprint),
+        names=model.names,
     )
     increment_id = new_id()
     connection.execute(
@@ -176,7 +177,14 @@ def retry(connection: Connection, increment_id: str, *, model: Model, rehearses:
         )
     batch = batches.get(connection, increment.batch_id)
     known, stored = coming_classes(connection, model), stored_classes(connection, model)
-    check_classes(batch=batch.classes, known=known, policy=increment.known_classes, has_memory=rehearses, stored=stored)
+    check_classes(
+        batch=batch.classes,
+        known=known,
+        policy=increment.known_classes,
+        has_memory=rehearses,
+        stored=stored,
+        names=model.names,
+    )
     if increment.checkpoint is not None:  # no sweep has released it yet
         references.release(connection, [increment.checkpoint.sha256])
     connection.execute(

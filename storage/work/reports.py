@@ -13,7 +13,12 @@ from storage.work.increments import not_found
 
 _VERSION = (versions.c.model_id == increments.c.model_id) & (versions.c.number == increments.c.version)
 _QUERY = select(
-    increments, models.c.name.label("model"), models.c.memory, batches.c.reject_count, versions.c.seconds
+    increments,
+    models.c.name.label("model"),
+    models.c.memory,
+    models.c.names,
+    batches.c.reject_count,
+    versions.c.seconds,
 ).select_from(
     increments.join(models, models.c.id == increments.c.model_id)
     .join(batches, batches.c.id == increments.c.batch_id)

@@ -42,6 +42,7 @@ SCOPES: Mapping[str, Scope] = {
     "GET /v1/models/{name}/batches": TRAIN,
     "GET /v1/models/{name}/images": TRAIN,
     "GET /v1/models/{name}/classes": TRAIN,
+    "PATCH /v1/models/{name}/classes/{label}": TRAIN,
     "GET /v1/batches/{batch_id}/images": TRAIN,
     "GET /v1/images/{image_id}/thumbnail": TRAIN,
     "GET /v1/models/{name}/metrics.png": PREDICT,

@@ -79,7 +79,8 @@ def ingest_archive(
     images = []
     for image in settled.images:
         (shard, row), (pack, offset) = rows_at[image.id], files_at[numbers[image.id]]
-        images.append(replace(image, shard=shard, row=row, pack=pack, offset=offset))
+        label = batch.labels.get(image.label, image.label)
+        images.append(replace(image, label=label, shard=shard, row=row, pack=pack, offset=offset))
     return replace(settled, images=tuple(images), packs=packs)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from storage.archives.bad_share import check_share
-from storage.domain import Image, Pack, Reject, Split
+from storage.domain import AS_HELD, Image, Names, Pack, Reject, Split
 from storage.errors import BatchInvalid
 
 TEST_SHARE = 0.2  # share of the content hash's range (DESIGN, Evaluation images)
@@ -24,23 +24,29 @@ class Ingested:
 
 
 def settle(
-    stored: Sequence[Image], rejects: Sequence[Reject], *, labels: Collection[str], max_bad_share: float
+    stored: Sequence[Image],
+    rejects: Sequence[Reject],
+    *,
+    labels: Collection[str],
+    max_bad_share: float,
+    names: Names = AS_HELD,
 ) -> Ingested:
     """Drop duplicates, give each image its split, and compute the digest of the batch.
 
-    ``labels`` are the classes that the batch had at first. Raises `BatchInvalid` if one of them is left with fewer than
-    two images or without a training image, and if the share of rejects is above ``max_bad_share``.
+    ``labels`` are the classes that the batch had at first. Raises `BatchInvalid`, which calls classes by their
+    ``names``, if one of them is left with fewer than two images or without a training image, and if the share of
+    rejects is above ``max_bad_share``.
     """
     check_share(rejects, images=len(stored), limit=max_bad_share)
     unique, repeated = _without_repetition(stored)
     images = _split(unique)
     by_label = _by_label(images)
-    if few := sorted(label for label in labels if len(by_label.get(label, ())) < 2):
+    if few := sorted(names.name(label) for label in labels if len(by_label.get(label, ())) < 2):
         raise BatchInvalid(
             f"A class needs at least two distinct, readable images; {', '.join(few)} has fewer.", classes=few
         )
     taught = {image.label for image in images if image.split is Split.TRAIN}
-    if untaught := sorted(by_label.keys() - taught):
+    if untaught := sorted(names.all(by_label.keys() - taught)):
         raise BatchInvalid(
             f"All images of {', '.join(untaught)} are on the test side: a class needs others to learn from.",
             classes=untaught,

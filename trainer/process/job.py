@@ -45,6 +45,7 @@ class Job:
             policy=self.increment.known_classes,
             has_memory=self._has_places or self.strategy.every_image,
             stored=self.stored,
+            names=self.model.names,
         )
 
     @property

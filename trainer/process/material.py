@@ -182,20 +182,21 @@ def _check_taught(job: Job, new: Sequence[str], stored: _Stored) -> None:
     Every new class needs one. A single new class also needs one of an old class. Without a new class, every class of
     the parent needs one.
     """
-    if untaught := sorted(set(new) - {image.label for image in stored.train}):
+    names = job.model.names
+    if untaught := sorted(names.all(set(new) - {image.label for image in stored.train})):
         raise BatchInvalid(f"No training image is left of {', '.join(untaught)}: all are evaluation images.")
     if not new:
         if not stored.train:
             raise BatchInvalid("No training image of the batch is left: all are evaluation images of earlier ones.")
         shown = (*stored.train, *stored.kept, *stored.spare)
-        check_all_shown(known=job.known, shown={image.label for image in shown})
+        check_all_shown(known=job.known, shown={image.label for image in shown}, names=names)
     old = set(job.known)
     if len(new) == 1 and not any(image.label in old for image in (*stored.train, *stored.kept, *stored.spare)):
         raise NothingToLearn(
-            f"{new[0]!r} alone cannot be learned, cross-entropy over a single class being constant, and no training "
-            "image of an old class is left to set beside it: send a second new class with it, or images of old "
-            "classes with known_classes=rehearse.",
-            classes=list(new),
+            f"{names.name(new[0])!r} alone cannot be learned, cross-entropy over a single class being constant, and no "
+            "training image of an old class is left to set beside it: send a second new class with it, or images of "
+            "old classes with known_classes=rehearse.",
+            classes=list(names.all(new)),
         )
 
 
@@ -208,7 +209,11 @@ def _check_complete(job: Job, old: Sequence[Image]) -> None:
     taught: Counter[str] = Counter()
     for batch in job.old_batches:
         taught.update({count.label: count.train for count in batch.classes})
-    if gone := [f"{label} {left[label]} of {taught[label]}" for label in job.known if left[label] < taught[label]]:
+    if gone := [
+        f"{job.model.names.name(label)} {left[label]} of {taught[label]}"
+        for label in job.known
+        if left[label] < taught[label]
+    ]:
         raise BatchInvalid(
             f"{job.increment.strategy!r} learns every class anew from all its training images, and not all are left "
             f"({', '.join(gone)}): the model's retention did not keep them. Choose another strategy."

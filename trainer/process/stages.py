@@ -138,7 +138,8 @@ def _collected(connection: Connection, job: Job, context: AttemptContext) -> Ing
     """The images of a batch that was sent image by image, read under the lock: no image that was erased comes back."""
     stored = images.of_batch(connection, job.batch.id)
     labels = {count.label for count in job.batch.classes}
-    return settle(stored, (), labels=labels, max_bad_share=context.settings.max_bad_share)
+    limit = context.settings.max_bad_share
+    return settle(stored, (), labels=labels, max_bad_share=limit, names=job.model.names)
 
 
 def _evaluate(job: Job, material: Material, learned: Learned, context: AttemptContext) -> Evaluation:

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator
 
 from api.client.asynchronous.connection import AsyncConnection
-from api.client.documents import Batch, Classes, StoredImage
+from api.client.documents import Batch, StoredImage
 from api.client.paths import address
 
 
@@ -46,9 +46,3 @@ class AsyncBrowsingCalls:
         """A small picture of a stored image, as JPEG; at most ``side`` pixels high and wide."""
         path = address("images", image_id, "thumbnail")
         return (await self._connection.request("GET", path, params={"side": side})).content
-
-    async def classes(self, model: str, *, examples: int | None = None) -> Classes:
-        """A model's classes: how many images are stored, and the ids of some of them."""
-        path = address("models", model, "classes")
-        classes: Classes = await self._connection.json("GET", path, params={"examples": examples})
-        return classes

@@ -3,6 +3,7 @@
 from types import TracebackType
 
 from api.client.asynchronous.browsing import AsyncBrowsingCalls
+from api.client.asynchronous.classes import AsyncClassCalls
 from api.client.asynchronous.connection import AsyncConnection
 from api.client.asynchronous.models import AsyncModelCalls
 from api.client.asynchronous.predictions import AsyncPredictionCalls
@@ -11,7 +12,9 @@ from api.client.asynchronous.versions import AsyncVersionCalls
 from api.client.connection import DEFAULT_URL
 
 
-class AsyncClient(AsyncModelCalls, AsyncTeachingCalls, AsyncBrowsingCalls, AsyncVersionCalls, AsyncPredictionCalls):
+class AsyncClient(
+    AsyncModelCalls, AsyncClassCalls, AsyncTeachingCalls, AsyncBrowsingCalls, AsyncVersionCalls, AsyncPredictionCalls
+):
     """A connection to a running service; closes with the ``async with`` statement."""
 
     def __init__(

@@ -45,3 +45,16 @@ def test_a_version_is_deleted_once_it_is_confirmed(world, run):
     refused, succeeded = run("erase", "version", name, "2", "--yes")
     assert not succeeded
     assert "promote another one first" in refused
+
+
+def test_a_class_is_renamed_and_listed(world, run):
+    name = world.model()
+    world.version(name, "cat", "dog")
+    listed, succeeded = run("classes", "list", name)
+    assert succeeded
+    assert [line.split() for line in listed.splitlines()[2:]] == [["cat", "1", "3", "0"], ["dog", "1", "3", "0"]]
+    assert run("classes", "rename", name, "dog", "wolf") == ("dog is called wolf from now on\n", True)
+    assert "wolf" in run("classes", "list", name)[0]
+    told, succeeded = run("classes", "rename", name, "dog", "fox")
+    assert not succeeded
+    assert "it was renamed 'wolf'" in told

@@ -22,6 +22,7 @@ def test_every_change_is_told(settings_for, tmp_path):
         world.version(name, "cat", "dog")
         world.version(name, "emu")
         http.patch(f"/v1/models/{name}", json={"strategy": "lwf", "recipe": {"epochs": 3}, "retention": "all"})
+        http.patch(f"/v1/models/{name}/classes/emu", json={"label": "rhea"})
         http.put(f"/v1/models/{name}/current", json={"version": 1, "reason": "better"})
         http.delete(f"/v1/models/{name}/versions/2")
         batch = http.post(f"/v1/models/{name}/batches", content=class_zip("fox")).json()["id"]
@@ -45,6 +46,7 @@ def test_every_change_is_told(settings_for, tmp_path):
             "strategy": ["lwf-bsr", "lwf"],
             "recipe": [{}, {"epochs": 3}],
         }
+        assert last["PATCH /v1/models/{name}/classes/{label}"] == {"changed": {"label": ["emu", "rhea"]}}
         assert last["PUT /v1/models/{name}/current"] == {"changed": {"current": [2, 1]}, "reason": "better"}
         assert last["DELETE /v1/models/{name}/versions/{number}"] == {"deleted": {"version": 2}}
         assert last["POST /v1/increments/{increment_id}/retry"] == {"changed": {"status": ["cancelled", "queued"]}}

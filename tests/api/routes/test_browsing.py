@@ -252,7 +252,7 @@ def test_the_client_and_the_command_line_list_them(world, collected):
         (["batches", "list", name], ids),
         (["images", "list", name, "--label", "emu"], [one["id"] for one in emus]),
         (["images", "list", name, "--batch", ids[1], "--text", "x"], ["x.png"]),
-        (["models", "classes", name], ["größe"]),
+        (["classes", "list", name], ["größe"]),
     ):
         done = run.invoke(app, [*command, "--url", url])
         assert done.exit_code == 0, done.output

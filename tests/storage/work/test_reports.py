@@ -19,6 +19,7 @@ def test_a_report_says_what_stands_in_the_rows_beside_the_increment(world: World
         queued,
         model="plants",
         memory=model.memory,
+        names=model.names,
         reject_count=len(bad),
         seconds={},
         rejects=tuple(bad[: rejects.SHOWN]),

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -367,6 +368,16 @@ def test_an_archive_s_images_are_stored_and_described(blobs, folder, processes, 
     assert len({image.id for image in found.images}) == len(GOOD)
     assert found.digest == data_digest(found.images)
     assert found.rejects == ()
+
+
+def test_images_of_a_class_that_the_archive_calls_by_its_name_are_held_by_its_label(blobs, folder):
+    batch = replace(batch_of(zipped(GOOD), blobs), labels={"basil": "ocimum"})
+    options = {"blobs": blobs, "settings": Settings(home=folder), "form": FORM, "folder": folder}
+    found = ingest_archive(batch, processes=1, report=SilentReport(), **options)
+    assert {(image.filename.split("/")[0], image.label) for image in found.images} == {
+        ("basil", "ocimum"),
+        ("chive", "chive"),
+    }
 
 
 @each_pack

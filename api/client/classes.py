@@ -1,0 +1,23 @@
+"""Client methods for the classes of a model."""
+
+from api.client.connection import Connection
+from api.client.documents import Class, Classes
+from api.client.paths import address
+
+
+class ClassCalls:
+    """Look at the classes of a model, and rename them."""
+
+    _connection: Connection
+
+    def classes(self, model: str, *, examples: int | None = None) -> Classes:
+        """A model's classes: how many images are stored, and the ids of some of them."""
+        path = address("models", model, "classes")
+        classes: Classes = self._connection.json("GET", path, params={"examples": examples})
+        return classes
+
+    def rename_class(self, model: str, label: str, name: str) -> Class:
+        """Call a class by another name, in all versions and at once."""
+        path = address("models", model, "classes", label)
+        renamed: Class = self._connection.json("PATCH", path, json={"label": name})
+        return renamed
