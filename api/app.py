@@ -37,6 +37,7 @@ from api.routes import (
     plots,
     predictions,
     problem_pages,
+    relabels,
     strategies,
     versions,
 )
@@ -71,6 +72,7 @@ GUARDED = (
     images,
     browsing,
     classes,
+    relabels,
     increments,
     versions,
     exports,

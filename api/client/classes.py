@@ -1,12 +1,14 @@
 """Client methods for the classes of a model."""
 
+from collections.abc import Iterator
+
 from api.client.connection import Connection
-from api.client.documents import Class, Classes
+from api.client.documents import Class, Classes, Relabel, Relabelled
 from api.client.paths import address
 
 
 class ClassCalls:
-    """Look at the classes of a model, and rename them."""
+    """Look at the classes of a model, rename them, and move images from one to another."""
 
     _connection: Connection
 
@@ -21,3 +23,12 @@ class ClassCalls:
         path = address("models", model, "classes", label)
         renamed: Class = self._connection.json("PATCH", path, json={"label": name})
         return renamed
+
+    def relabel_image(self, image_id: str, label: str) -> Relabelled:
+        """Move a stored image to another class; the answer names the versions that had learned from it."""
+        moved: Relabelled = self._connection.json("PATCH", address("images", image_id), json={"label": label})
+        return moved
+
+    def relabels(self, model: str) -> Iterator[Relabel]:
+        """Which images were moved to another class after versions had learned from them, latest first."""
+        return self._connection.pages(address("models", model, "relabels"))

@@ -110,6 +110,7 @@ class Comparison(TypedDict):
     together: Pair | None
     task_aware: Pair | None
     new_classes: Share | None
+    relabelled: int
     only_version: list[str]
     only_other: list[str]
     classes: list[ClassPair]
@@ -316,6 +317,18 @@ class Promotion(TypedDict):
     created_at: str | None
 
 
+class Relabel(TypedDict):
+    """An image was moved to another class, after versions had learned from it or had been measured on it."""
+
+    image_id: str
+    before: str
+    after: str
+    split: Literal["train", "test"] | None
+    versions: list[int]
+    key: str
+    created_at: str
+
+
 class StoredImage(TypedDict):
     """A stored image, without its file."""
 
@@ -384,6 +397,21 @@ class Prediction(TypedDict):
     model: str
     version: int
     predictions: list[list[Ranked]]
+
+
+class Relabelled(TypedDict):
+    """An image that was moved to another class, and what that means for versions."""
+
+    id: str
+    batch_id: str
+    label: str
+    filename: str
+    digest: str
+    bytes: int
+    split: Literal["train", "test"] | None
+    former_label: str
+    versions: list[int]
+    note: str
 
 
 class VersionMetrics(TypedDict):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from api.client.documents import Batch
 
 batches = typer.Typer(help="Collect labelled images, and look at what was collected.", no_args_is_help=True)
-images = typer.Typer(help="Add images to a batch, and look at a stored one.", no_args_is_help=True)
+images = typer.Typer(help="Add images to a batch; list, look at and relabel stored ones.", no_args_is_help=True)
 
 
 @batches.command("create")
@@ -120,6 +120,19 @@ def show_image(
         return
     output.write_bytes(data)
     emit({"id": image_id, "file": str(output), "bytes": len(data)} if as_json else None, f"wrote {output}")
+
+
+@images.command("relabel")
+def relabel_image(
+    image_id: ImageId,
+    label: Annotated[str, typer.Argument(help="Its class from now on.")],
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Move a stored image to another class; versions stay as they are."""
+    with service(url) as client:
+        moved = client.relabel_image(image_id, label)
+    emit(moved if as_json else None, f"{moved['former_label']} → {moved['label']}. {moved['note']}")
 
 
 def _described(batch: "Batch") -> str:

@@ -4,42 +4,30 @@ A description that a schema or parameter has already is kept. A key `Schema.prop
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-
-class Description(NamedTuple):
-    """The meaning of a name, and a value it may have."""
-
-    text: str
-    example: Any
-
-
-_ID = "0f8fad5bd9cb469fa16570867728950e"
-_DIGEST = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
-_TIME = "2026-11-28T09:30:00+00:00"
-_CURVES = {"average_accuracy": [0.98, 0.91], "forgetting": [None, 0.04]}
-_RANKED = [{"label": "rose", "probability": 0.93}, {"label": "tulip", "probability": 0.05}]
-_SHARE = {"hits": 412, "share": 0.824, "low": 0.788, "high": 0.856}
+from api.openapi.comparison_descriptions import COMPARISONS
+from api.openapi.description import CURVES, DIGEST, ID, RANKED, TIME, Description
 
 DESCRIPTIONS: Mapping[str, Description] = {
     # names and numbers
-    "id": Description("Identifier, given by the service.", _ID),
+    "id": Description("Identifier, given by the service.", ID),
     "name": Description("Name of a model.", "plants"),
     "model": Description("Name of the model.", "plants"),
     "model_name": Description("Name of the model.", "plants"),
     "model_version": Description("Version that answered.", "3"),
     "version": Description("Number of a version, from 1; null where there is none.", 3),
     "number": Description("Number of a version, from 1.", 3),
-    "batch_id": Description("Identifier of a batch.", _ID),
-    "image_id": Description("Identifier of a stored image.", _ID),
-    "increment_id": Description("Identifier of an increment.", _ID),
-    "prediction_id": Description("Identifier of a prediction's record.", _ID),
-    "image": Description("Identifier of the stored image.", _ID),
+    "batch_id": Description("Identifier of a batch.", ID),
+    "image_id": Description("Identifier of a stored image.", ID),
+    "increment_id": Description("Identifier of an increment.", ID),
+    "prediction_id": Description("Identifier of a prediction's record.", ID),
+    "image": Description("Identifier of the stored image.", ID),
     "label": Description("Name of a class.", "rose"),
     "file": Description("Name of a file.", "weights.safetensors"),
-    "created_at": Description("When it was made (RFC 3339).", _TIME),
-    "started_at": Description("When work on it began; null before.", _TIME),
-    "finished_at": Description("When it ended; null before.", _TIME),
+    "created_at": Description("When it was made (RFC 3339).", TIME),
+    "started_at": Description("When work on it began; null before.", TIME),
+    "finished_at": Description("When it ended; null before.", TIME),
     # lists
     "items": Description("This page's entries.", []),
     "next_cursor": Description("Send it as cursor to get the next page; null on the last page.", "MTAw"),
@@ -68,7 +56,7 @@ DESCRIPTIONS: Mapping[str, Description] = {
     "previous": Description("Version that was in service before; null where there is none.", 2),
     "revision": Description("Counts promotions; the ETag of /current is made of it.", 7),
     "CurrentIn.reason": Description("Why, for the record of promotions.", "fewer false alarms on belt 3"),
-    "BatchOut.increment_id": Description("Increment that learns from it; null: none yet.", _ID),
+    "BatchOut.increment_id": Description("Increment that learns from it; null: none yet.", ID),
     "StoredImageOut.split": Description("train or test; null until its batch is ingested.", "train"),
     "ClassChange.label": Description("What the class is called from now on.", "dog rose"),
     "ClassOut.id": Description(
@@ -77,46 +65,14 @@ DESCRIPTIONS: Mapping[str, Description] = {
     "ClassOut.task": Description("Task that it was learned with, from 0; null: not learned.", 0),
     "ClassesOut.classes": Description(
         "The classes, with their stored images.",
-        [{"label": "rose", "id": "rose", "task": 0, "train": 40, "test": 10, "examples": [_ID]}],
+        [{"label": "rose", "id": "rose", "task": 0, "train": 40, "test": 10, "examples": [ID]}],
     ),
-    "examples": Description("Identifiers of some of its images, exemplars of the version in service first.", [_ID]),
+    "examples": Description("Identifiers of some of its images, exemplars of the version in service first.", [ID]),
     "parameter.examples": Description("Images to name for each class.", 4),
     "exemplar_of": Description("Number of a version that keeps them as exemplars.", 3),
     "text": Description("Part of a file name; upper and lower case are the same.", "img_00"),
     "side": Description("Largest height and width, in pixels.", 128),
-    "EvaluationsOut.recorded": Description("Whether there are results of single images.", True),
-    "EvaluationsOut.note": Description("Why there are none; null if there are.", None),
-    "EvaluationsOut.images": Description("How many images match.", 500),
-    "EvaluationOut.filename": Description("Name of its file; null: the image was erased since.", "rose/7.jpg"),
-    "predicted": Description("Class that it was taken for.", "tulip"),
-    "correct": Description("Whether that is its class.", False),
-    "top": Description("Most probable classes, best first.", _RANKED),
-    "form": Description("tag (best of all classes) or taw (best of the true task's).", "tag"),
-    "with": Description("Number of the version to compare with.", 2),
-    "hits": Description("Images that are right.", 412),
-    "share": Description("Share of the images, in 0 … 1.", 0.824),
-    "low": Description("Lower end of its 95 % interval.", 0.788),
-    "high": Description("Upper end of its 95 % interval.", 0.856),
-    "PairOut.images": Description("Images that both were evaluated on.", 500),
-    "ClassPairOut.images": Description("Images of the class that both were evaluated on.", 50),
-    "PairOut.version": Description("Images that the version has right.", _SHARE),
-    "ClassPairOut.version": Description("Images that the version has right.", _SHARE),
-    "PairOut.other": Description("Images that the other version has right.", _SHARE),
-    "ClassPairOut.other": Description("Images that the other version has right.", _SHARE),
-    "better": Description("Images that only the version has right.", 12),
-    "worse": Description("Images that only the other version has right.", 5),
-    "p_value": Description("Exact McNemar test, two-sided: small if chance does not explain the difference.", 0.14),
-    "got_better": Description("Some of the images that only the version has right.", [_ID]),
-    "got_worse": Description("Some of the images that only the other version has right.", [_ID]),
-    "other": Description("Number of the version to compare with.", 2),
-    "recorded": Description("Whether there are results of single images of both.", True),
-    "sentence": Description("The comparison in words.", "Of the 500 images that both were evaluated on, …"),
-    "together": Description("All images that both were evaluated on; null: none.", None),
-    "task_aware": Description("The same, task-aware; null: none.", None),
-    "new_classes": Description("Images of classes without an image in common; null: none.", None),
-    "only_version": Description("Classes that only the version knows.", ["tulip"]),
-    "only_other": Description("Classes that only the other version knows.", []),
-    "ComparisonOut.classes": Description("Each class with images in common.", []),
+    **COMPARISONS,
     "change": Description(
         "What was changed; null: nothing, or it is not on record.", {"changed": {"strategy": ["lwf-bsr", "lucir-bsr"]}}
     ),
@@ -128,10 +84,10 @@ DESCRIPTIONS: Mapping[str, Description] = {
         "no record.",
         "ops",
     ),
-    "PromotionOut.increment_id": Description("Increment that promoted its own version; null: a person did.", _ID),
+    "PromotionOut.increment_id": Description("Increment that promoted its own version; null: a person did.", ID),
     "PromotionOut.reason": Description("Why, in the words of the person; null: none was given.", "fewer false alarms"),
     "PromotionOut.created_at": Description(
-        "When (RFC 3339); null for the last promotion by a release that kept no record.", _TIME
+        "When (RFC 3339); null for the last promotion by a release that kept no record.", TIME
     ),
     "classes": Description("Labels, in the order of the logits.", ["rose", "tulip"]),
     # batches and images
@@ -157,13 +113,13 @@ DESCRIPTIONS: Mapping[str, Description] = {
     "notes": Description("How the archive's layout was read, where that may surprise.", []),
     "files": Description("Names of some of them.", ["README.md"]),
     "VersionOut.files": Description(
-        "Files of the version, by name.", {"weights.safetensors": {"sha256": _DIGEST, "bytes": 1}}
+        "Files of the version, by name.", {"weights.safetensors": {"sha256": DIGEST, "bytes": 1}}
     ),
     "format": Description("Format of the file.", "onnx"),
     "plot": Description("What to show.", "overview"),
     "count": Description("How many there are.", 3),
-    "digest": Description("SHA-256 of the content; null where there is none yet.", _DIGEST),
-    "digests": Description("SHA-256 of each image file.", [_DIGEST]),
+    "digest": Description("SHA-256 of the content; null where there is none yet.", DIGEST),
+    "digests": Description("SHA-256 of each image file.", [DIGEST]),
     "reference": Description("The caller's own name for the request.", "belt 3, 12:04"),
     "train": Description("Images to learn from.", 40),
     "test": Description("Images to evaluate with.", 10),
@@ -211,16 +167,16 @@ DESCRIPTIONS: Mapping[str, Description] = {
     "tasks": Description("Classes by the increment that added them.", [["rose", "tulip"], ["lily"]]),
     "versions": Description("Numbers of versions, oldest first.", [1, 2]),
     "MetadataOut.versions": Description("Versions that can answer.", ["1", "2"]),
-    "data_digest": Description("SHA-256 of what it learned from.", _DIGEST),
+    "data_digest": Description("SHA-256 of what it learned from.", DIGEST),
     "code_version": Description("Release of the service that trained it.", "0.1.0"),
     "summary": Description("Headline of the metrics.", {"tag": {"average_accuracy": 0.91, "forgetting": 0.04}}),
     "average_accuracy": Description("Mean accuracy over tasks, 0 … 1; null where nothing was measured.", 0.91),
     "forgetting": Description("Mean loss of accuracy on old tasks, 0 … 1; null where nothing was measured.", 0.04),
     "test_images": Description("Evaluation images of each task; null where they are gone.", [200, 100]),
-    "tag": Description("Task-agnostic metrics: the task is not told (docs/metrics.md).", _CURVES),
-    "taw": Description("Task-aware metrics: the task is told (docs/metrics.md).", _CURVES),
+    "tag": Description("Task-agnostic metrics: the task is not told (docs/metrics.md).", CURVES),
+    "taw": Description("Task-aware metrics: the task is told (docs/metrics.md).", CURVES),
     "imbalance": Description("How far new classes outweigh old ones (docs/metrics.md).", {"bias": 0.1}),
-    "sha256": Description("SHA-256 of the content.", _DIGEST),
+    "sha256": Description("SHA-256 of the content.", DIGEST),
     "bytes": Description("Size, in bytes.", 1_900_000),
     "if-match": Description("ETags; the request is carried out only if one of them is current; *: any.", '"7"'),
     "if-none-match": Description("ETags; the request is carried out only if none of them is current.", '"6"'),
@@ -235,8 +191,8 @@ DESCRIPTIONS: Mapping[str, Description] = {
     "StrategyOut.head": Description("Kind of heads it needs; null if both kinds work.", "linear"),
     "recipe_schema": Description("JSON schema of its recipe.", {"type": "object"}),
     # predictions
-    "predictions": Description("The most probable classes of each image, best first.", [_RANKED]),
-    "ImagePredictionOut.predictions": Description("The most probable classes, best first.", _RANKED),
+    "predictions": Description("The most probable classes of each image, best first.", [RANKED]),
+    "ImagePredictionOut.predictions": Description("The most probable classes, best first.", RANKED),
     "probability": Description("Probability, 0 … 1.", 0.93),
     "top_k": Description("Number of classes given for each image.", 5),
     "record": Description(
@@ -245,11 +201,11 @@ DESCRIPTIONS: Mapping[str, Description] = {
     "Accrete-Deadline-Seconds": Description("How long the answer may take, if less than the service allows.", 2.5),
     # the audit log, probes, errors
     "AuditEntryOut.number": Description("Place in the log.", 17),
-    "key_id": Description("Identifier of the key that was used; null without one.", _ID),
+    "key_id": Description("Identifier of the key that was used; null without one.", ID),
     "key_name": Description("Name of the key.", "label tool"),
     "client": Description("Address of the caller.", "10.0.0.7"),
     "action": Description("Method and route.", "DELETE /v1/images/{image_id}"),
-    "path": Description("Path of the request.", f"/v1/images/{_ID}"),
+    "path": Description("Path of the request.", f"/v1/images/{ID}"),
     "status": Description("HTTP status of the answer; null if none was given.", 204),
     "HealthOut.status": Description("ok, or unavailable.", "ok"),
     "checks": Description("Result of each check.", {"database": "ok", "broker": "ok"}),

@@ -130,16 +130,4 @@ def _held(connection: Connection, model: Model, wanted: Filter) -> Filter:
 
 
 def _shown(model: Model, page: Page[Image]) -> PageOut[StoredImageOut]:
-    items = [
-        StoredImageOut(
-            id=image.id,
-            batch_id=image.batch_id,
-            label=model.names.name(image.label),
-            filename=image.filename,
-            digest=image.digest,
-            bytes=image.size,
-            split=image.split,
-        )
-        for image in page.items
-    ]
-    return PageOut(items=items, next_cursor=page.next_cursor)
+    return PageOut(items=[records.stored_image(model, image) for image in page.items], next_cursor=page.next_cursor)

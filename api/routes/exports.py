@@ -17,6 +17,7 @@ from storage.domain import Model, Scope, Version
 from storage.errors import ModelNotFound, NotFound, VersionNotFound
 from storage.history import metrics, models, versions
 from storage.material import batches
+from storage.work import relabelling
 from trainer.networks.manifest import EXECUTABLE, MANIFEST
 
 router = APIRouter(prefix="/v1/models/{name}/versions/{number}", tags=["versions"], route_class=Guarded)
@@ -36,8 +37,9 @@ def get_card(name: str, number: int, service: ServiceDep) -> Response:
         line = tuple(map(model.names.version, versions.lineage(connection, model, number)))
         learned = batches.of_increments(connection, [one.increment_id for one in line])
         document = model.names.metrics(metrics.of_versions(connection, [version])[0])
+        moved = relabelling.of_version(connection, model, number)
     learned = {increment_id: model.names.batch(batch) for increment_id, batch in learned.items()}
-    subject = Subject(model, line, learned, document, _manifest(service, version))
+    subject = Subject(model, line, learned, document, _manifest(service, version), moved)
     text = card(subject).encode()
     tag = hashlib.sha256(text).hexdigest()
     return Response(text, media_type="text/markdown; charset=utf-8", headers={"ETag": f'"{tag}"'})

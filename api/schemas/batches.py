@@ -78,6 +78,32 @@ class StoredImageOut(BaseModel):
     split: Split | None
 
 
+class ImageChange(Request):
+    """Another class for an image."""
+
+    label: Annotated[str, Field(min_length=1, max_length=1000, description="Class of the image from now on.")]
+
+
+class RelabelledOut(StoredImageOut):
+    """An image that was moved to another class, and what that means for versions."""
+
+    former_label: str
+    versions: list[int]
+    note: str
+
+
+class RelabelOut(BaseModel):
+    """An image was moved to another class, after versions had learned from it or had been measured on it."""
+
+    image_id: str
+    before: str
+    after: str
+    split: Split | None
+    versions: list[int]
+    key: str
+    created_at: datetime
+
+
 class ClassChange(Request):
     """A new name for a class."""
 

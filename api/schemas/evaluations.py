@@ -68,6 +68,7 @@ class ComparisonOut(BaseModel):
     together: PairOut | None
     task_aware: PairOut | None
     new_classes: ShareOut | None
+    relabelled: int
     only_version: list[str]
     only_other: list[str]
     classes: list[ClassPairOut]

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from api.views import exports
-from storage.domain import Batch, Json, Model, Version
+from storage.domain import Batch, Json, Model, Relabel, Split, Version
 
 NOT_STATED = f"*{exports.NOT_STATED}*"
 WORST = 3  # classes that are named as the weakest
@@ -25,6 +25,7 @@ class Subject:
     batches: Mapping[str, Batch]  # by increment id: what each version of the line learned from
     metrics: Json  # of the version
     manifest: Json  # its version.json
+    relabels: Sequence[Relabel] = ()  # images that were moved to another class since
 
     @property
     def version(self) -> Version:
@@ -157,6 +158,9 @@ def _limits(subject: Subject) -> str:
         said.append(f"Least often recognised: {worst}.")
     if unknown:
         said.append(f"Not measured, since no held-out images are stored: {', '.join(map(escaped, unknown))}.")
+    for side, use in ((Split.TRAIN, "learned from"), (Split.TEST, "measured on")):
+        if moved := len({one.image_id for one in subject.relabels if one.split is side}):
+            said.append(f"Images that it {use} and that were moved to another class since: {moved}.")
     said.append(f"Other limits and risks: {NOT_STATED}.")
     return "## Limits\n\n" + "\n".join(f"- {line}" for line in said)
 

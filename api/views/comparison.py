@@ -51,6 +51,7 @@ def _unrecorded(told: dict[str, object], missing: Side) -> ComparisonOut:
         **told,  # type: ignore[arg-type]
         recorded=False,
         sentence=sentence,
+        relabelled=0,
         together=None,
         task_aware=None,
         new_classes=None,
@@ -63,6 +64,11 @@ def _compared(told: dict[str, object], side: Side, other: Side, form: str) -> Co
     assert results is not None
     assert before is not None
     rows, old_rows = _shared(results, before)
+    same = (
+        np.array(side.version.classes)[results.targets[rows]]
+        == np.array(other.version.classes)[before.targets[old_rows]]
+    )
+    rows, old_rows = rows[same], old_rows[same]
     right, was_right = _right(results, form)[rows], _right(before, form)[old_rows]
     classes = []
     for index, label in enumerate(side.version.classes):
@@ -77,6 +83,7 @@ def _compared(told: dict[str, object], side: Side, other: Side, form: str) -> Co
         **told,  # type: ignore[arg-type]
         recorded=True,
         sentence="",
+        relabelled=int((~same).sum()),
         together=together,
         task_aware=aware,
         new_classes=_share(_right(results, form)[new]) if new.any() else None,
@@ -144,9 +151,17 @@ def _sentence(found: ComparisonOut) -> str:
         f"right and version {other} {together.other.hits}: {together.better} got better and {together.worse} worse, "
         f"{'which chance explains' if is_chance else 'more than chance explains'} (p = {together.p_value:.2g}).",
         f"Most lost: {worst}." if worst else "",
+        _left_out(found.relabelled),
         _cause(together, aware) if found.form == "tag" and not is_chance and together.worse > together.better else "",
     ]
     return " ".join(filter(None, parts))
+
+
+def _left_out(images: int) -> str:
+    if not images:
+        return ""
+    which = "is 1 image that was" if images == 1 else f"are {images} images that were"
+    return f"Left out {which} moved to another class between the two evaluations."
 
 
 def _cause(together: PairOut, aware: PairOut) -> str:

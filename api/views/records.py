@@ -5,13 +5,13 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from api.schemas.batches import BatchOut, ClassCountOut, IgnoredOut, RejectOut
+from api.schemas.batches import BatchOut, ClassCountOut, IgnoredOut, RejectOut, StoredImageOut
 from api.schemas.increments import AttemptOut, IncrementOut, ProgressOut
 from api.schemas.models import ModelOut
 from api.schemas.predictions import PredictionRecordOut, RankedOut
 from api.schemas.versions import CurrentOut, FileOut, PromotionOut, Summary, VersionOut
 from api.views import notices
-from storage.domain import Batch, IncrementReport, Model, Prediction, PromotionRecord, Reject, Version
+from storage.domain import Batch, Image, IncrementReport, Model, Prediction, PromotionRecord, Reject, Version
 from storage.history import metrics, models, versions
 from storage.material import batches, rejects
 
@@ -67,6 +67,19 @@ def _batch(record: Batch, model_name: str, bad: Sequence[Reject], increment_id: 
         digest=record.digest,
         increment_id=increment_id,
         created_at=record.created_at,
+    )
+
+
+def stored_image(of: Model, image: Image) -> StoredImageOut:
+    """A stored image, without its file."""
+    return StoredImageOut(
+        id=image.id,
+        batch_id=image.batch_id,
+        label=of.names.name(image.label),
+        filename=image.filename,
+        digest=image.digest,
+        bytes=image.size,
+        split=image.split,
     )
 
 

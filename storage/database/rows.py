@@ -28,6 +28,7 @@ from storage.domain import (
     Promotion,
     PromotionRecord,
     Reject,
+    Relabel,
     Retention,
     Scope,
     Split,
@@ -62,9 +63,19 @@ def reject(row: RowMapping) -> Reject:
     return Reject(file=row["file"], reason=row["reason"])
 
 
+def relabel(row: RowMapping) -> Relabel:
+    """A row of ``relabels``."""
+    told = {name: row[name] for name in Relabel.__dataclass_fields__}
+    return Relabel(**{**told, "split": _split(row), "versions": tuple(row["versions"])})
+
+
 def image(row: RowMapping) -> Image:
     """A row of ``images``."""
-    return Image(**{**row, "split": Split(row["split"]) if row["split"] is not None else None})
+    return Image(**{**row, "split": _split(row)})
+
+
+def _split(row: RowMapping) -> Split | None:
+    return Split(row["split"]) if row["split"] is not None else None
 
 
 def increment(row: RowMapping) -> Increment:

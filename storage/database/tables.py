@@ -5,12 +5,10 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    Float,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
     Integer,
-    MetaData,
     String,
     Table,
     Text,
@@ -19,21 +17,32 @@ from sqlalchemy import (
 )
 
 from storage.database.columns import Digest, Identifier, Moment, Name, Sequence
+from storage.database.metadata import metadata, of_model
+from storage.database.request_tables import answers, audit, keys
 
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
+__all__ = [
+    "answers",
+    "attempts",
+    "audit",
+    "batches",
+    "events",
+    "exemplars",
+    "images",
+    "increments",
+    "keys",
+    "metadata",
+    "metrics",
+    "models",
+    "packs",
+    "predictions",
+    "promotions",
+    "rejects",
+    "relabels",
+    "released",
+    "versions",
+]
 
 _IS_RUNNING = text("status = 'running'")
-
-
-def _model() -> Column[str]:
-    return Column("model_id", Identifier, ForeignKey("models.id", ondelete="CASCADE"), nullable=False)
 
 
 models = Table(
@@ -61,7 +70,7 @@ batches = Table(
     "batches",
     metadata,
     Column("id", Identifier, primary_key=True),
-    _model(),
+    of_model(),
     Column("status", String(20), nullable=False),
     Column("archive", Digest),
     Column("archive_kind", String(10)),
@@ -103,6 +112,22 @@ images = Table(
     Index(None, "batch_id", "id"),
 )
 
+relabels = Table(
+    "relabels",
+    metadata,
+    Column("number", Sequence, primary_key=True, autoincrement=True),
+    of_model(),
+    Column("image_id", Identifier, ForeignKey("images.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("before", Name, nullable=False),
+    Column("after", Name, nullable=False),
+    Column("split", String(10)),
+    Column("versions", JSON, nullable=False),
+    Column("key_name", Name, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Index(None, "model_id", "number"),
+    sqlite_autoincrement=True,
+)
+
 packs = Table(
     "packs",
     metadata,
@@ -115,7 +140,7 @@ increments = Table(
     metadata,
     Column("arrival", Sequence, primary_key=True, autoincrement=True),
     Column("id", Identifier, nullable=False, unique=True),
-    _model(),
+    of_model(),
     Column("batch_id", Identifier, ForeignKey("batches.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("status", String(20), nullable=False, index=True),
     Column("strategy", String(100), nullable=False),
@@ -226,44 +251,6 @@ exemplars = Table(
     ForeignKeyConstraint(["model_id", "version"], _version, ondelete="CASCADE"),
 )
 
-keys = Table(
-    "keys",
-    metadata,
-    Column("id", Identifier, primary_key=True),
-    Column("name", Name, nullable=False),
-    Column("digest", Digest, nullable=False, unique=True),
-    Column("scopes", JSON, nullable=False),
-    Column("model_id", Identifier, ForeignKey("models.id", ondelete="CASCADE")),
-    Column("rate", Float),
-    Column("created_at", Moment, nullable=False),
-    Column("revoked_at", Moment),
-)
-
-audit = Table(  # without foreign keys: an entry stays when the key that it names is deleted
-    "audit",
-    metadata,
-    Column("number", Sequence, primary_key=True, autoincrement=True),
-    Column("created_at", Moment, nullable=False, index=True),
-    Column("key_id", Identifier),
-    Column("key_name", Name, nullable=False),
-    Column("client", String(100), nullable=False),
-    Column("action", String(200), nullable=False),
-    Column("path", Text, nullable=False),
-    Column("status", Integer),
-    Column("change", JSON(none_as_null=True)),  # null in rows of earlier releases
-    sqlite_autoincrement=True,
-)
-
-answers = Table(
-    "answers",
-    metadata,
-    Column("model_id", Identifier, ForeignKey("models.id", ondelete="CASCADE"), primary_key=True),
-    Column("key", Name, primary_key=True),
-    Column("fingerprint", Digest, nullable=False),
-    Column("document", JSON, nullable=False),
-    Column("created_at", Moment, nullable=False, index=True),
-)
-
 released = Table(  # blobs to be deleted, unless something refers to them
     "released",
     metadata,
@@ -277,7 +264,7 @@ predictions = Table(
     metadata,
     Column("number", Sequence, primary_key=True, autoincrement=True),
     Column("id", Identifier, nullable=False, unique=True),
-    _model(),
+    of_model(),
     Column("version", Integer, nullable=False),
     Column("predictions", JSON, nullable=False),
     Column("created_at", Moment, nullable=False, index=True),

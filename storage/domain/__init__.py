@@ -4,7 +4,7 @@ Every stage of the way – upload, batch, increment, version, serving – reads 
 """
 
 from storage.domain.access import AuditEntry, Key, Scope
-from storage.domain.batches import Batch, BatchStatus, ClassCount, Ignored, Image, Pack, Reject, Split
+from storage.domain.batches import Batch, BatchStatus, ClassCount, Ignored, Image, Pack, Reject, Relabel, Split
 from storage.domain.increments import (
     Attempt,
     Event,
@@ -46,6 +46,7 @@ __all__ = [
     "Promotion",
     "PromotionRecord",
     "Reject",
+    "Relabel",
     "Retention",
     "Scope",
     "Split",

@@ -89,6 +89,19 @@ class Image:
 
 
 @dataclass(frozen=True, slots=True)
+class Relabel:
+    """An image was moved to another class after versions had learned from it, or had been measured on it."""
+
+    image_id: str
+    before: str  # labels
+    after: str
+    split: Split | None
+    versions: tuple[int, ...]  # those that had, and stay as they are
+    key_name: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Pack:
     """A blob that holds many image files."""
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from sqlalchemy import Connection, bindparam, delete, exists, select, update
 
 from storage.database import rows
-from storage.database.tables import batches, exemplars, images
+from storage.database.tables import batches, exemplars, images, relabels
 from storage.domain import Image, Retention, Split
 from storage.errors import ImageNotFound
 from storage.material import references
@@ -38,6 +38,16 @@ def of_batch(
     found = (rows.image(row) for row in connection.execute(query).mappings())
     kept = [image for image in found if labels is None or image.label in labels]
     return tuple(sorted(kept, key=lambda image: (image.label, image.digest, image.filename)))
+
+
+def relabelled(connection: Connection, batch_ids: Collection[str], *, split: Split) -> tuple[Image, ...]:
+    """Images of some batches that were moved to the class they have now after they had been learned."""
+    moved = exists().where(relabels.c.image_id == images.c.id)
+    found: list[Image] = []
+    for part in references.parts(list(batch_ids)):
+        query = select(images).where(images.c.batch_id.in_(part), images.c.split == split, moved)
+        found.extend(rows.image(row) for row in connection.execute(query).mappings())
+    return tuple(sorted(found, key=lambda image: (image.label, image.digest, image.filename)))
 
 
 def labels_of(connection: Connection, batch_ids: Collection[str], *, split: Split) -> frozenset[str]:

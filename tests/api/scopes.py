@@ -22,6 +22,8 @@ SCOPES: Mapping[str, Scope] = {
     "POST /v1/batches/{batch_id}/images": TRAIN,
     "GET /v1/images/{image_id}": TRAIN,
     "DELETE /v1/images/{image_id}": ADMIN,
+    "PATCH /v1/images/{image_id}": TRAIN,
+    "GET /v1/models/{name}/relabels": TRAIN,
     "DELETE /v1/models/{name}/classes/{label}/images": ADMIN,
     "GET /v1/models/{name}/images/{image_id}/prediction": PREDICT,
     "POST /v1/models/{name}/increments": TRAIN,

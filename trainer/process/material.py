@@ -117,9 +117,11 @@ def _find(job: Job, tasks: Sequence[Sequence[str]], context: AttemptContext) -> 
 
     def find(connection: Connection) -> tuple[tuple[Image, ...], tuple[tuple[Image, ...], ...], list[Image]]:
         train = images.of_batch(connection, job.batch.id, split=Split.TRAIN)
-        # A class is measured on the evaluation images of its first increment only; later batches add none.
+        # A class is measured on the evaluation images of its first increment, and on those that were moved to it since
+        # then; later batches add none.
+        moved = images.relabelled(connection, [batch.id for batch in job.old_batches], split=Split.TEST)
         tests = tuple(
-            images.of_batch(connection, batch.id, split=Split.TEST, labels=set(task))
+            _with_moved(images.of_batch(connection, batch.id, split=Split.TEST, labels=set(task)), moved)
             for batch, task in zip((*job.task_batches, job.batch), tasks, strict=False)
         )
         old: list[Image] = []
@@ -137,6 +139,12 @@ def _find(job: Job, tasks: Sequence[Sequence[str]], context: AttemptContext) -> 
     taken |= {image.digest for image in kept}
     spare = tuple({image.digest: image for image in old if image.digest not in taken}.values())
     return _Stored(train=train, kept=kept, spare=spare, tests=tests)
+
+
+def _with_moved(own: tuple[Image, ...], moved: Sequence[Image]) -> tuple[Image, ...]:
+    """A task's evaluation images with those that were moved to its classes; not to a class of which none are left."""
+    ids, left = {image.id for image in own}, {image.label for image in own}
+    return (*own, *(image for image in moved if image.label in left and image.id not in ids))
 
 
 def _asking(job: Job) -> set[str]:

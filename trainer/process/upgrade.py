@@ -123,7 +123,7 @@ def _measured(connection: Connection, model: Model, version: Version) -> list[Im
     """The evaluation images of the version's tasks that are still stored."""
     line = versions.lineage(connection, model, version.number)
     of_line = batches.of_increments(connection, [ancestor.increment_id for ancestor in line])
-    found: list[Image] = []
+    found: list[Image] = []  # without those that were moved to a class since: they would be compared alike
     known = 0  # tasks of the ancestor before
     for ancestor in line:
         for task in ancestor.tasks[known:]:

@@ -1,12 +1,14 @@
 """The asynchronous twin of `api.client.classes`: written by `make types`; change that module instead."""
 
+from collections.abc import AsyncGenerator
+
 from api.client.asynchronous.connection import AsyncConnection
-from api.client.documents import Class, Classes
+from api.client.documents import Class, Classes, Relabel, Relabelled
 from api.client.paths import address
 
 
 class AsyncClassCalls:
-    """Look at the classes of a model, and rename them."""
+    """Look at the classes of a model, rename them, and move images from one to another."""
 
     _connection: AsyncConnection
 
@@ -21,3 +23,12 @@ class AsyncClassCalls:
         path = address("models", model, "classes", label)
         renamed: Class = await self._connection.json("PATCH", path, json={"label": name})
         return renamed
+
+    async def relabel_image(self, image_id: str, label: str) -> Relabelled:
+        """Move a stored image to another class; the answer names the versions that had learned from it."""
+        moved: Relabelled = await self._connection.json("PATCH", address("images", image_id), json={"label": label})
+        return moved
+
+    def relabels(self, model: str) -> AsyncGenerator[Relabel, None]:
+        """Which images were moved to another class after versions had learned from them, latest first."""
+        return self._connection.pages(address("models", model, "relabels"))

@@ -29,6 +29,8 @@ def test_every_change_is_told(settings_for, tmp_path):
         opened = http.post(f"/v1/models/{name}/batches").json()["id"]
         added = http.post(f"/v1/batches/{opened}/images", params={"label": "gnu"}, content=picture(1)).json()["images"]
         http.post(f"/v1/batches/{opened}/images", params={"label": "hen"}, content=picture(2))
+        http.patch(f"/v1/images/{added[0]['id']}", json={"label": "hen"})
+        http.patch(f"/v1/images/{added[0]['id']}", json={"label": "gnu"})
         http.delete(f"/v1/images/{added[0]['id']}")
         http.delete(f"/v1/models/{name}/classes/hen/images")
         increment = world.increment(name, "ibis")["id"]
@@ -47,6 +49,7 @@ def test_every_change_is_told(settings_for, tmp_path):
             "recipe": [{}, {"epochs": 3}],
         }
         assert last["PATCH /v1/models/{name}/classes/{label}"] == {"changed": {"label": ["emu", "rhea"]}}
+        assert last["PATCH /v1/images/{image_id}"] == {"changed": {"label": ["hen", "gnu"]}}
         assert last["PUT /v1/models/{name}/current"] == {"changed": {"current": [2, 1]}, "reason": "better"}
         assert last["DELETE /v1/models/{name}/versions/{number}"] == {"deleted": {"version": 2}}
         assert last["POST /v1/increments/{increment_id}/retry"] == {"changed": {"status": ["cancelled", "queued"]}}

@@ -72,6 +72,9 @@ def filled(world: World) -> dict[str, str]:
             another(connection, f"other-{number:03}", first)
             entry = audit.begin(connection, key=None, client="here", action="DELETE /v1/nothing", path="/v1/nothing")
             audit.end(connection, entry, status=404)
+        moved = {"image_id": image["images"][0]["id"], "before": "b", "after": "c", "split": None, "versions": [1]}
+        moves = [moved | {"model_id": model.id, "key_name": "filler", "created_at": now()} for _ in range(PAGE + 1)]
+        connection.execute(insert(tables.relabels), moves)
         for _ in range(PAGE):
             models.set_current(connection, models.get(connection, name), 1, key_name="filler")
         one = predictions.get(connection, prediction["id"])

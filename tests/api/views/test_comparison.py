@@ -50,3 +50,14 @@ def test_the_sentence_tells_forgetting_from_confusion(aware: int, words: str):
     assert "of these" not in compare("m", before, before, form="tag").sentence
     after.results.taw[:] = 0
     assert "of these" not in compare("m", after, before, form="taw").sentence
+
+
+def test_images_that_were_moved_to_another_class_in_between_are_left_out_and_counted():
+    """Image 3 was of class b when the first version was evaluated, and of class a for the second."""
+    first = side(1, "ab", [1, 2, 3, 4], [0, 0, 1, 1], [0, 0, 1, 1])
+    second = side(2, "ab", [1, 2, 3, 4], [0, 0, 0, 1], [0, 1, 1, 1])
+    told = compare("m", second, first, form="tag")
+    assert told.together is not None
+    assert (told.relabelled, told.together.images, told.together.worse) == (1, 3, 1)
+    assert "Left out are 1 images" not in told.sentence
+    assert "Left out is 1 image that was moved to another class" in told.sentence

@@ -17,9 +17,11 @@ from storage.database.tables import images
 from storage.domain import Image, KnownClasses, Memory, Model, Split, StoredFile, new_id
 from storage.errors import BatchInvalid, NothingToLearn
 from storage.history import models
-from storage.material import batches
+from storage.material import batches, browsing
 from storage.material import images as stored_images
+from storage.material.browsing import Filter
 from storage.settings import Settings
+from storage.work import relabelling
 from storage.work.leases import Claim
 from tests.conftest import copy_sqlite
 from tests.patterns import picture
@@ -313,3 +315,31 @@ def test_the_parent_is_loaded_onto_the_device_that_trains(story, device: str):
     assert material.parent is not None
     assert {parameter.device.type for parameter in material.parent.network.parameters()} == {device}
     assert {buffer.device.type for buffer in material.parent.network.buffers()} == {device}
+
+
+def test_an_evaluation_image_that_was_moved_is_one_of_its_new_class_from_the_next_increment_on(story):
+    story.learn({"chive": range(6), "dill": range(6)}, {"chive": [100, 101], "dill": [100, 101]})
+    found = story.world.read(
+        browsing.of_model, story.model, Filter(label="chive", split=Split.TEST), limit=9, cursor=None
+    )
+    wrong = next(image for image in found.items if image.filename == "100.png")
+    story.world.write(relabelling.relabel, story.model, wrong.id, "basil", key_name="me")
+    material = story.gather({"fennel": range(6), "ginger": range(6)}, {"fennel": [100], "ginger": [100]})
+    first, second, _ = material.tests
+    assert shown(first, story) == pictures("anise", 100, 101) + pictures("basil", 100, 101) + pictures("basil", 100)
+    assert shown(second, story) == pictures("chive", 101) + pictures("dill", 100, 101)
+
+
+def test_a_moved_image_is_no_evaluation_image_of_a_class_of_which_none_are_left(story):
+    story.learn({"chive": range(6), "dill": range(6)}, {"chive": [100, 101], "dill": [100, 101]})
+    for label in ("anise", "basil"):
+        left = story.world.read(
+            browsing.of_model, story.model, Filter(label=label, split=Split.TEST), limit=9, cursor=None
+        )
+        story.world.write(stored_images.forget, [image.id for image in left.items])
+    found = story.world.read(
+        browsing.of_model, story.model, Filter(label="chive", split=Split.TEST), limit=9, cursor=None
+    )
+    story.world.write(relabelling.relabel, story.model, found.items[0].id, "basil", key_name="me")
+    material = story.gather({"fennel": range(6), "ginger": range(6)}, {"fennel": [100], "ginger": [100]})
+    assert material.tests[0] is None
