@@ -137,6 +137,10 @@ class BatchInvalid(Invalid):
     """The images cannot make an increment: too few, too many, badly labelled, too many unreadable."""
 
 
+class EditInvalid(Invalid):
+    """The edit does not fit the classes of the version."""
+
+
 class ArchiveUnreadable(Invalid):
     """The upload is no zip or tar archive, or a damaged one."""
 

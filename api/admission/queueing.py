@@ -37,7 +37,7 @@ def from_archive(service: Service, name: str, upload: Upload, wanted: IncrementO
         index = index_of(service, upload)
         known = increments.coming_classes(connection, model)
         check_classes(
-            batch=_held(model, index)[0],
+            batch=increments.as_known(connection, model, _held(model, index)[0]),
             known=known,
             policy=wanted.known_classes,
             has_memory=rehearses(model, strategy, known=known),

@@ -186,6 +186,20 @@ class Images(TypedDict):
     images: list[Image]
 
 
+class Merge(TypedDict):
+    """Classes that became one."""
+
+    labels: list[str]
+    into: str
+
+
+class Edit(TypedDict):
+    """What an edit changes."""
+
+    drop: list[str]
+    merge: list[Merge]
+
+
 class Progress(TypedDict):
     """Where a running increment stands; what a stage does not count is null."""
 
@@ -215,7 +229,8 @@ class Increment(TypedDict):
 
     id: str
     model: str
-    batch_id: str
+    batch_id: str | None
+    edit: Edit | None
     status: Literal["queued", "running", "succeeded", "failed", "cancelled"]
     attempt: int
     strategy: str
@@ -387,6 +402,7 @@ class Version(TypedDict):
     current: bool
     head: bool
     summary: dict[str, Summary]
+    edit: Edit | None
     created_at: str
 
 

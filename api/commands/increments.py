@@ -60,7 +60,7 @@ def push(
         tell_vanished(sent)
         warn(map(as_commands, increment.get("notices", [])))
         if wait:
-            _follow(client, increment["id"], as_json=as_json)
+            follow(client, increment["id"], as_json=as_json)
         else:
             emit(increment if as_json else None, f"queued: accrete watch {increment['id']}")
 
@@ -112,10 +112,10 @@ def retry(increment: IncrementId, url: Url = None, as_json: AsJson = False) -> N
 def watch(increment: IncrementId, url: Url = None, as_json: AsJson = False) -> None:
     """Follow an increment to its end."""
     with service(url) as client:
-        _follow(client, increment, as_json=as_json)
+        follow(client, increment, as_json=as_json)
 
 
-def _follow(client: "Client", increment_id: str, *, as_json: bool) -> None:
+def follow(client: "Client", increment_id: str, *, as_json: bool) -> None:
     """Show an increment to its end; raises IncrementFailed unless it succeeded."""
     from api.client.client import succeeded
     from api.commands.progress import display, follow

@@ -90,6 +90,11 @@ DESCRIPTIONS: Mapping[str, Description] = {
         "When (RFC 3339); null for the last promotion by a release that kept no record.", TIME
     ),
     "classes": Description("Labels, in the order of the logits.", ["rose", "tulip"]),
+    "drop": Description("Classes that are dropped.", ["tulip"]),
+    "merge": Description("Classes that become one.", [{"labels": ["rose", "dog rose"], "into": "rose"}]),
+    "labels": Description("The classes that are merged.", ["rose", "dog rose"]),
+    "into": Description("One of them, or a new name.", "rose"),
+    "edit": Description("What was changed instead of training; null: nothing, it was trained.", None),
     # batches and images
     "BatchOut.classes": Description(
         "How many images of each class it holds.", [{"label": "rose", "train": 40, "test": 10}]

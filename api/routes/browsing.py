@@ -38,7 +38,9 @@ def wanted(
     ] = None,
 ) -> Filter:
     """Which images a request asks for."""
-    return Filter(label=label, split=split, exemplar_of=exemplar_of, text=text)
+    return Filter(
+        labels=frozenset([label]) if label is not None else None, split=split, exemplar_of=exemplar_of, text=text
+    )
 
 
 Wanted = Annotated[Filter, Depends(wanted)]
@@ -126,7 +128,11 @@ def _held(connection: Connection, model: Model, wanted: Filter) -> Filter:
     """What is wanted, by the label of the class; raises `VersionNotFound` for exemplars of an unknown version."""
     if wanted.exemplar_of is not None:
         versions.get(connection, model, wanted.exemplar_of)
-    return wanted if wanted.label is None else replace(wanted, label=model.names.found(folded(wanted.label)))
+    if wanted.labels is None:
+        return wanted
+    asked = {model.names.found(folded(name)) for name in wanted.labels}
+    merged = versions.get(connection, model, model.head).merged if model.head is not None else {}
+    return replace(wanted, labels=frozenset(asked | {label for label, held in merged.items() if held in asked}))
 
 
 def _shown(model: Model, page: Page[Image]) -> PageOut[StoredImageOut]:

@@ -1,5 +1,6 @@
 """The classes of a model: what they are called, and which images of them are stored."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -55,11 +56,15 @@ def rename_class(name: str, label: str, body: ClassChange, service: ServiceDep) 
 
 def _classes(connection: Connection, model: Model, *, examples: int) -> list[ClassOut]:
     """The classes of the head in the order of its logits, then the others by label."""
-    tasks = versions.get(connection, model, model.head).tasks if model.head is not None else ()
-    counts = _counts(batches.of_model(connection, model))
-    learned = {label: task for task, labels in enumerate(tasks) for label in labels}
-    labels = [*learned, *sorted((counts.keys() | classes.labels(connection, model)) - learned.keys())]
-    shown = browsing.examples(connection, model, labels, each=examples) if examples else {}
+    head = versions.get(connection, model, model.head) if model.head is not None else None
+    merged = head.merged if head is not None else {}
+    counts = _counts(batches.of_model(connection, model), merged)
+    learned = {label: task for task, labels in enumerate(head.tasks if head else ()) for label in labels}
+    labels = [*learned, *sorted((counts.keys() | classes.labels(connection, model)) - learned.keys() - merged.keys())]
+    found = browsing.examples(connection, model, [*labels, *merged], each=examples) if examples else {}
+    shown = {
+        label: [id_ for one, ids in found.items() if merged.get(one, one) == label for id_ in ids] for label in labels
+    }
     return [
         ClassOut(
             label=model.names.name(label),
@@ -67,17 +72,18 @@ def _classes(connection: Connection, model: Model, *, examples: int) -> list[Cla
             task=learned.get(label),
             train=counts.get(label, (0, 0))[0],
             test=counts.get(label, (0, 0))[1],
-            examples=list(shown.get(label, ())),
+            examples=shown[label][:examples],
         )
         for label in labels
     ]
 
 
-def _counts(collected: tuple[Batch, ...]) -> dict[str, tuple[int, int]]:
-    """Images to train and to evaluate with, by class."""
+def _counts(collected: tuple[Batch, ...], merged: Mapping[str, str]) -> dict[str, tuple[int, int]]:
+    """Images to train and to evaluate with, by class as the head knows them."""
     found: dict[str, tuple[int, int]] = {}
     for batch in collected:
         for count in batch.classes:
-            train, test = found.get(count.label, (0, 0))
-            found[count.label] = (train + count.train, test + count.test)
+            label = merged.get(count.label, count.label)
+            train, test = found.get(label, (0, 0))
+            found[label] = (train + count.train, test + count.test)
     return found

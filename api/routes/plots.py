@@ -18,6 +18,7 @@ from storage.domain import Scope
 from storage.errors import ModelNotFound, NoVersionYet, VersionNotFound
 from storage.history import metrics, models, versions
 from storage.history.curves import curves
+from storage.history.lineage import in_present_tasks
 
 router = APIRouter(prefix="/v1/models/{name}", tags=["versions"], route_class=Guarded)
 
@@ -70,7 +71,7 @@ def _material(service: Service, name: str, number: int | None) -> Material:
     return Material(
         model=name,
         versions=[one.number for one in line],
-        curves=curves(documents),
+        curves=curves(in_present_tasks(line, documents, every=True)),
         labels=model.names.all(shown.classes),
         document=documents[-1],
         before=documents[-2] if len(documents) > 1 else None,

@@ -28,6 +28,7 @@ from storage.errors import (
 )
 from storage.history import metrics, models, promotions, versions
 from storage.history.curves import curves
+from storage.history.lineage import in_present_tasks
 from storage.requests import audit
 
 router = APIRouter(prefix="/v1/models/{name}", tags=["versions"], route_class=Guarded)
@@ -174,7 +175,7 @@ def _history(service: Service, name: str, number: int | None) -> ModelMetricsOut
             raise NoVersionYet(f"Model {name!r} has no version yet, so there is nothing to measure.")
         versions.get(connection, model, wanted)
         line = versions.lineage(connection, model, wanted)
-        drawn = curves(metrics.of_versions(connection, line))
+        drawn = curves(in_present_tasks(line, metrics.of_versions(connection, line), every=True))
     return ModelMetricsOut(
         model=name,
         version=wanted,

@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 
 from api.schemas.base import Answer, Request
 from api.schemas.batches import RejectOut
+from api.schemas.edits import EditOut
 from storage.domain import IncrementStatus, KnownClasses, Promotion
 
 
@@ -49,7 +50,8 @@ class IncrementOut(Answer):
 
     id: str
     model: str
-    batch_id: str
+    batch_id: str | None
+    edit: EditOut | None
     status: IncrementStatus
     attempt: int
     strategy: str

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field
 
 from api.schemas.base import Answer, Request
+from api.schemas.edits import EditOut
 
 REASON = r"^[^\x00-\x08\x0b-\x1f\x7f]+$"  # no control characters but tabs and line breaks
 
@@ -43,6 +44,7 @@ class VersionOut(Answer):
     current: bool
     head: bool
     summary: dict[str, Summary]
+    edit: EditOut | None
     created_at: datetime
 
 

@@ -19,6 +19,7 @@ LEVEL = 0.05  # of significance
 
 Rows = NDArray[np.int64]
 Right = NDArray[np.bool_]
+Names = NDArray[np.str_]  # [classes], by place among the logits
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,21 +65,23 @@ def _compared(told: dict[str, object], side: Side, other: Side, form: str) -> Co
     assert results is not None
     assert before is not None
     rows, old_rows = _shared(results, before)
-    same = (
-        np.array(side.version.classes)[results.targets[rows]]
-        == np.array(other.version.classes)[before.targets[old_rows]]
-    )
+    of_side, of_other = _united(side.version, other.version)
+    same = of_side[results.targets[rows]] == of_other[before.targets[old_rows]]
     rows, old_rows = rows[same], old_rows[same]
-    right, was_right = _right(results, form)[rows], _right(before, form)[old_rows]
+
+    def pair(form: str, at: Rows, old_at: Rows) -> tuple[Right, Right]:
+        return _right(results, form, of_side)[at], _right(before, form, of_other)[old_at]
+
+    right, was_right = pair(form, rows, old_rows)
     classes = []
     for index, label in enumerate(side.version.classes):
         own = results.targets[rows] == index
         if own.any():
             classes.append(_of_class(label, results, rows[own], right[own], was_right[own]))
     together = _pair(right, was_right) if len(rows) else None
-    aware = _pair(_right(results, "taw")[rows], _right(before, "taw")[old_rows]) if len(rows) else None
-    known = set(other.version.classes)
-    new = np.array([label not in known for label in side.version.classes])[results.targets]
+    aware = _pair(*pair("taw", rows, old_rows)) if len(rows) else None
+    known = set(of_other.tolist())
+    new = np.array([label not in known for label in of_side.tolist()])[results.targets]
     answer = ComparisonOut(
         **told,  # type: ignore[arg-type]
         recorded=True,
@@ -86,7 +89,7 @@ def _compared(told: dict[str, object], side: Side, other: Side, form: str) -> Co
         relabelled=int((~same).sum()),
         together=together,
         task_aware=aware,
-        new_classes=_share(_right(results, form)[new]) if new.any() else None,
+        new_classes=_share(_right(results, form, of_side)[new]) if new.any() else None,
         classes=classes,
     )
     answer.sentence = _sentence(answer)
@@ -101,8 +104,18 @@ def _shared(results: Evaluations, before: Evaluations) -> tuple[Rows, Rows]:
     return pairs[:, 0], pairs[:, 1]
 
 
-def _right(results: Evaluations, form: str) -> Right:
-    right: Right = results.predicted(form) == results.targets
+def _united(version: Version, other: Version) -> tuple[Names, Names]:
+    """What the classes of two versions are called in both: those that one of them has merged are one class."""
+
+    def name(label: str) -> str:
+        label = version.merged.get(label, label)
+        return other.merged.get(label, label)
+
+    return np.array(list(map(name, version.classes))), np.array(list(map(name, other.classes)))
+
+
+def _right(results: Evaluations, form: str, names: Names) -> Right:
+    right: Right = names[results.predicted(form)] == names[results.targets]
     return right
 
 

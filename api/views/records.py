@@ -6,12 +6,24 @@ from typing import Any
 from sqlalchemy import Connection
 
 from api.schemas.batches import BatchOut, ClassCountOut, IgnoredOut, RejectOut, StoredImageOut
+from api.schemas.edits import EditOut, MergeOut
 from api.schemas.increments import AttemptOut, IncrementOut, ProgressOut
 from api.schemas.models import ModelOut
 from api.schemas.predictions import PredictionRecordOut, RankedOut
 from api.schemas.versions import CurrentOut, FileOut, PromotionOut, Summary, VersionOut
 from api.views import notices
-from storage.domain import Batch, Image, IncrementReport, Model, Prediction, PromotionRecord, Reject, Version
+from storage.domain import (
+    Batch,
+    Edit,
+    Image,
+    IncrementReport,
+    Model,
+    Names,
+    Prediction,
+    PromotionRecord,
+    Reject,
+    Version,
+)
 from storage.history import metrics, models, versions
 from storage.material import batches, rejects
 
@@ -90,6 +102,7 @@ def increment(report: IncrementReport) -> IncrementOut:
         _fields(record)
         | {
             "model": report.model,
+            "edit": _edit(record.edit, report.names),
             "progress": ProgressOut(**record.progress) if record.progress is not None else None,
             "notices": notices.of_increment(report),
             "rejects": _rejects(report.rejects),
@@ -98,6 +111,13 @@ def increment(report: IncrementReport) -> IncrementOut:
             "seconds": dict(report.seconds),
         }
     )
+
+
+def _edit(edit: Edit | None, names: Names) -> EditOut | None:
+    if edit is None:
+        return None
+    merges = [MergeOut(labels=list(names.all(one.labels)), into=names.name(one.into)) for one in edit.merge]
+    return EditOut(drop=list(names.all(edit.drop)), merge=merges)
 
 
 def version_list(connection: Connection, of: Model, records: Sequence[Version]) -> list[VersionOut]:
@@ -155,7 +175,7 @@ def _version(of: Model, record: Version, document: Mapping[str, Any]) -> Version
         **{
             name: value
             for name, value in _fields(record).items()
-            if name not in {"model_id", "number", "deleted_at", "files", "tasks", "seconds"}
+            if name not in {"model_id", "number", "deleted_at", "files", "tasks", "seconds", "edit", "merged"}
         },
         model=of.name,
         version=record.number,
@@ -164,6 +184,7 @@ def _version(of: Model, record: Version, document: Mapping[str, Any]) -> Version
         tasks=[list(task) for task in record.tasks],
         files={name: FileOut.model_validate(file) for name, file in record.files.items()},
         seconds=dict(record.seconds),
+        edit=_edit(Edit.of(record.edit), of.names) if record.edit is not None else None,
         current=of.current == record.number,
         head=of.head == record.number,
         summary={

@@ -13,6 +13,7 @@ from storage.domain import (
     Batch,
     BatchStatus,
     ClassCount,
+    Edit,
     Event,
     Ignored,
     Image,
@@ -89,6 +90,7 @@ def increment(row: RowMapping) -> Increment:
             "unshown": Unshown(unshown["known"], tuple(unshown["unsent"]), tuple(unshown["unstored"]))
             if unshown is not None
             else None,
+            "edit": Edit.of(row["edit"]) if row["edit"] is not None else None,
             "status": IncrementStatus(row["status"]),
             "promote": Promotion(row["promote"]),
             "known_classes": KnownClasses(row["known_classes"]),
@@ -104,7 +106,7 @@ def increment_report(row: RowMapping) -> IncrementReport:
         model=row["model"],
         memory=_memory(row),
         names=_names(row),
-        reject_count=row["reject_count"],
+        reject_count=row["reject_count"] or 0,
         seconds=row["seconds"] or {},
     )
 
@@ -133,6 +135,7 @@ def version(row: RowMapping) -> Version:
         **{
             **row,
             "tasks": tuple(tuple(task) for task in row["tasks"]),
+            "merged": row["merged"] or {},
             "files": {name: StoredFile(**file) for name, file in row["files"].items()},
         }
     )

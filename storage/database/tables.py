@@ -141,7 +141,7 @@ increments = Table(
     Column("arrival", Sequence, primary_key=True, autoincrement=True),
     Column("id", Identifier, nullable=False, unique=True),
     of_model(),
-    Column("batch_id", Identifier, ForeignKey("batches.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("batch_id", Identifier, ForeignKey("batches.id", ondelete="CASCADE"), index=True),  # null for an edit
     Column("status", String(20), nullable=False, index=True),
     Column("strategy", String(100), nullable=False),
     Column("recipe", JSON, nullable=False),
@@ -162,6 +162,7 @@ increments = Table(
     Column("progress", JSON(none_as_null=True)),
     Column("error", Text),
     Column("unshown", JSON(none_as_null=True)),  # null in rows of earlier releases
+    Column("edit", JSON(none_as_null=True)),
     Column("created_at", Moment, nullable=False),
     Column("started_at", Moment),
     Column("finished_at", Moment),
@@ -213,6 +214,8 @@ versions = Table(
     Column("code_version", String(100), nullable=False),
     Column("seconds", JSON, nullable=False),
     Column("created_at", Moment, nullable=False),
+    Column("edit", JSON(none_as_null=True)),
+    Column("merged", JSON(none_as_null=True)),
     Column("deleted_at", Moment),
 )
 

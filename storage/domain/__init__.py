@@ -5,6 +5,7 @@ Every stage of the way – upload, batch, increment, version, serving – reads 
 
 from storage.domain.access import AuditEntry, Key, Scope
 from storage.domain.batches import Batch, BatchStatus, ClassCount, Ignored, Image, Pack, Reject, Relabel, Split
+from storage.domain.edits import Edit, EditedTasks, Merge
 from storage.domain.increments import (
     Attempt,
     Event,
@@ -28,6 +29,8 @@ __all__ = [
     "Batch",
     "BatchStatus",
     "ClassCount",
+    "Edit",
+    "EditedTasks",
     "Event",
     "Ignored",
     "Image",
@@ -38,6 +41,7 @@ __all__ = [
     "Key",
     "KnownClasses",
     "Memory",
+    "Merge",
     "Model",
     "Names",
     "Pack",

@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from storage.domain.batches import Reject
+from storage.domain.edits import Edit
 from storage.domain.models import Memory
 from storage.domain.names import Names
 from storage.domain.values import Json
@@ -60,12 +61,12 @@ class Unshown:
 
 @dataclass(frozen=True, slots=True)
 class Increment:
-    """The job that turns a batch into a version."""
+    """The job that makes a version: from a batch, or by an edit."""
 
     id: str
     arrival: int  # position in the order of arrival, over all models
     model_id: str
-    batch_id: str
+    batch_id: str | None  # None for an edit
     status: IncrementStatus
     strategy: str
     recipe: Json  # complete: every field has its value
@@ -86,9 +87,17 @@ class Increment:
     progress: Json | None
     error: str | None
     unshown: Unshown | None  # None in rows of earlier releases
+    edit: Edit | None  # what to change instead of learning from a batch
     created_at: datetime
     started_at: datetime | None  # first claim
     finished_at: datetime | None
+
+    @property
+    def batch(self) -> str:
+        """Id of the batch that it learns from; raises ValueError for an edit."""
+        if self.batch_id is None:
+            raise ValueError(f"increment {self.id} is an edit: it learns from no batch")
+        return self.batch_id
 
 
 @dataclass(frozen=True, slots=True)

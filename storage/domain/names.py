@@ -39,7 +39,10 @@ class Names:
 
     def version(self, version: Version) -> Version:
         """A version whose classes are called by their names."""
-        return replace(version, tasks=tuple(map(self.all, version.tasks))) if self.renamed else version
+        if not self.renamed:
+            return version
+        merged = {self.name(label): self.name(held) for label, held in version.merged.items()}
+        return replace(version, tasks=tuple(map(self.all, version.tasks)), merged=merged)
 
     def batch(self, batch: Batch) -> Batch:
         """A batch whose classes are called by their names."""

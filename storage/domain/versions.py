@@ -1,7 +1,7 @@
 """Versions, and records of what they predicted."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from storage.domain.values import Json
@@ -31,6 +31,8 @@ class Version:
     code_version: str
     seconds: Mapping[str, float]  # duration of each stage
     created_at: datetime
+    edit: Json | None = None  # `Edit` with "tasks", the number before it of each task; None: it was trained
+    merged: Mapping[str, str] = field(default_factory=dict)  # classes of images by the label they were sent with
     deleted_at: datetime | None = None  # its files are gone; its place in the lineage and its metrics stay
 
     @property

@@ -13,7 +13,8 @@ def curves(documents: Sequence[Json]) -> dict[str, Any]:
     """``{"tag": {"matrix": …, …}, "taw": {…}}`` from the metrics of versions t = 0, 1, …, oldest first.
 
     Row t of the matrix holds the accuracy a[t, u], in 0 … 1, for every task u that version t knows; null means that it
-    was not measured. Each row is one longer than the row before, or as long if the version added no task.
+    was not measured. Each row is one longer than the row before, or as long if the version added no task. It is empty
+    for a version before all the tasks that the last one has.
     """
     return {
         form: {

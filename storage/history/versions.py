@@ -28,6 +28,8 @@ def add(connection: Connection, version: Version) -> None:
             code_version=version.code_version,
             seconds=dict(version.seconds),
             created_at=version.created_at,
+            edit=version.edit,
+            merged=dict(version.merged) or None,
         )
     )
 

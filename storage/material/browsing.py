@@ -18,7 +18,7 @@ _ORDER = (images.c.batch_id, images.c.id)
 class Filter:
     """Which images to show; None: all of them."""
 
-    label: str | None = None
+    labels: frozenset[str] | None = None
     split: Split | None = None
     exemplar_of: int | None = None  # number of a version of the model
     text: str | None = None  # part of the file name; upper and lower case are the same
@@ -69,8 +69,8 @@ def examples(
 
 
 def _matching(query: Select[Any], model: Model, wanted: Filter) -> Select[Any]:
-    if wanted.label is not None:
-        query = query.where(images.c.label == wanted.label)
+    if wanted.labels is not None:
+        query = query.where(images.c.label.in_(wanted.labels))
     if wanted.split is not None:
         query = query.where(images.c.split == wanted.split)
     if wanted.text is not None:

@@ -1,6 +1,8 @@
 """The exemplars: references to old images that a version keeps for rehearsal, ranked within their class."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
 
 from sqlalchemy import Connection, delete, exists, insert, select
 
@@ -24,8 +26,13 @@ def add(connection: Connection, *, model_id: str, version: int, chosen: Mapping[
         connection.execute(insert(exemplars), values)
 
 
-def of_version(connection: Connection, *, model_id: str, version: int) -> tuple[Image, ...]:
-    """A version's exemplars by label and rank, without images that were erased meanwhile."""
+def of_version(
+    connection: Connection, *, model_id: str, version: int, merged: Mapping[str, str] = MappingProxyType({})
+) -> tuple[Image, ...]:
+    """A version's exemplars by class and rank, without images that were erased meanwhile.
+
+    ``merged`` are the version's: by the label of an image, another class that the version knows it as.
+    """
     query = (
         select(images)
         .join(exemplars, exemplars.c.image_id == images.c.id)
@@ -34,7 +41,8 @@ def of_version(connection: Connection, *, model_id: str, version: int) -> tuple[
         .order_by(exemplars.c.rank)
     )
     found = [rows.image(row) for row in connection.execute(query).mappings()]
-    return tuple(sorted(found, key=lambda image: image.label))  # not in SQL: databases collate differently
+    held = (replace(image, label=merged.get(image.label, image.label)) for image in found)
+    return tuple(sorted(held, key=lambda image: image.label))  # not in SQL: databases collate differently
 
 
 def release(connection: Connection, *, model: Model, version: int) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ The worker's side (claim, renew, end) is in `storage.work.leases`. Lists of incr
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
@@ -13,7 +13,8 @@ from storage.database import rows
 from storage.database.tables import batches as batches_table
 from storage.database.tables import increments, models
 from storage.domain import (
-    Batch,
+    ClassCount,
+    Edit,
     Increment,
     IncrementStatus,
     Json,
@@ -61,9 +62,10 @@ def request(
     `BatchClosed` and the errors of `check_classes`.
     """
     batch = batches.close(connection, batch_id)
+    counts = as_known(connection, model, batch.classes)
     known, stored = coming_classes(connection, model), stored_classes(connection, model)
     check_classes(
-        batch=batch.classes,
+        batch=counts,
         known=known,
         policy=known_classes,
         has_memory=rehearses,
@@ -84,7 +86,7 @@ def request(
             known_classes=known_classes,
             idempotency_key=idempotency_key,
             asked=idempotency.fingerprint(asked) if asked is not None else None,
-            unshown=_unshown(batch, known=known, stored=stored),
+            unshown=_unshown(counts, known=known, stored=stored),
             created_at=now(),
         )
     )
@@ -118,7 +120,7 @@ def answered_before(
     elif asked["batch"] is not None:
         same = increment.batch_id == asked["batch"]
     else:
-        same = batches.get(connection, increment.batch_id).fingerprint == asked["archive"]
+        same = batches.get(connection, increment.batch).fingerprint == asked["archive"]
     if not same:
         raise idempotency.mismatch(idempotency_key, increment=increment.id)
     return increment
@@ -175,16 +177,7 @@ def retry(connection: Connection, increment_id: str, *, model: Model, rehearses:
         raise IncrementNotRetryable(
             f"Increment {increment_id} is {increment.status}; only failed and cancelled ones can be tried again."
         )
-    batch = batches.get(connection, increment.batch_id)
-    known, stored = coming_classes(connection, model), stored_classes(connection, model)
-    check_classes(
-        batch=batch.classes,
-        known=known,
-        policy=increment.known_classes,
-        has_memory=rehearses,
-        stored=stored,
-        names=model.names,
-    )
+    unshown = _checked_again(connection, increment, model, rehearses=rehearses)
     if increment.checkpoint is not None:  # no sweep has released it yet
         references.release(connection, [increment.checkpoint.sha256])
     connection.execute(
@@ -197,12 +190,35 @@ def retry(connection: Connection, increment_id: str, *, model: Model, rehearses:
             cancel_requested=False,
             error=None,
             progress=None,
-            unshown=_unshown(batch, known=known, stored=stored),
+            unshown=unshown,
             finished_at=None,
         )
     )
     events.add_status(connection, increment_id, IncrementStatus.QUEUED)
     return get(connection, increment_id)
+
+
+def _checked_again(connection: Connection, increment: Increment, model: Model, *, rehearses: bool) -> Json | None:
+    """The old classes that it does not show, as they are now; None for an edit, which is checked when it is claimed."""
+    if increment.edit is not None:
+        return None
+    batch = as_known(connection, model, batches.get(connection, increment.batch).classes)
+    known, stored = coming_classes(connection, model), stored_classes(connection, model)
+    check_classes(
+        batch=batch,
+        known=known,
+        policy=increment.known_classes,
+        has_memory=rehearses,
+        stored=stored,
+        names=model.names,
+    )
+    return _unshown(batch, known=known, stored=stored)
+
+
+def as_known(connection: Connection, model: Model, counts: Sequence[ClassCount]) -> list[ClassCount]:
+    """Class counts of a batch, where those of classes that an edit merged are of the class they were merged into."""
+    merged = versions.get(connection, model, model.head).merged if model.head is not None else {}
+    return [replace(count, label=merged.get(count.label, count.label)) for count in counts]
 
 
 def coming_classes(connection: Connection, model: Model) -> frozenset[str]:
@@ -220,12 +236,15 @@ def stored_classes(connection: Connection, model: Model) -> frozenset[str]:
 def taught_classes(connection: Connection, line: Sequence[Version]) -> frozenset[str]:
     """The classes that still have stored training images from the increments that made these versions."""
     came_from = select(increments.c.batch_id).where(increments.c.id.in_([version.increment_id for version in line]))
-    return images.labels_of(connection, connection.scalars(came_from).all(), split=Split.TRAIN)
+    batch_ids = [batch_id for batch_id in connection.scalars(came_from) if batch_id is not None]
+    merged = line[-1].merged if line else {}
+    taught = images.labels_of(connection, batch_ids, split=Split.TRAIN)
+    return frozenset(merged.get(label, label) for label in taught)
 
 
-def _unshown(batch: Batch, *, known: frozenset[str], stored: frozenset[str]) -> Json:
+def _unshown(batch: Sequence[ClassCount], *, known: frozenset[str], stored: frozenset[str]) -> Json:
     """An `Unshown` as the JSON object that is stored."""
-    unsent = sorted(known - {count.label for count in batch.classes})
+    unsent = sorted(known - {count.label for count in batch})
     return asdict(Unshown(len(known), tuple(unsent), tuple(label for label in unsent if label not in stored)))
 
 
@@ -236,7 +255,9 @@ def _queued_classes(connection: Connection, model: Model) -> frozenset[str]:
         .where(increments.c.model_id == model.id)
         .where(increments.c.status.in_(UNFINISHED))
     )
-    return frozenset(count["label"] for classes in connection.scalars(pending) for count in classes)
+    edits = select(increments.c.edit).where(increments.c.model_id == model.id, increments.c.edit.is_not(None))
+    made = [Edit.of(edit).made for edit in connection.scalars(edits.where(increments.c.status.in_(UNFINISHED)))]
+    return frozenset(count["label"] for classes in connection.scalars(pending) for count in classes).union(*made)
 
 
 def earlier_increment(connection: Connection, model: Model, fingerprint: str | None) -> str | None:

@@ -11,7 +11,7 @@ from storage.database.tables import models as models_table
 from storage.domain import Increment, IncrementStatus, Model, Promotion, StoredFile, Version, now
 from storage.history import metrics, models, versions
 from storage.material import exemplars, images
-from storage.work import leases
+from storage.work import editing, leases
 from storage.work.increments import get as get_increment
 from storage.work.leases import Claim
 
@@ -53,7 +53,7 @@ def publish(connection: Connection, held: Claim, outcome: Outcome) -> Published 
     model = models.by_id(connection, increment.model_id)
     if outcome.number != model.last_version + 1:
         raise AssertionError(f"version {outcome.number} after {model.last_version}: numbers must not have gaps")
-    version = _version(increment, outcome)
+    version = _version(connection, increment, outcome)
     versions.add(connection, version)
     metrics.add(connection, model_id=model.id, version=version.number, document=outcome.metrics)
     exemplars.add(connection, model_id=model.id, version=version.number, chosen=outcome.exemplars)
@@ -70,6 +70,8 @@ def publish(connection: Connection, held: Claim, outcome: Outcome) -> Published 
         .values(parent=outcome.parent, version=version.number, promoted=note is None, note=note)
     )
     leases.end(connection, held, IncrementStatus.SUCCEEDED)
+    if increment.batch_id is None:
+        return Published(version, ())
     return Published(version, images.apply_retention(connection, increment.batch_id, model.retention))
 
 
@@ -78,20 +80,29 @@ def next_number(model: Model) -> int:
     return model.last_version + 1
 
 
-def _version(increment: Increment, outcome: Outcome) -> Version:
+def _version(connection: Connection, increment: Increment, outcome: Outcome) -> Version:
+    parent = versions.find(connection, increment.model_id, outcome.parent) if outcome.parent is not None else None
+    edit, strategy, recipe = None, increment.strategy, increment.recipe
+    merged = parent.merged if parent is not None else {}
+    if increment.edit is not None:
+        assert parent is not None  # an edit is of a head
+        edit = {**increment.edit.to_json(), "tasks": list(editing.applied(increment.edit, parent).origins)}
+        merged, strategy, recipe = increment.edit.merged(merged), parent.strategy, parent.recipe
     return Version(
         model_id=increment.model_id,
         number=outcome.number,
         parent=outcome.parent,
         increment_id=increment.id,
         tasks=tuple(tuple(task) for task in outcome.tasks),
-        strategy=increment.strategy,
-        recipe=increment.recipe,
+        strategy=strategy,
+        recipe=recipe,
         files=outcome.files,
         data_digest=outcome.data_digest,
         code_version=outcome.code_version,
         seconds=outcome.seconds,
         created_at=now(),
+        edit=edit,
+        merged=merged,
     )
 
 

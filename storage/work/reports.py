@@ -21,7 +21,7 @@ _QUERY = select(
     versions.c.seconds,
 ).select_from(
     increments.join(models, models.c.id == increments.c.model_id)
-    .join(batches, batches.c.id == increments.c.batch_id)
+    .outerjoin(batches, batches.c.id == increments.c.batch_id)
     .outerjoin(versions, _VERSION)
 )
 
@@ -54,9 +54,9 @@ def page(connection: Connection, model: Model, *, limit: int, cursor: str | None
 def _completed(connection: Connection, found: Sequence[IncrementReport]) -> tuple[IncrementReport, ...]:
     """The reports with their attempts and rejects, which are rows of other tables."""
     tries = _attempts_of(connection, [one.increment.id for one in found])
-    bad = rejects.first(connection, [one.increment.batch_id for one in found if one.reject_count])
+    bad = rejects.first(connection, [one.increment.batch for one in found if one.reject_count])
     return tuple(
-        replace(one, attempts=tries.get(one.increment.id, ()), rejects=bad.get(one.increment.batch_id, ()))
+        replace(one, attempts=tries.get(one.increment.id, ()), rejects=bad.get(one.increment.batch_id or "", ()))
         for one in found
     )
 

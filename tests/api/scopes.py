@@ -27,6 +27,7 @@ SCOPES: Mapping[str, Scope] = {
     "DELETE /v1/models/{name}/classes/{label}/images": ADMIN,
     "GET /v1/models/{name}/images/{image_id}/prediction": PREDICT,
     "POST /v1/models/{name}/increments": TRAIN,
+    "POST /v1/models/{name}/edits": TRAIN,
     "GET /v1/models/{name}/increments": PREDICT,
     "GET /v1/increments/{increment_id}": PREDICT,
     "GET /v1/increments/{increment_id}/events": PREDICT,

@@ -72,7 +72,7 @@ def held_out_images(service: Service, model_name: str) -> list[list[tuple[str, b
         model = models.get(connection, model_name)
         found = []
         for version in versions.lineage(connection, model, model.head):
-            batch_id = increments.get(connection, version.increment_id).batch_id
+            batch_id = increments.get(connection, version.increment_id).batch
             tests = images.of_batch(connection, batch_id, split=Split.TEST)
             found.append([(image.label, original(image, database=database, blobs=blobs)) for image in tests])
     database.close()

@@ -82,7 +82,7 @@ class Story:
         self.world.write(references.release, mine)
 
     def batch_of(self, increment_id: str) -> str:
-        return self.world.look(increment_id).batch_id
+        return self.world.look(increment_id).batch
 
     def image(self, batch_id: str) -> Image:
         return self.world.read(images.of_batch, batch_id)[0]

@@ -228,7 +228,7 @@ class World:
         with self.database.read() as connection:
             model = models.by_id(connection, increment.model_id)
             line = versions.lineage(connection, model, model.head)
-            batch = batches.get(connection, increment.batch_id)
+            batch = batches.get(connection, increment.batch)
         known = line[-1].tasks if line else ()
         new = sorted({count.label for count in batch.classes} - {label for task in known for label in task})
         number = publication.next_number(model)
@@ -258,7 +258,7 @@ class World:
         pushed = self.push(model, *labels, promote=promote, **options)
         claim = self.must_claim()
         assert claim.increment_id == pushed.id
-        stored = self.ingest(pushed.batch_id)
+        stored = self.ingest(pushed.batch)
         chosen = {
             label: [image.id for image in stored if image.label == label and image.split is Split.TRAIN][:kept]
             for label in labels

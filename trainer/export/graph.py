@@ -48,7 +48,7 @@ class _Core(nn.Module):
 
     mean: Tensor
     std: Tensor
-    rows: Tensor  # [classes, dim]
+    rows: Tensor  # [rows, dim]
     bias: Tensor | None
 
     def __init__(self, network: IncrementalNetwork, transform: EvaluationTransform) -> None:
@@ -62,7 +62,8 @@ class _Core(nn.Module):
 
     def forward(self, scaled: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         features = self.network.features((scaled - self.mean) / self.std)
-        logits = nn.functional.linear(self.network.classified(features), self.rows, self.bias)
+        scores = nn.functional.linear(self.network.classified(features), self.rows, self.bias)
+        logits = self.network.of_classes(scores)
         return logits, features, logits.softmax(dim=1)
 
 

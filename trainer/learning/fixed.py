@@ -63,8 +63,8 @@ def fixed_parts(network: IncrementalNetwork, *, strategy: Strategy, shown: Seque
     modules: list[nn.Module] = [*backbone]
     rows: list[Rows] = []
     bounds = [sum(network.task_sizes[:task]) for task in range(old_tasks + 1)]
-    for head, (start, stop) in zip(old, pairwise(bounds), strict=True):
-        stays = torch.tensor([count == 0 for count in shown[start:stop]])
+    for head, (start, stop), counts in zip(old, pairwise(bounds), network.rows[:old_tasks], strict=True):
+        stays = torch.tensor([count == 0 for count in shown[start:stop]]).repeat_interleave(torch.tensor(counts))
         if stays.all():
             modules.append(head)
         elif stays.any():

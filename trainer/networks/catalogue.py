@@ -24,16 +24,23 @@ def names() -> tuple[str, ...]:
 
 
 def build(
-    name: str, *, channels: int, image_size: int, task_sizes: Sequence[int] = (), head_kind: HeadKind = "linear"
+    name: str,
+    *,
+    channels: int,
+    image_size: int,
+    task_sizes: Sequence[int] = (),
+    rows: Sequence[Sequence[int]] | None = None,
+    head_kind: HeadKind = "linear",
 ) -> IncrementalNetwork:
     """A freshly initialised network in training mode, with a head for each of ``task_sizes``.
 
+    ``rows`` are those of each class, by task (`IncrementalNetwork.add_task`).
     With cosine heads the last activation is removed (`families`). Weights are drawn from torch's global generator: seed
     it first. Raises ValueError for an unknown name, and for a network that cannot take such images or such heads.
     """
     network = _probed(name, channels=channels, image_size=image_size, head_kind=head_kind)
-    for classes in task_sizes:
-        network.add_task(classes)
+    for task, classes in enumerate(task_sizes):
+        network.add_task(classes, rows=rows[task] if rows is not None else None)
     return network.train()
 
 

@@ -1,7 +1,9 @@
 """A network that grows: one backbone, and a head of its own for each task."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, groupby
 from threading import get_ident
 from typing import Any
 
@@ -56,6 +58,7 @@ class IncrementalNetwork(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.heads = nn.ModuleList()
+        self.rows: tuple[tuple[int, ...], ...] = ()  # of each class in its head, by task; more than 1: merged classes
         start = nn.Parameter(torch.tensor(math.log(FIRST_SCALE))) if head_kind == "cosine" else None
         self.register_parameter("log_scale", start)
         self.register_load_state_dict_pre_hook(_scale_as_logarithm)  # type: ignore[no-untyped-call]
@@ -75,15 +78,20 @@ class IncrementalNetwork(nn.Module):
     @property
     def task_sizes(self) -> tuple[int, ...]:
         """Classes of each task, oldest first."""
-        return tuple(head.out_features for head in self.heads if isinstance(head, nn.Linear))
+        return tuple(map(len, self.rows))
 
-    def add_task(self, classes: int) -> None:
-        """Append a freshly initialised head, on the device and in the precision of the backbone."""
-        if classes < 1:
-            raise ValueError(f"a task has at least one class, got {classes}")
+    def add_task(self, classes: int, *, rows: Sequence[int] | None = None) -> None:
+        """Append a freshly initialised head, on the device and in the precision of the backbone.
+
+        ``rows`` are those of each class, one each by default. Raises ValueError for a task or a class without any.
+        """
+        counts = (1,) * classes if rows is None else tuple(rows)
+        if len(counts) != classes or min(counts, default=0) < 1:
+            raise ValueError(f"a task has at least one class, of at least one row, got {classes} and {counts}")
         like = next(self.backbone.parameters())
         kind = nn.Linear if self.log_scale is None else CosineHead
-        self.heads.append(kind(self.dim, classes, device=like.device, dtype=like.dtype))
+        self.heads.append(kind(self.dim, sum(counts), device=like.device, dtype=like.dtype))
+        self.rows = (*self.rows, counts)
 
     def features(self, images: Tensor) -> Tensor:
         """Normalised images [batch, channels, size, size] to [batch, dim]."""
@@ -94,8 +102,15 @@ class IncrementalNetwork(nn.Module):
         """Logits [batch, classes] of every task from features [batch, dim]; with cosine heads η·⟨f̂, ŵ⟩."""
         layers = self._layers()
         if (scale := self.scale) is None:
-            return torch.cat([layer(features) for layer in layers], dim=1)
-        return scale * cosines(features, rows=torch.cat([layer.weight for layer in layers]))
+            return self.of_classes(torch.cat([layer(features) for layer in layers], dim=1))
+        return self.of_classes(scale * cosines(features, rows=torch.cat([layer.weight for layer in layers])))
+
+    def of_classes(self, scores: Tensor) -> Tensor:
+        """Scores [batch, rows] to logits [batch, classes]: of a merged class, the logarithm of Σ exp over its rows.
+
+        So its probability is the sum of those that its classes would have had.
+        """
+        return pooled(scores, list(chain.from_iterable(self.rows)))
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [batch, classes] of every task."""
@@ -139,13 +154,14 @@ class IncrementalNetwork(nn.Module):
         return Observed(scores.detach(), features.detach(), seen[-1], scores)
 
     def classifier_rows(self) -> tuple[Tensor, Tensor | None]:
-        """Rows [classes, dim] and biases [classes] or None, with ``logits = classified(features) @ rows.T + biases``.
+        """Rows [rows, dim] and biases [rows] or None: ``logits = of_classes(classified(features) @ rows.T + biases)``.
 
         Rows of cosine heads have the length η.
         """
-        rows = torch.cat([layer.weight.detach() for layer in self._layers()])
+        layers = self._layers()
+        rows = torch.cat([layer.weight.detach() for layer in layers])
         if (scale := self.scale) is None:
-            return rows, self.biases()
+            return rows, torch.cat([layer.bias.detach() for layer in layers])
         return directions(rows) * scale.detach(), None
 
     def classified(self, features: Tensor) -> Tensor:
@@ -153,19 +169,38 @@ class IncrementalNetwork(nn.Module):
         return features if self.log_scale is None else directions(features)
 
     def row_norms(self) -> Tensor:
-        """Euclidean norm of each class's stored row [classes]; cosine heads use only a row's direction."""
-        return torch.cat([layer.weight.detach().norm(dim=1) for layer in self._layers()])
+        """Euclidean norm of each class's stored row [classes]; cosine heads use only a row's direction.
+
+        Of a merged class, the mean of its rows' norms.
+        """
+        return self._means(torch.cat([layer.weight.detach().norm(dim=1) for layer in self._layers()]))
 
     def biases(self) -> Tensor | None:
-        """Bias of each class [classes]; None for cosine heads, which have none."""
+        """Bias of each class [classes], of a merged one the mean; None for cosine heads, which have none."""
         layers = self._layers()
-        return None if self.log_scale is not None else torch.cat([layer.bias.detach() for layer in layers])
+        return None if self.log_scale is not None else self._means(torch.cat([layer.bias.detach() for layer in layers]))
+
+    def _means(self, of_rows: Tensor) -> Tensor:
+        """A value of each row [rows] to its mean over the rows of each class [classes]."""
+        parts = of_rows.split(list(chain.from_iterable(self.rows)))  # type: ignore[no-untyped-call]
+        return torch.stack([part.mean() for part in parts])
 
     def _layers(self) -> list[nn.Linear]:
         """The heads, all subclasses of `nn.Linear`; raises RuntimeError before the first task."""
         if not self.heads:
             raise RuntimeError("the network has no task yet: call add_task first")
         return [head for head in self.heads if isinstance(head, nn.Linear)]
+
+
+def pooled(scores: Tensor, counts: Sequence[int]) -> Tensor:
+    """Scores [batch, Σ counts] to [batch, classes]: so many neighbours each become the logarithm of their Σ exp."""
+    if all(count == 1 for count in counts):
+        return scores
+    runs = [(single, list(group)) for single, group in groupby(counts, key=lambda count: count == 1)]
+    sizes = [size for single, group in runs for size in ([len(group)] if single else group)]
+    alone = [kept for single, group in runs for kept in ([True] if single else [False] * len(group))]
+    parts = zip(scores.split(sizes, dim=1), alone, strict=True)  # type: ignore[no-untyped-call]
+    return torch.cat([part if kept else part.logsumexp(dim=1, keepdim=True) for part, kept in parts], dim=1)
 
 
 def _scale_as_logarithm(_network: nn.Module, state: dict[str, Any], prefix: str, *_unused: Any) -> None:

@@ -34,6 +34,7 @@ class Manifest:
     transform: Mapping[str, Any]  # the record of an `EvaluationTransform`
     files: Mapping[str, str]  # SHA-256 in hexadecimal digits, by the names of the other files of the folder
     record: Mapping[str, Any]  # the whole of version.json
+    rows: tuple[tuple[int, ...], ...] | None = None  # of each class in its head, by task; None: one each
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -66,6 +67,7 @@ def read_manifest(folder: Path, *, known: Mapping[str, str] | None = None) -> Ma
         image_size=record["image_size"],
         head=record["head"],
         tasks=tuple(tuple(task) for task in record["tasks"]),
+        rows=tuple(tuple(task) for task in record["rows"]) if "rows" in record else None,
         transform=record["transform"],
         files=files,
         record=record,

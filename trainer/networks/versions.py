@@ -83,8 +83,14 @@ def write_version(
         "head": network.head_kind,
         "tasks": tasks,
         "transform": transform.to_json(),
+        **_rows_of(network),
     }
     write_manifest(folder, record, files=(WEIGHTS, *files))
+
+
+def _rows_of(network: IncrementalNetwork) -> dict[str, Any]:
+    """What version.json says of rows; nothing where each class has one, so that earlier releases read it."""
+    return {"rows": network.rows} if any(count > 1 for task in network.rows for count in task) else {}
 
 
 def load_version(folder: Path, *, device: torch.device | str = "cpu") -> LoadedVersion:
@@ -95,6 +101,7 @@ def load_version(folder: Path, *, device: torch.device | str = "cpu") -> LoadedV
         channels=manifest.channels,
         image_size=manifest.image_size,
         task_sizes=tuple(map(len, manifest.tasks)),
+        rows=manifest.rows,
         head_kind=manifest.head,
     )
     network.load_state_dict(load_file(folder / WEIGHTS))  # copied: the file may be deleted afterwards

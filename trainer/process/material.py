@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version as release_of
+from itertools import chain
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from storage.domain import Image, Split
 from storage.errors import BatchInvalid, NothingToLearn
 from storage.evaluations import FILE
+from storage.history import evaluation
 from storage.material import images
 from storage.work.admission import check_all_shown
 from trainer.learning import exemplars
@@ -70,7 +72,7 @@ def gather(job: Job, recipe: Recipe, context: AttemptContext, *, device: torch.d
 
     Raises `BatchInvalid` or `NothingToLearn` where too few training images are left of a class.
     """
-    new = tuple(sorted({count.label for count in job.batch.classes} - set(job.known)))
+    new = tuple(sorted({count.label for count in job.counts} - set(job.known)))
     tasks = (*(job.parent.tasks if job.parent else ()), *((new,) if new else ()))
     classes = {label: index for index, label in enumerate(label for task in tasks for label in task)}
     stored = _find(job, tasks, context)
@@ -79,8 +81,8 @@ def gather(job: Job, recipe: Recipe, context: AttemptContext, *, device: torch.d
     groups = [stored.train, stored.kept, stored.spare, *stored.tests]
     everything = [image for group in groups for image in group]
     pool = pixels.pool(everything, form=job.form, claim=job.claim, context=context)
-    sets = _cut(pool, groups, classes)
-    parent, (train, kept, spare, *tests) = _parent(job, context, device), sets
+    sets = cut(pool, groups, classes)
+    parent, (train, kept, spare, *tests) = parent_of(job, context, device), sets
     assert train is not None  # there is an image: checked above
     old = _together(kept, spare) if job.strategy.every_image else None
     if spare is not None and parent is not None and job.model.memory is not None:
@@ -96,7 +98,7 @@ def gather(job: Job, recipe: Recipe, context: AttemptContext, *, device: torch.d
     )
 
 
-def _cut(pixels: Tensor, groups: Sequence[Sequence[Image]], classes: Mapping[str, int]) -> list[ImageSet | None]:
+def cut(pixels: Tensor, groups: Sequence[Sequence[Image]], classes: Mapping[str, int]) -> list[ImageSet | None]:
     """An image set for each group, None for an empty one; ``pixels`` are in the order of the groups."""
     sets: list[ImageSet | None] = []
     start = 0
@@ -117,17 +119,16 @@ def _find(job: Job, tasks: Sequence[Sequence[str]], context: AttemptContext) -> 
 
     def find(connection: Connection) -> tuple[tuple[Image, ...], tuple[tuple[Image, ...], ...], list[Image]]:
         train = images.of_batch(connection, job.batch.id, split=Split.TRAIN)
-        # A class is measured on the evaluation images of its first increment, and on those that were moved to it since
-        # then; later batches add none.
-        moved = images.relabelled(connection, [batch.id for batch in job.old_batches], split=Split.TEST)
-        tests = tuple(
-            _with_moved(images.of_batch(connection, batch.id, split=Split.TEST, labels=set(task)), moved)
-            for batch, task in zip((*job.task_batches, job.batch), tasks, strict=False)
+        new = set(chain.from_iterable(tasks)) - set(job.known)
+        tests = (
+            *evaluation.of_tasks(connection, job.line, job.batch_of),
+            *((images.of_batch(connection, job.batch.id, split=Split.TEST, labels=new),) if new else ()),
         )
         old: list[Image] = []
         for batch in job.old_batches if asking else ():
-            old.extend(images.of_batch(connection, batch.id, split=Split.TRAIN, labels=asking))
-        return train, tests, old
+            found = evaluation.as_known(images.of_batch(connection, batch.id, split=Split.TRAIN), job.merged)
+            old.extend(image for image in found if image.label in asking)
+        return evaluation.as_known(train, job.merged), tests, old
 
     train, tests, old = context.read(find)
     if job.strategy.every_image:
@@ -139,12 +140,6 @@ def _find(job: Job, tasks: Sequence[Sequence[str]], context: AttemptContext) -> 
     taken |= {image.digest for image in kept}
     spare = tuple({image.digest: image for image in old if image.digest not in taken}.values())
     return _Stored(train=train, kept=kept, spare=spare, tests=tests)
-
-
-def _with_moved(own: tuple[Image, ...], moved: Sequence[Image]) -> tuple[Image, ...]:
-    """A task's evaluation images with those that were moved to its classes; not to a class of which none are left."""
-    ids, left = {image.id for image in own}, {image.label for image in own}
-    return (*own, *(image for image in moved if image.label in left and image.id not in ids))
 
 
 def _asking(job: Job) -> set[str]:
@@ -216,7 +211,8 @@ def _check_complete(job: Job, old: Sequence[Image]) -> None:
     left = Counter(image.label for image in old)
     taught: Counter[str] = Counter()
     for batch in job.old_batches:
-        taught.update({count.label: count.train for count in batch.classes})
+        for count in batch.classes:
+            taught[job.merged.get(count.label, count.label)] += count.train
     if gone := [
         f"{job.model.names.name(label)} {left[label]} of {taught[label]}"
         for label in job.known
@@ -228,7 +224,8 @@ def _check_complete(job: Job, old: Sequence[Image]) -> None:
         )
 
 
-def _parent(job: Job, context: AttemptContext, device: torch.device) -> Learned | None:
+def parent_of(job: Job, context: AttemptContext, device: torch.device) -> Learned | None:
+    """The parent, loaded onto a device from its files, which are left in the folder ``parent``; None without one."""
     if job.parent is None:
         return None
     folder = context.folder / "parent"

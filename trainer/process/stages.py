@@ -7,8 +7,6 @@ import torch
 from sqlalchemy import Connection
 
 from storage.domain import Batch, BatchStatus
-from storage.errors import Invalid
-from storage.evaluations import FILE
 from storage.material import batches, images, references
 from storage.work import leases
 from storage.work.leases import ClaimLost
@@ -21,27 +19,26 @@ from trainer.learning.compute import use_device
 from trainer.learning.increment import Architecture, learn
 from trainer.learning.learned import Learned, features_of
 from trainer.learning.seeds import Seeds
-from trainer.networks import write_version
-from trainer.networks.manifest import EXECUTABLE, INT8
+from trainer.process import editing
 from trainer.process.context import AttemptContext
-from trainer.process.evaluations import evaluations_of
-from trainer.process.executable import add_executable
+from trainer.process.devices import chosen_device
 from trainer.process.job import Job
 from trainer.process.material import Material, gather, training_of
 from trainer.process.pixels import PackingOvertaken
-from trainer.process.protocol import VERSION, Made
-from trainer.process.quantised import add_int8
+from trainer.process.protocol import Made
 from trainer.process.resources import bound_memory
 from trainer.process.resumption import Resumption, find
-from trainer.process.verification import check_written
+from trainer.process.writing import write, write_evaluations
 from trainer.recipes import Recipe
 
 
 def run(job: Job, context: AttemptContext) -> Made:
     """Run all stages; returns what the worker needs to publish, beside the version's files in the folder."""
     report = context.report
+    if job.increment.edit is not None:
+        return editing.run(job, job.increment.edit, context)
     recipe = Recipe.model_validate(job.increment.recipe)
-    device = _device(context.settings.device)
+    device = chosen_device(context.settings.device)
     use_device(device)
     with report.opaque():
         earlier = find(job, context, device)
@@ -83,8 +80,17 @@ def run(job: Job, context: AttemptContext) -> Made:
             exemplars=selected,
             seconds={},
         )
-        _write(job, learned, material, made, context)
-        _write_evaluations(material, evaluation, context)
+        assert learned.execution is not None  # None only for a version that was loaded
+        write(
+            job,
+            learned,
+            made,
+            context,
+            measured=material.measured,
+            shown=material.shown,
+            execution=learned.execution.to_json(),
+        )
+        write_evaluations(made, material.measured, evaluation.logits, context)
     return replace(made, seconds=report.seconds)
 
 
@@ -97,7 +103,7 @@ def _ingest(job: Job, context: AttemptContext) -> Job:
             context.blobs.sync()
             batch = context.write(lambda connection: _record(connection, job, unpacked, context))
         context.dispose()
-    job = replace(job, batch=batch)
+    job = replace(job, uploaded=batch)
     job.check_classes()
     return job
 
@@ -148,50 +154,6 @@ def _evaluate(job: Job, material: Material, learned: Learned, context: AttemptCo
     return evaluate(learned, material.measured, ancestors=job.documents, labels=labels, report=context.report)
 
 
-def _write(job: Job, learned: Learned, material: Material, made: Made, context: AttemptContext) -> None:
-    """Write the version's files, and read them back; raises `Invalid` for a version that must not be published."""
-    assert learned.execution is not None  # None only for a version that was loaded
-    folder = context.folder / VERSION
-    folder.mkdir()
-    manifest = {
-        "model": job.model.name,
-        "version": made.number,
-        "parent": made.parent,
-        "tasks": made.tasks,
-        "data_digest": made.data_digest,
-        "code_version": made.code_version,
-        "execution": learned.execution.to_json(),
-        "metrics": made.metrics,
-        "increment": job.increment.id,
-        "strategy": job.increment.strategy,
-        "recipe": dict(job.increment.recipe),
-    }
-    with context.report.opaque():
-        executable = add_executable(folder, learned.network, learned.transform, material.measured)
-        if (reason := executable.get("error")) is not None:
-            context.report.note(f"no exporter can write {job.model.network}, so the version has no graph: {reason}")
-        elif context.settings.int8:
-            executable["int8"] = add_int8(folder, material.shown, material.measured)
-            if (why_not := executable["int8"]["reason"]) is not None:
-                context.report.note(f"no {INT8} is offered: {why_not}")
-        write_version(
-            folder,
-            learned.network,
-            transform=learned.transform,
-            manifest=manifest | {"executable": executable},
-            files=[name for name in (EXECUTABLE, INT8) if (folder / name).exists()],
-        )
-        check_written(folder)
-
-
-def _write_evaluations(material: Material, evaluation: Evaluation, context: AttemptContext) -> None:
-    """Write what the version says of each image beside its files; no reader of version.json has to know of it."""
-    sizes = [len(task) for task in material.tasks]
-    tests = material.measured
-    results = evaluations_of(evaluation.logits, targets=tests.targets.numpy(), ids=tests.ids, task_sizes=sizes)
-    (context.folder / VERSION / FILE).write_bytes(results.encoded())
-
-
 def _select_exemplars(
     job: Job, material: Material, learned: Learned, recipe: Recipe, context: AttemptContext
 ) -> dict[str, tuple[str, ...]]:
@@ -208,13 +170,3 @@ def _select_exemplars(
         features=lambda images: features_of(learned, images, report=context.report),
     )
     return {labels[target]: ids for target, ids in chosen.items()}
-
-
-def _device(wanted: str) -> torch.device:
-    """The device a setting asks for; ``auto`` is the first GPU if there is one."""
-    if wanted == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=wanted).device
-    except (RuntimeError, AssertionError) as error:
-        raise Invalid(f"ACCRETE_DEVICE is {wanted!r}, which cannot be used here: {error}") from error

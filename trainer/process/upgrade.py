@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -25,11 +26,11 @@ from storage.blobs import shards
 from storage.blobs.opening import open_blobs
 from storage.blobs.store import BlobStore
 from storage.database.engine import Database
-from storage.domain import Image, Model, Split, StoredFile, Version
+from storage.domain import Image, Model, StoredFile, Version
 from storage.errors import BlobDamaged, BlobMissing
-from storage.history import models, versions
+from storage.history import evaluation, models, versions
 from storage.maintenance.disposal import dispose
-from storage.material import batches, images
+from storage.material import batches
 from storage.settings import Settings, settings_of_process
 from trainer.export import Disagreement, NotExportable, write_executable
 from trainer.networks import load_version
@@ -123,14 +124,7 @@ def _measured(connection: Connection, model: Model, version: Version) -> list[Im
     """The evaluation images of the version's tasks that are still stored."""
     line = versions.lineage(connection, model, version.number)
     of_line = batches.of_increments(connection, [ancestor.increment_id for ancestor in line])
-    found: list[Image] = []  # without those that were moved to a class since: they would be compared alike
-    known = 0  # tasks of the ancestor before
-    for ancestor in line:
-        for task in ancestor.tasks[known:]:
-            batch = of_line[ancestor.increment_id]
-            found.extend(images.of_batch(connection, batch.id, split=Split.TEST, labels=set(task)))
-        known = len(ancestor.tasks)
-    return found
+    return list(chain.from_iterable(evaluation.of_tasks(connection, line, of_line)))
 
 
 def _pixels(stored: Sequence[Image], form: Form, blobs: BlobStore) -> Tensor:

@@ -37,6 +37,10 @@ def test_every_change_is_told(settings_for, tmp_path):
         http.post(f"/v1/increments/{increment}/cancel")
         http.post(f"/v1/increments/{increment}/retry")
         http.post(f"/v1/increments/{increment}/cancel")
+        http.put(f"/v1/models/{name}/current", json={"version": 1})
+        world.version(name, "owl", "rat")
+        edit = http.post(f"/v1/models/{name}/edits", json={"drop": ["rat"]}).json()
+        http.post(f"/v1/increments/{edit['id']}/cancel")
         http.delete(f"/v1/batches/{batch}")
         http.delete(f"/v1/models/{name}")
         entries = told(world)
@@ -49,6 +53,8 @@ def test_every_change_is_told(settings_for, tmp_path):
             "recipe": [{}, {"epochs": 3}],
         }
         assert last["PATCH /v1/models/{name}/classes/{label}"] == {"changed": {"label": ["emu", "rhea"]}}
+        asked = {"increment": edit["id"], "edit": {"drop": ["rat"], "merge": []}}
+        assert last["POST /v1/models/{name}/edits"] == {"made": asked}
         assert last["PATCH /v1/images/{image_id}"] == {"changed": {"label": ["hen", "gnu"]}}
         assert last["PUT /v1/models/{name}/current"] == {"changed": {"current": [2, 1]}, "reason": "better"}
         assert last["DELETE /v1/models/{name}/versions/{number}"] == {"deleted": {"version": 2}}

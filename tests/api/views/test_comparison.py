@@ -10,7 +10,15 @@ from api.views.comparison import Side, compare
 from storage.evaluations import Evaluations
 
 
-def side(number: int, classes: str, images: list[int], targets: list[int], predicted: list[int]) -> Side:
+def side(
+    number: int,
+    classes: str,
+    images: list[int],
+    targets: list[int],
+    predicted: list[int],
+    *,
+    merged: dict[str, str] | None = None,
+) -> Side:
     """A version of one-letter classes with what it said of images, which numbers stand for."""
     results = Evaluations(
         ids=np.frombuffer(b"".join(image.to_bytes(16) for image in images), np.uint8).reshape(-1, 16),
@@ -20,7 +28,7 @@ def side(number: int, classes: str, images: list[int], targets: list[int], predi
         top=np.array(predicted, np.int32)[:, None],
         scores=np.ones((len(images), 1), np.float16),
     )
-    return Side(cast(Any, SimpleNamespace(number=number, classes=tuple(classes))), results)
+    return Side(cast(Any, SimpleNamespace(number=number, classes=tuple(classes), merged=merged or {})), results)
 
 
 def test_classes_that_both_know_are_not_new_without_an_image_of_both():
@@ -61,3 +69,15 @@ def test_images_that_were_moved_to_another_class_in_between_are_left_out_and_cou
     assert (told.relabelled, told.together.images, told.together.worse) == (1, 3, 1)
     assert "Left out are 1 images" not in told.sentence
     assert "Left out is 1 image that was moved to another class" in told.sentence
+
+
+def test_classes_that_one_of_the_two_has_merged_count_as_one():
+    """Classes a and b became x: that the first version took a for b is no mistake by then."""
+    first = side(1, "abc", [1, 2, 3, 4], [0, 1, 2, 2], [1, 1, 0, 2])
+    second = side(2, "xc", [1, 2, 3, 4], [0, 0, 1, 1], [0, 0, 1, 1], merged={"a": "x", "b": "x"})
+    for one, other, better in ((second, first, 1), (first, second, 0)):
+        told = compare("m", one, other, form="tag")
+        assert told.together is not None
+        assert (told.relabelled, told.together.images, told.together.better) == (0, 4, better)
+        assert told.together.worse == 1 - better
+        assert told.new_classes is None

@@ -5,8 +5,10 @@ import pytest
 from storage.domain import Memory, Prediction, Promotion, Reject, Retention, Scope, new_id, now
 from storage.errors import Invalid, ModelBusy, ModelExists, ModelNotFound, PreconditionFailed, VersionNotFound
 from storage.history import models, promotions, versions
-from storage.material import batches
+from storage.material import batches, browsing
+from storage.material.browsing import Filter
 from storage.requests import audit, idempotency, keys, predictions
+from storage.work import relabelling
 from tests.storage.worlds import MAX_CRASHES, World, together
 
 
@@ -182,6 +184,8 @@ def test_a_deleted_model_takes_its_history_with_it_and_nobody_elses(world: World
         world.write(keys.create, name="robot", scopes={Scope.PREDICT}, model_id=model.id)
         world.write(idempotency.remember, model, key="k", asked={}, document={})
         world.write(batches.create, model_id=model.id, rejects=(Reject("scan.tiff", "no image"),))
+        moved = world.read(browsing.of_model, model, Filter(labels=frozenset("a")), limit=1, cursor=None).items[0]
+        world.write(relabelling.relabel, model, moved.id, "b", key_name="robot")
     of_nobody = {"audit", "packs", "released"}
     both = {table: number for table, number in world.rows().items() if table not in of_nobody}
     assert 0 not in both.values()

@@ -21,7 +21,7 @@ def grown(world: World) -> Model:
 def batch_of(world: World, model: Model, version: int) -> str:
     from storage.history import versions
 
-    return world.look(world.read(versions.get, model, version).increment_id).batch_id
+    return world.look(world.read(versions.get, model, version).increment_id).batch
 
 
 def test_an_erased_image_is_gone_from_counts_and_every_set_of_exemplars(world: World, grown: Model):
@@ -69,16 +69,16 @@ def test_a_batch_that_is_being_learned_from_is_not_erased(world: World, claimed:
     if claimed:
         world.must_claim()
     with pytest.raises(BatchInUse, match=pushed.id):
-        world.write(erasure.erase_batch, pushed.batch_id)
-    assert world.read(batches.get, pushed.batch_id).archive is not None
+        world.write(erasure.erase_batch, pushed.batch)
+    assert world.read(batches.get, pushed.batch).archive is not None
 
 
 def test_a_batch_of_a_failed_increment_is_erased_and_the_increment_stays(world: World):
     pushed = world.push(world.create(), "a", "b")
     world.end(world.must_claim())
-    world.write(erasure.erase_batch, pushed.batch_id)
+    world.write(erasure.erase_batch, pushed.batch)
     assert world.look(pushed.id).status is IncrementStatus.FAILED
-    assert world.read(batches.get, pushed.batch_id).archive is None
+    assert world.read(batches.get, pushed.batch).archive is None
 
 
 def test_a_class_is_erased_from_every_batch_and_others_are_left_alone(world: World, grown: Model):
@@ -128,7 +128,7 @@ def test_what_was_erased_while_it_trained_is_no_exemplar_of_what_comes_of_it(wor
     model = world.create()
     pushed = world.push(model, "a", "b")
     claim = world.must_claim()
-    stored = [image for image in world.ingest(pushed.batch_id) if image.split is Split.TRAIN]
+    stored = [image for image in world.ingest(pushed.batch) if image.split is Split.TRAIN]
     world.write(erasure.erase_image, stored[0].id)
     outcome = world.outcome(claim, exemplars={"a": [image.id for image in stored[:3]]})
     assert world.publish(claim, outcome) is not None

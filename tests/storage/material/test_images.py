@@ -22,7 +22,7 @@ def batch_of(world: World, model: Model) -> str:
     """The batch of the model's head."""
     head = world.model(model.name).head
     assert head is not None
-    return world.look(world.read(versions.get, model, head).increment_id).batch_id
+    return world.look(world.read(versions.get, model, head).increment_id).batch
 
 
 def test_images_come_in_an_order_of_their_contents(world: World):
@@ -109,7 +109,7 @@ def test_an_exemplar_stays_while_any_version_refers_to_it_and_goes_with_the_last
 
     pushed = world.push(model, "c", "d")
     claim = world.must_claim()
-    world.ingest(pushed.batch_id)
+    world.ingest(pushed.batch)
     outcome = replace(world.outcome(claim), exemplars={"a": [image.id for image in passed_on]})
     assert world.publish(claim, outcome) is not None
     assert images_of(world, first_batch)["b", Split.TRAIN] == 2
@@ -136,7 +136,7 @@ def test_exemplars_come_by_class_and_rank(world: World):
     model = world.create()
     pushed = world.push(model, "b", "a")
     claim = world.must_claim()
-    stored = [image for image in world.ingest(pushed.batch_id) if image.split is Split.TRAIN]
+    stored = [image for image in world.ingest(pushed.batch) if image.split is Split.TRAIN]
     ranked = {label: [i.id for i in stored if i.label == label][::-1] for label in ("b", "a")}
     world.publish(claim, replace(world.outcome(claim), exemplars=ranked))
     found = world.read(exemplars.of_version, model_id=model.id, version=1)

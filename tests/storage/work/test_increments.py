@@ -290,8 +290,8 @@ def test_what_was_learned_meanwhile_is_not_tried_again(world: World):
 def test_a_batch_that_decoding_left_too_small_is_not_tried_again(world: World):
     model = world.create()
     made = world.push(model, "a", "b")
-    few = [image for image in world.ingest(made.batch_id) if image.label == "a" or image.filename == "train-0.png"]
-    world.write(batches.record_ingestion, made.batch_id, ingested=few, rejects=(), digest=sha256("d"))
+    few = [image for image in world.ingest(made.batch) if image.label == "a" or image.filename == "train-0.png"]
+    world.write(batches.record_ingestion, made.batch, ingested=few, rejects=(), digest=sha256("d"))
     failed = fail(world, made)
     with pytest.raises(BatchInvalid, match="'b'"):
         world.retry(failed, model)

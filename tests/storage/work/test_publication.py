@@ -26,7 +26,7 @@ def test_the_first_version_goes_into_service(world: World):
     model = world.create()
     made = world.push(model, "b", "a")
     claim = world.must_claim()
-    world.ingest(made.batch_id)
+    world.ingest(made.batch)
     outcome = world.outcome(claim)
     published = world.publish(claim, outcome)
     assert published is not None
@@ -147,7 +147,7 @@ def test_what_fails_in_the_middle_of_publishing_leaves_nothing(world: World):
     model = world.create()
     made = world.push(model, "a", "b")
     claim = world.must_claim()
-    image = world.ingest(made.batch_id)[0]
+    image = world.ingest(made.batch)[0]
     before, rows, model = world.look(made.id), world.rows(), world.model()
     with pytest.raises(Exception, match=r"(?i)unique"):
         world.publish(claim, replace(world.outcome(claim), exemplars={"a": [image.id, image.id]}))

@@ -75,7 +75,7 @@ def bench(database_url: str, tmp_path: Path) -> Iterator[Bench]:
     stored = [
         Image(
             id=new_id(),
-            batch_id=pushed.batch_id,
+            batch_id=pushed.batch,
             label=LABELS[number % 3],
             filename=f"{number}.png",
             digest=blobs.put(picture(LABELS[number % 3], number)),
@@ -84,8 +84,8 @@ def bench(database_url: str, tmp_path: Path) -> Iterator[Bench]:
         )
         for number in range(30)
     ]
-    world.write(batches.record_ingestion, pushed.batch_id, ingested=stored, rejects=(), digest="0" * 64)
-    yield Bench(world, blobs, world.must_claim(), pushed.batch_id, tmp_path, settings)
+    world.write(batches.record_ingestion, pushed.batch, ingested=stored, rejects=(), digest="0" * 64)
+    yield Bench(world, blobs, world.must_claim(), pushed.batch, tmp_path, settings)
     world.database.close()
 
 

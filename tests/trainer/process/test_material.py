@@ -59,12 +59,12 @@ class Story:
         """A queued increment whose batch is ingested; its id."""
         pushed = self.world.push(self.model, *train, strategy=strategy, known_classes=KnownClasses.REHEARSE)
         stored = [
-            Image(new_id(), pushed.batch_id, label, f"{number}.png", self.blobs.put(picture(label, number)), 9, split)
+            Image(new_id(), pushed.batch, label, f"{number}.png", self.blobs.put(picture(label, number)), 9, split)
             for split, files in ((Split.TRAIN, train), (Split.TEST, test))
             for label, numbers in files.items()
             for number in numbers
         ]
-        self.world.write(batches.record_ingestion, pushed.batch_id, ingested=stored, rejects=(), digest="0" * 64)
+        self.world.write(batches.record_ingestion, pushed.batch, ingested=stored, rejects=(), digest="0" * 64)
         return pushed.id
 
     def learn(self, train: Files, test: Files, *, kept: int = 0) -> None:
@@ -79,7 +79,7 @@ class Story:
         write_version(folder, network, transform=transform, manifest={"tasks": outcome.tasks})
         sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
         files = {name: StoredFile(self.blobs.put_file(folder / name), size) for name, size in sizes.items()}
-        batch_id = self.world.look(claim.increment_id).batch_id
+        batch_id = self.world.look(claim.increment_id).batch
         stored = self.world.read(stored_images.of_batch, batch_id, split=Split.TRAIN)
         chosen = {label: [image.id for image in stored if image.label == label][:kept] for label in train}
         assert self.world.publish(claim, dataclasses.replace(outcome, files=files, exemplars=chosen)) is not None
@@ -243,9 +243,9 @@ def test_a_job_is_read_in_as_many_statements_however_long_its_line_is(tmp_path, 
         with statements() as sent:
             job = world.read(read_job, claim)
         lengths.append(len(sent))
-        batches_of_line = [world.look(version.increment_id).batch_id for version in job.line]
+        batches_of_line = [world.look(version.increment_id).batch for version in job.line]
         assert [batch.id for batch in job.old_batches] == batches_of_line
-        world.ingest(pushed.batch_id)
+        world.ingest(pushed.batch)
         assert world.publish(claim, world.outcome(claim)) is not None
     world.database.close()
     assert len(set(lengths[1:])) == 1
@@ -320,7 +320,7 @@ def test_the_parent_is_loaded_onto_the_device_that_trains(story, device: str):
 def test_an_evaluation_image_that_was_moved_is_one_of_its_new_class_from_the_next_increment_on(story):
     story.learn({"chive": range(6), "dill": range(6)}, {"chive": [100, 101], "dill": [100, 101]})
     found = story.world.read(
-        browsing.of_model, story.model, Filter(label="chive", split=Split.TEST), limit=9, cursor=None
+        browsing.of_model, story.model, Filter(labels=frozenset(["chive"]), split=Split.TEST), limit=9, cursor=None
     )
     wrong = next(image for image in found.items if image.filename == "100.png")
     story.world.write(relabelling.relabel, story.model, wrong.id, "basil", key_name="me")
@@ -334,11 +334,11 @@ def test_a_moved_image_is_no_evaluation_image_of_a_class_of_which_none_are_left(
     story.learn({"chive": range(6), "dill": range(6)}, {"chive": [100, 101], "dill": [100, 101]})
     for label in ("anise", "basil"):
         left = story.world.read(
-            browsing.of_model, story.model, Filter(label=label, split=Split.TEST), limit=9, cursor=None
+            browsing.of_model, story.model, Filter(labels=frozenset([label]), split=Split.TEST), limit=9, cursor=None
         )
         story.world.write(stored_images.forget, [image.id for image in left.items])
     found = story.world.read(
-        browsing.of_model, story.model, Filter(label="chive", split=Split.TEST), limit=9, cursor=None
+        browsing.of_model, story.model, Filter(labels=frozenset(["chive"]), split=Split.TEST), limit=9, cursor=None
     )
     story.world.write(relabelling.relabel, story.model, found.items[0].id, "basil", key_name="me")
     material = story.gather({"fennel": range(6), "ginger": range(6)}, {"fennel": [100], "ginger": [100]})

@@ -14,9 +14,10 @@ from tests.trainer.export.trained import Trained, trained
 from trainer.learning.compute import ComputeConfig
 from trainer.learning.learned import Learned
 from trainer.networks import read_manifest
-from trainer.process import quantised, stages
+from trainer.process import quantised
 from trainer.process.protocol import Made
 from trainer.process.quantised import CALIBRATED, add_int8, balanced
+from trainer.process.writing import write
 
 
 def version(folder: Path, of: Trained) -> Path:
@@ -59,7 +60,7 @@ def written(folder: Path, *, int8: bool) -> tuple[Path, list[str]]:
     of, notes = trained(), list[str]()
     job = SimpleNamespace(
         model=SimpleNamespace(name="m", network="resnet32"),
-        increment=SimpleNamespace(id="0" * 32, strategy="lwf", recipe={}),
+        increment=SimpleNamespace(id="0" * 32, strategy="lwf", recipe={}, edit=None),
     )
     made = Made(
         number=1,
@@ -74,8 +75,7 @@ def written(folder: Path, *, int8: bool) -> tuple[Path, list[str]]:
     report = SimpleNamespace(opaque=nullcontext, note=notes.append)
     context = SimpleNamespace(folder=folder, report=report, settings=Settings(int8=int8))
     learned = Learned(of.network, of.transform, ComputeConfig(device="cpu", precision="float32", threads=1))
-    material = SimpleNamespace(shown=of.learned, measured=of.measured)
-    stages._write(cast(Any, job), learned, cast(Any, material), made, cast(Any, context))
+    write(cast(Any, job), learned, made, cast(Any, context), measured=of.measured, shown=of.learned, execution=None)
     return folder / "version", notes
 
 

@@ -52,7 +52,7 @@ class Service:
         model = self.world.model()
         pushed = self.world.push(model, *labels)
         claim = self.world.must_claim()
-        self.world.ingest(pushed.batch_id)
+        self.world.ingest(pushed.batch)
         outcome = self.world.outcome(claim)
         (folder := self.folder / f"version {outcome.number}").mkdir()
         sizes = tuple(map(len, outcome.tasks))
@@ -82,7 +82,7 @@ class Service:
     def images(self, version: Version) -> Any:
         from storage.work import increments
 
-        return self.world.read(images.of_batch, self.world.read(increments.get, version.increment_id).batch_id)
+        return self.world.read(images.of_batch, self.world.read(increments.get, version.increment_id).batch)
 
     def now(self, version: Version) -> Version:
         return self.world.read(versions.get, self.world.model(), version.number)

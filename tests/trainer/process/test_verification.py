@@ -2,6 +2,7 @@
 
 import json
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,7 +15,7 @@ from trainer.learning.compute import ComputeConfig
 from trainer.learning.data import ImageSet
 from trainer.learning.learned import Learned
 from trainer.networks import EvaluationTransform, build, write_version
-from trainer.process import stages
+from trainer.process import writing
 from trainer.process.protocol import Made
 from trainer.process.verification import check_written
 
@@ -63,7 +64,7 @@ def test_the_writing_stage_ends_no_attempt_well_whose_files_are_cut_short(
         weights = folder / "weights.safetensors"
         weights.write_bytes(weights.read_bytes()[:-8])
 
-    increment = SimpleNamespace(id="0" * 32, strategy="lwf", recipe={})
+    increment = SimpleNamespace(id="0" * 32, strategy="lwf", recipe={}, edit=None)
     job = SimpleNamespace(model=SimpleNamespace(name="m"), increment=increment)
     transform = EvaluationTransform(8, 3, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
     network = build("resnet32", channels=3, image_size=8, task_sizes=[2])
@@ -81,6 +82,7 @@ def test_the_writing_stage_ends_no_attempt_well_whose_files_are_cut_short(
     learned = Learned(network, transform, ComputeConfig(device="cpu", precision="float32", threads=1))
     report, settings = SimpleNamespace(opaque=nullcontext), SimpleNamespace(int8=False)
     context = SimpleNamespace(folder=tmp_path, report=report, settings=settings)
-    monkeypatch.setattr(stages, "write_version", cut_short)
+    monkeypatch.setattr(writing, "write_version", cut_short)
+    write = partial(writing.write, measured=measured, shown=None, execution=None)
     with pytest.raises(ValueError, match="damaged"):
-        stages._write(cast(Any, job), learned, cast(Any, SimpleNamespace(measured=measured)), made, cast(Any, context))
+        write(cast(Any, job), learned, made, cast(Any, context))
