@@ -86,8 +86,10 @@ class IncrementalNetwork(nn.Module):
         ``rows`` are those of each class, one each by default. Raises ValueError for a task or a class without any.
         """
         counts = (1,) * classes if rows is None else tuple(rows)
-        if len(counts) != classes or min(counts, default=0) < 1:
-            raise ValueError(f"a task has at least one class, of at least one row, got {classes} and {counts}")
+        if classes < 1:
+            raise ValueError(f"a task has at least one class, got {classes}")
+        if len(counts) != classes or min(counts) < 1:
+            raise ValueError(f"each of {classes} classes has at least one row, got {counts}")
         like = next(self.backbone.parameters())
         kind = nn.Linear if self.log_scale is None else CosineHead
         self.heads.append(kind(self.dim, sum(counts), device=like.device, dtype=like.dtype))

@@ -17,7 +17,7 @@ from storage.errors import AccreteError
 from storage.settings import Settings
 from storage.work.leases import Claim
 from trainer.evaluation.evaluate import BelowChance
-from trainer.process import stages
+from trainer.process import editing, stages
 from trainer.process.context import AttemptContext
 from trainer.process.job import read_job
 from trainer.process.lines import LineReport
@@ -73,7 +73,8 @@ def _run(claim: Claim, settings: Settings, folder: Path, report: LineReport, *, 
     job.check_classes()
     report.seconds["queued"] = round(spawned_at - job.increment.created_at.timestamp(), 3)
     report.seconds["starting"] = round(time.time() - spawned_at, 3)
-    stages.run(job, context).write(folder)
+    made = stages.run(job, context) if job.increment.edit is None else editing.run(job, job.increment.edit, context)
+    made.write(folder)
 
 
 def _name_process(name: str) -> None:

@@ -19,7 +19,6 @@ from trainer.learning.compute import use_device
 from trainer.learning.increment import Architecture, learn
 from trainer.learning.learned import Learned, features_of
 from trainer.learning.seeds import Seeds
-from trainer.process import editing
 from trainer.process.context import AttemptContext
 from trainer.process.devices import chosen_device
 from trainer.process.job import Job
@@ -35,8 +34,6 @@ from trainer.recipes import Recipe
 def run(job: Job, context: AttemptContext) -> Made:
     """Run all stages; returns what the worker needs to publish, beside the version's files in the folder."""
     report = context.report
-    if job.increment.edit is not None:
-        return editing.run(job, job.increment.edit, context)
     recipe = Recipe.model_validate(job.increment.recipe)
     device = chosen_device(context.settings.device)
     use_device(device)

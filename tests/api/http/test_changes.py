@@ -37,7 +37,6 @@ def test_every_change_is_told(settings_for, tmp_path):
         http.post(f"/v1/increments/{increment}/cancel")
         http.post(f"/v1/increments/{increment}/retry")
         http.post(f"/v1/increments/{increment}/cancel")
-        http.put(f"/v1/models/{name}/current", json={"version": 1})
         world.version(name, "owl", "rat")
         edit = http.post(f"/v1/models/{name}/edits", json={"drop": ["rat"]}).json()
         http.post(f"/v1/increments/{edit['id']}/cancel")
@@ -61,7 +60,7 @@ def test_every_change_is_told(settings_for, tmp_path):
         assert last["POST /v1/increments/{increment_id}/retry"] == {"changed": {"status": ["cancelled", "queued"]}}
         assert last["DELETE /v1/models/{name}/classes/{label}/images"] == {"deleted": {"images": 1, "label": "hen"}}
         assert last["DELETE /v1/batches/{batch_id}"] == {"deleted": {"batch": batch, "images": 0}}
-        assert last["DELETE /v1/models/{name}"] == {"deleted": {"model": name, "versions": [1]}}
+        assert last["DELETE /v1/models/{name}"] == {"deleted": {"model": name, "versions": [1, 3]}}
         erased = {"image": added[0]["id"], "label": "gnu", "batch": opened}
         assert last["DELETE /v1/images/{image_id}"] == {"deleted": erased}
 

@@ -46,6 +46,7 @@ def test_a_fresh_increment_shows_everything_it_will_do(http, world):
     asked = world.increment(model, "cat", "dog")
     assert {name: asked[name] for name in asked if name not in {"id", "batch_id", "recipe", "created_at"}} == {
         "model": model,
+        "edit": None,
         "status": "queued",
         "attempt": 0,
         "strategy": "finetune",

@@ -152,6 +152,24 @@ def test_what_an_earlier_release_wrote_is_brought_forward(empty: Database):
     assert counted == [250, 0]
 
 
+def test_an_order_of_arrival_is_not_given_again_after_an_upgrade(empty: Database):
+    """The table of increments is rebuilt by SQLite, which knows only the rows that are left."""
+    upgrade(empty.url, "0001")
+    insert = next(one for one in FIRST_RELEASE if "INTO increments" in one)
+    with empty.write() as connection:
+        for statement in FIRST_RELEASE:
+            connection.exec_driver_sql(statement)
+        for number in range(4):
+            connection.exec_driver_sql(insert.replace("('i',", f"('i{number}',"))
+    upgrade(empty.url, "0021")
+    with empty.write() as connection:
+        connection.exec_driver_sql("DELETE FROM increments WHERE id IN ('i2', 'i3')")
+    upgrade(empty.url)
+    with empty.write() as connection:
+        connection.exec_driver_sql(insert.replace("('i',", "('last',"))
+        assert increments.get(connection, "last").arrival == 6
+
+
 def test_the_last_promotion_of_an_earlier_release_is_on_record_without_what_is_unknown(empty: Database):
     upgrade(empty.url, "0013")
     others = "'resnet32', 32, 3, 'lwf', '{}', 'all', '2026-01-01 00:00:00+00:00'"

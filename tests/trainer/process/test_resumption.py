@@ -142,7 +142,10 @@ def _changed(job: Job, **changes: Any) -> Job:
     ("part", "change"),
     [
         ("parent", _retrained),
-        ("batch", lambda job: dataclasses.replace(job, batch=dataclasses.replace(job.batch, digest=sha256("other")))),
+        (
+            "batch",
+            lambda job: dataclasses.replace(job, uploaded=dataclasses.replace(job.batch, digest=sha256("other"))),
+        ),
         ("strategy", lambda job: _changed(job, strategy="lwm")),
         ("recipe", lambda job: _changed(job, recipe={"epochs": 3})),
     ],
