@@ -39,6 +39,7 @@ from api.routes import (
     predictions,
     problem_pages,
     relabels,
+    root,
     strategies,
     versions,
 )
@@ -155,4 +156,5 @@ def create_app(settings: Settings, *, worker: int = 0) -> FastAPI:
     app.include_router(inference.probes)
     app.include_router(health.router)
     app.include_router(problem_pages.router)
+    app.include_router(root.router)
     return app

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import URL, make_url
 
@@ -32,6 +32,12 @@ class Settings(BaseSettings):
     home: Path = Field(Path("data"), description="Folder that holds everything the service writes.")
     host: str = Field("127.0.0.1", description="Address the API listens on.")
     port: int = Field(8000, ge=0, le=65535, description="Port of the API; 0 lets `accrete up` pick a free one.")
+    dashboard_port: int = Field(
+        8001, ge=0, le=65535, description="Port of the dashboard of `accrete up`, on the same address; 0: no dashboard."
+    )
+    dashboard_url: str | None = Field(
+        None, pattern=r"^https?://", description="Where / sends browsers, to the dashboard; `accrete up` sets it."
+    )
     keys: Literal["auto", "required", "none"] = Field(
         "auto",
         description="Who needs an API key: required (everybody), none (nobody; where host is this machine alone), auto "
@@ -166,11 +172,11 @@ class Settings(BaseSettings):
     )
     watch_seconds: float = Field(0.25, gt=0, description="How often the API looks for promotions.")
 
-    @field_validator("port", mode="before")
+    @field_validator("port", "dashboard_port", mode="before")
     @classmethod
-    def _no_service_link(cls, value: object) -> object:
+    def _no_service_link(cls, value: object, info: ValidationInfo) -> object:
         """Ignore the ACCRETE_PORT that Kubernetes sets in every container for a Service named accrete: not a port."""
-        return cls.model_fields["port"].default if is_service_link(value) else value
+        return cls.model_fields[str(info.field_name)].default if is_service_link(value) else value
 
     @cached_property
     def database(self) -> URL:

@@ -37,10 +37,12 @@ def test_compose_grants_the_time_to_drain_and_to_answer_what_is_in_flight(compos
     assert granted >= defaults["drain_seconds"] + defaults["deadline_seconds"] + GRACE_SECONDS + 1
 
 
-def test_compose_publishes_the_api_alone_and_on_this_machine_alone(compose: Any) -> None:
+def test_compose_publishes_the_api_and_the_dashboard_on_this_machine_alone(compose: Any) -> None:
     published = {name: service["ports"] for name, service in compose["services"].items() if "ports" in service}
-    assert list(published) == ["api"]
-    assert all(port.startswith("127.0.0.1:") for port in published["api"])
+    assert list(published) == ["api", "dashboard"]
+    assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
+    dashboard = compose["services"]["dashboard"]
+    assert not dashboard.keys() & {"secrets", "volumes", "environment"}  # it needs to know the API's address alone
 
 
 def test_compose_asks_for_the_password_and_holds_none(compose: Any) -> None:

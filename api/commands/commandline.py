@@ -78,6 +78,21 @@ def up(
 
 
 @app.command()
+def dashboard(
+    api: Annotated[str, typer.Option(help="Address of the API.", envvar="ACCRETE_URL")] = "http://127.0.0.1:8000",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8001,
+    home: Annotated[Path, typer.Option(help="Folder for what it writes.", envvar="ACCRETE_HOME")] = Path("data"),
+) -> None:
+    """Serve the pages for people, apart from the service, until Ctrl-C; `accrete up` serves them too."""
+    import os
+    import sys
+
+    program = [sys.executable, "-m", "api.dashboard"]
+    os.execv(sys.executable, [*program, "--api", api, "--host", host, "--port", str(port), "--home", str(home)])
+
+
+@app.command()
 def gc(
     least_age: Annotated[
         float,

@@ -41,6 +41,7 @@ def serve(settings: Settings, *, verbose: bool, on_ready: Callable[[str], None])
     with Supervisor(home, verbose=verbose) as supervisor:
         port = settings.port or free_port(settings.host)
         refuse_taken_port(settings.host, port)
+        settings = with_dashboard(settings)
         try:
             redis_url = settings.redis_url or start_redis(supervisor, home)
             settings = renewed(settings, home=home, port=port, redis_url=redis_url)
@@ -51,7 +52,8 @@ def serve(settings: Settings, *, verbose: bool, on_ready: Callable[[str], None])
             node = f"accrete-{os.getpid()}@{socket.gethostname()}"
             ping = worker_ping(celery_app(settings), redis_url, node)
             supervisor.at_end(ping.end)
-            supervisor.start([worker_part(settings, node, ping), api_part(settings)])
+            parts = [worker_part(settings, node, ping), api_part(settings)]
+            supervisor.start([*parts, dashboard_part(settings)] if settings.dashboard_port else parts)
             on_ready(service_url(settings))
             supervisor.watch()
         except StopRequested:
@@ -122,6 +124,46 @@ def api_part(settings: Settings) -> Part:
     )
 
 
+def with_dashboard(settings: Settings) -> Settings:
+    """The settings with the dashboard's port and address; its port is a free one where the API's is.
+
+    Raises StartFailed if another program has the port.
+    """
+    if not settings.dashboard_port:
+        return settings
+    host = settings.host
+    port = settings.dashboard_port if settings.port else free_port(host)
+    try:
+        refuse_taken_port(host, port)
+    except StartFailed as error:
+        raise StartFailed(
+            f"the dashboard {str(error).partition(';')[0]}; choose another with ACCRETE_DASHBOARD_PORT "
+            "(0: no dashboard)"
+        ) from error
+    return renewed(settings, dashboard_port=port, dashboard_url=f"http://{_in_url(host)}:{port}")
+
+
+def dashboard_part(settings: Settings) -> Part:
+    """The pages for people, a program of their own that knows the API's address alone."""
+    url = f"http://{_in_url(_reachable(settings.host))}:{settings.dashboard_port}"
+    address = ["--host", settings.host, "--port", str(settings.dashboard_port)]
+    return Part(
+        name="dashboard",
+        command=[
+            sys.executable,
+            "-m",
+            "api.dashboard",
+            "--api",
+            service_url(settings),
+            *address,
+            "--home",
+            str(settings.home),
+        ],
+        environment={},
+        ready=lambda: answers_http(f"{url}/key"),
+    )
+
+
 def environment(settings: Settings) -> dict[str, str]:
     """The environment variables of a part: every setting that has a value, and how OpenMP threads wait.
 
@@ -140,10 +182,18 @@ def renewed(settings: Settings, **changes: Any) -> Settings:
 
 def service_url(settings: Settings) -> str:
     """Where to reach the API from this machine."""
-    host = settings.host
+    return f"http://{_in_url(_reachable(settings.host))}:{settings.port}"
+
+
+def _reachable(host: str) -> str:
+    """An address of this machine at which what listens on ``host`` is reached."""
     if host in {"::", str(ip_address(0))}:  # all addresses of this machine, the loopback among them
-        host = "::1" if host == "::" else "127.0.0.1"
-    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+        return "::1" if host == "::" else "127.0.0.1"
+    return host
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def answers_http(url: str) -> bool:

@@ -22,7 +22,13 @@ START_SECONDS = STOP_SECONDS = 240.0  # a few, where nobody else wants the proce
 # Networks this small are no faster on two threads, and several times slower where another process wants a processor.
 # Other tests do, and training would yield to them.
 # No proxy has to notice that a service ends: `tests/api/process/test_ending.py` is for the time to drain.
-MODEST = {"ACCRETE_THREADS": "1", "ACCRETE_NICENESS": "0", "ACCRETE_DRAIN_SECONDS": "0"}
+# The dashboard has tests of its own.
+MODEST = {
+    "ACCRETE_THREADS": "1",
+    "ACCRETE_NICENESS": "0",
+    "ACCRETE_DRAIN_SECONDS": "0",
+    "ACCRETE_DASHBOARD_PORT": "0",
+}
 HASTY = {  # so that a fault is noticed, and gone on from, within seconds
     "ACCRETE_LEASE_SECONDS": "8",  # a machine that stands still for five is no crash
     "ACCRETE_HEARTBEAT_SECONDS": "0.5",
