@@ -34,7 +34,7 @@ help:
 	@echo 'make check   format, lint, types, import contracts, loading rules, Dockerfile, compose file'
 	@echo 'make docs    the guides as a site, in the folder site; a link that leads nowhere is an error'
 	@echo 'make types   the types of the client from the OpenAPI document, and the asynchronous client'
-	@echo 'make networks  the table of image sizes, heads and maps of each network of the installed torchvision; minutes'
+	@echo 'make networks  the table of image sizes, heads and maps of each network; minutes; ARGS=name measures one'
 	@echo 'make bench   the measured comparisons; BENCH=name ARGS=... runs one'
 	@echo 'make lock    renew requirements*.lock from pyproject.toml; UPGRADE=--upgrade takes the newest'
 	@echo 'make clean   remove the environment and caches; the data folder stays'
@@ -93,7 +93,7 @@ types: $(VENV)/dev.stamp
 	$(BIN)/python .ci/async_client.py
 
 networks: $(VENV)/dev.stamp
-	$(BIN)/python -m trainer.networks.tabulate
+	$(BIN)/python -m trainer.networks.tabulate $(ARGS)
 
 bench: $(VENV)/dev.stamp $(if $(filter serving executions,$(BENCH)),$(PEERS)/stamp)
 	@set -e; for file in benchmarks/$(if $(BENCH),$(BENCH),[a-z]*).py; do \

@@ -24,8 +24,8 @@ def routes(document: Document) -> str:
         "# HTTP",
         "",
         "Every route of the service, from its OpenAPI document. A running service has the document at `/openapi.json`,",
-        "and a page to try the routes at `/docs`. The [documents](documents.md) that are sent and answered have a page of",
-        "their own, and so have errors ([problems](../problems.md)).",
+        "and a page to try the routes at `/docs`. [Documents](documents.md) has what is sent and",
+        "answered, [problems](../problems.md) has the errors.",
         "",
     ]
     for tag in document["tags"]:
