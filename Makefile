@@ -86,7 +86,7 @@ check: $(VENV)/dev.stamp
 # MkDocs prints a notice about its successors with every build.
 docs: $(VENV)/dev.stamp
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
-	@echo 'the guides are at site/index.html'
+	@echo 'The guides are in the folder site. To read them, with their search: python3 -m http.server -d site'
 
 types: $(VENV)/dev.stamp
 	$(BIN)/python .ci/client_types.py api/client/documents.py
