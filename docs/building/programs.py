@@ -15,6 +15,8 @@ from api.commands.commandline import app
 
 CLIENT, COMMANDS = "reference/client.md", "reference/commands.md"
 FIRST = ("Client", "AsyncClient")
+MODULES = re.compile(r"\b(?:\w+\.)+(?=[A-Z])")
+SUBJECT = re.compile(r"Client methods (?:for|to) |\.$")
 
 
 def client() -> str:
@@ -30,10 +32,7 @@ def client() -> str:
         *_function("accrete.Client", Client, Client.__init__),
     ]
     for subject in Client.__mro__[1:-1]:
-        lines += [
-            f"### {(inspect.getdoc(subject) or '').removeprefix('Client methods for ').rstrip('.').capitalize()}",
-            "",
-        ]
+        lines += [f"### {SUBJECT.sub('', inspect.getdoc(subject) or '').capitalize()}", ""]
         for name, method in vars(subject).items():
             if not name.startswith("_") and callable(method):
                 lines += _function(f"client.{name}", method, method)
@@ -64,13 +63,32 @@ def _class(name: str, thing: type[Any]) -> Iterator[str]:
 
 
 def _function(called: str, described: Callable[..., Any], signed: Callable[..., Any]) -> Iterator[str]:
-    signature = re.sub(r"\bself(, )?", "", str(inspect.signature(signed)).replace(" -> None", ""), count=1)
-    signature = re.sub(r"\b(?:[a-z_]+\.)+([A-Z])", r"\1", signature.replace("'", ""))
-    broken = signature if len(signature) + len(called) < 88 else re.sub(r"(?<=[(,]) ?(?=\**\w+:)", "\n    ", signature)
-    yield from ("```python", f"{called}{broken}", "```", "", _prose(described))
+    yield from ("```python", f"{called}{_signature(inspect.signature(signed))}", "```", "", _prose(described))
     if described is not signed:
         yield from ("", _prose(signed))
     yield ""
+
+
+def _signature(signature: inspect.Signature) -> str:
+    """The parameters without ``self``, each on a line of its own where they are long, and what is returned."""
+    words: list[str] = []
+    for one in signature.parameters.values():
+        if one.kind is one.KEYWORD_ONLY and "*" not in words:
+            words.append("*")
+        if one.name != "self":
+            default = "" if one.default is one.empty else f" = {one.default!r}"
+            stars = "**" if one.kind is one.VAR_KEYWORD else ""
+            words.append(f"{stars}{one.name}: {_type(one.annotation)}{default}")
+    line = ", ".join(words)
+    inner = line if len(line) < 60 else "\n    " + ",\n    ".join(words) + ",\n"
+    returned = "" if signature.return_annotation in {None, signature.empty} else _type(signature.return_annotation)
+    return f"({inner}) -> {returned}" if returned else f"({inner})"
+
+
+def _type(annotation: Any) -> str:
+    """An annotation as it is written, without the modules of its names."""
+    written = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    return MODULES.sub("", written)
 
 
 def _prose(described: Callable[..., Any]) -> str:

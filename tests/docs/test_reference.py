@@ -52,7 +52,8 @@ def test_the_page_of_the_client_names_every_method_and_every_name_of_the_package
     assert len(methods) > 30
     assert [name for name in methods if f"\nclient.{name}(" not in page] == []
     assert [name for name in accrete.__all__ if name not in page] == []
-    assert "self" not in page
+    assert "client.change_model(name: str, **changes: Any) -> Model\n" in page
+    assert "client.delete_model(name: str)\n" in page
 
 
 def test_the_page_of_the_command_line_names_every_command():
