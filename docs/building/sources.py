@@ -9,6 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 GUIDES = "docs"
 LINK = re.compile(r"(?<=\]\()(?!https?:|mailto:|#)([^)\s#]+)(#[^)\s]+)?(?=\))")
+BUILDING = f"{GUIDES}/building"  # source code, beside the guides
 DECISIONS = "decisions"
 LANGUAGES = {".py": "python", ".yml": "yaml", ".toml": "toml", ".sh": "bash", ".ipynb": "json", ".md": "markdown"}
 
@@ -37,7 +38,7 @@ class Sources:
         """Path of the page about a file or folder."""
         if target == f"{GUIDES}/{DECISIONS}":
             return f"{DECISIONS}/index.md"
-        if target == GUIDES or target.startswith(f"{GUIDES}/"):
+        if target.startswith(f"{GUIDES}/") and not target.startswith(BUILDING):
             return posixpath.relpath(target, GUIDES)
         if not (ROOT / target).exists():
             return target  # the build names what leads nowhere
