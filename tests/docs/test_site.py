@@ -64,6 +64,10 @@ def test_diagrams_are_drawn_when_the_site_is_built(site):
     assert 'class="mermaid"' not in page
 
 
+def test_what_looks_like_an_attribute_list_stays_text(site):
+    assert 'JSON object, e.g. {"epochs": 10}' in (site / "reference" / "http.html").read_text(encoding="utf-8")
+
+
 def test_pages_link_to_pages_of_the_source_files_that_they_name(site):
     assert "source/storage/settings.py.html" in (site / "architecture.html").read_text(encoding="utf-8")
     assert "class Settings" in re.sub(
