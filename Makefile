@@ -22,7 +22,7 @@ COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pip compile --quiet --univ
 	--generate-hashes $(UPGRADE) --group build
 INSTALL = $(BIN)/python -m pip --disable-pip-version-check install
 
-.PHONY: help demo serve test jitter faults fuzz check types networks bench lock clean
+.PHONY: help demo serve test jitter faults fuzz check docs types networks bench lock clean
 
 help:
 	@echo 'make demo    grow a classifier of handwritten digits; DATA=folder [CLASSES_PER_STEP=2] takes your own images'
@@ -32,8 +32,9 @@ help:
 	@echo 'make faults  half an hour of mixed load while processes are killed; FAULTS_SECONDS=n FAULTS_PARTS=separate'
 	@echo 'make fuzz    damaged archives and images, a hundred thousand of each; FUZZ_INPUTS=n, FUZZ_SEED=n'
 	@echo 'make check   format, lint, types, import contracts, loading rules, Dockerfile, compose file'
+	@echo 'make docs    the guides as a site, in the folder site; a link that leads nowhere is an error'
 	@echo 'make types   the types of the client from the OpenAPI document, and the asynchronous client'
-	@echo 'make networks  the table of image sizes, heads and maps of each network of the installed torchvision; minutes'
+	@echo 'make networks  the table of image sizes, heads and maps of each network; minutes; ARGS=name measures one'
 	@echo 'make bench   the measured comparisons; BENCH=name ARGS=... runs one'
 	@echo 'make lock    renew requirements*.lock from pyproject.toml; UPGRADE=--upgrade takes the newest'
 	@echo 'make clean   remove the environment and caches; the data folder stays'
@@ -82,12 +83,17 @@ check: $(VENV)/dev.stamp
 		echo "docker compose config: skipped ($$(printf '%s' "$$why" | head -n 1))"; \
 	fi
 
+# MkDocs prints a notice about its successors with every build.
+docs: $(VENV)/dev.stamp
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	@echo 'The guides are in the folder site. To read them, with their search: python3 -m http.server -d site'
+
 types: $(VENV)/dev.stamp
 	$(BIN)/python .ci/client_types.py api/client/documents.py
 	$(BIN)/python .ci/async_client.py
 
 networks: $(VENV)/dev.stamp
-	$(BIN)/python -m trainer.networks.tabulate
+	$(BIN)/python -m trainer.networks.tabulate $(ARGS)
 
 bench: $(VENV)/dev.stamp $(if $(filter serving executions,$(BENCH)),$(PEERS)/stamp)
 	@set -e; for file in benchmarks/$(if $(BENCH),$(BENCH),[a-z]*).py; do \
@@ -107,7 +113,7 @@ lock:
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes $(UPGRADE) --group pyproject.toml:peers -o requirements-peers.lock
 
 clean:
-	rm -rf $(VENV) $(PEERS) .venv-lock .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
+	rm -rf $(VENV) $(PEERS) .venv-lock .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist site *.egg-info
 	find . -path ./data -prune -o -path ./.git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The interpreters whose embedded Redis comes as a wheel go first; each is tried by running it, not by its name alone.

@@ -165,8 +165,10 @@ def test_what_the_page_names_is_there(file: str, name: str) -> None:
     assert name in {node.name for node in tree.body if isinstance(node, kinds)}
 
 
-@pytest.mark.parametrize("page", sorted(path.name for path in (ROOT / "docs").glob("*.md")))
+PAGES = [*(ROOT / "docs").rglob("*.md"), ROOT / "examples" / "README.md"]
+
+
+@pytest.mark.parametrize("page", sorted(str(path.relative_to(ROOT)) for path in PAGES))
 def test_links_of_a_page_lead_somewhere(page: str) -> None:
-    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    links = re.findall(r"\]\((?!https?:)([^)#\s]+)", text)
-    assert [link for link in links if not (ROOT / "docs" / link).exists()] == []
+    links = re.findall(r"\]\((?!https?:)([^)#\s]+)", (ROOT / page).read_text(encoding="utf-8"))
+    assert [link for link in links if not (ROOT / page).parent.joinpath(link).exists()] == []

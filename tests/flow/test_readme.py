@@ -1,4 +1,4 @@
-"""The lines of the README and of the walk through, one after another, against a running service."""
+"""The lines of the README and of two guides, one after another, against a running service."""
 
 import json
 import os
@@ -36,12 +36,21 @@ def run_lines(page: str, url: str, folder: Path, **environment: str) -> str:
         check=False,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    assert '"version":1,"previous":2' in done.stdout.replace(" ", "")
     return done.stdout
 
 
+def assert_it_went_back(printed: str) -> None:
+    assert '"version":1,"previous":2' in printed.replace(" ", "")
+
+
 def test_every_line_of_the_readme_runs(service: Service, tmp_path: Path) -> None:
-    run_lines("README.md", service.url, tmp_path)
+    assert_it_went_back(run_lines("README.md", service.url, tmp_path))
+
+
+def test_every_line_of_the_guide_to_teaching_by_hand_runs(service: Service, tmp_path: Path) -> None:
+    printed = run_lines("docs/teaching.md", service.url, tmp_path)
+    assert "version 2 is not in service: --promote manual" in printed
+    assert "shown for practice" in printed
 
 
 def test_every_line_of_the_readme_and_the_walk_through_runs_with_a_key_to_train(tmp_path: Path) -> None:
@@ -64,8 +73,8 @@ def test_every_line_of_the_readme_and_the_walk_through_runs_with_a_key_to_train(
         key = json.loads(made.stdout)["key"]
         (tmp_path / ".curlrc").write_text(f'header = "Authorization: Bearer {key}"\n')
         keys = {"CURL_HOME": str(tmp_path), "ACCRETE_API_KEY": key}
-        run_lines("README.md", service.url, tmp_path, **keys)
-        run_lines("docs/walkthrough.md", service.url, tmp_path, **keys)
+        assert_it_went_back(run_lines("README.md", service.url, tmp_path, **keys))
+        assert_it_went_back(run_lines("docs/walkthrough.md", service.url, tmp_path, **keys))
         assert (tmp_path / "metrics.png").read_bytes().startswith(b"\x89PNG")
     finally:
         assert service.stop() == 0

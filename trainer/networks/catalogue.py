@@ -11,6 +11,9 @@ from trainer.networks.incremental import IncrementalNetwork
 from trainer.networks.limits import HeadKind, check_form, check_heads, unknown
 from trainer.networks.resnet32 import ResNet32
 
+# Backbones of ours, constructed with the number of channels, in the order of `names`.
+OWN: dict[str, Callable[..., nn.Module]] = {"resnet32": ResNet32}
+CLASSIFIER = "fc"  # the name that heads of a backbone of ours have in weight files
 TORCHVISION_CLASSES = 1000  # torchvision's default; identifies the layer to remove
 # What networks raise for images that they cannot take; the type depends on the family.
 REFUSALS = (RuntimeError, ValueError, AssertionError)
@@ -18,9 +21,9 @@ REFUSALS = (RuntimeError, ValueError, AssertionError)
 
 def names() -> tuple[str, ...]:
     """Every name that `build` knows, the default first."""
-    import torchvision  # imported late: it takes a second, and ResNet-32 does not need it
+    import torchvision  # imported late: it takes a second, and backbones of ours do not need it
 
-    return ("resnet32", *torchvision.models.list_models(module=torchvision.models))
+    return (*OWN, *torchvision.models.list_models(module=torchvision.models))
 
 
 def build(
@@ -47,7 +50,7 @@ def build(
 def _probed(name: str, *, channels: int, image_size: int, head_kind: HeadKind) -> IncrementalNetwork:
     """The network without heads; a dry pass of one image shows that it works, and how many features it gives."""
     check_form(channels=channels, image_size=image_size)
-    if name != "resnet32" and name not in names():
+    if name not in OWN and name not in names():
         raise unknown(name, names())
     family = family_of(name)
     check_heads(name, head_kind, known=family is not None)
@@ -86,8 +89,8 @@ def dry_pass(backbone: nn.Module, images: Tensor, family: Family | None) -> tupl
 
 def without_classifier(name: str, *, channels: int, image_size: int) -> tuple[nn.Module, str]:
     """The named network without its last layer, and the path of that layer; raises `REFUSALS`."""
-    if name == "resnet32":
-        return ResNet32(channels=channels), "fc"
+    if name in OWN:
+        return OWN[name](channels=channels), CLASSIFIER
     import torchvision
 
     network: nn.Module = torchvision.models.get_model(name, weights=None, **options(name, image_size))

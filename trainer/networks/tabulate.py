@@ -1,12 +1,14 @@
-"""Measure what `table` holds, and write it: ``python -m trainer.networks.tabulate`` (``make networks``), minutes.
+"""Measure what `table` holds, and write it: ``python -m trainer.networks.tabulate [NAME…]`` (``make networks``).
 
+All networks take minutes. If some are named, only they are measured, and networks that the table does not have yet.
 Networks are built on torch's meta device, without weights, and given images of one size after another. A network whose
 construction does not depend on the size takes every size from a least one on. That one is found by halving the
 interval, and some sizes above it are tried. The others are tried with every size.
 """
 
+import sys
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +18,8 @@ from torch import nn
 
 from trainer.networks.catalogue import REFUSALS, dry_pass, names, options, without_classifier
 from trainer.networks.families import family_of
-from trainer.networks.limits import LARGEST
+from trainer.networks.limits import LARGEST, unknown
+from trainer.networks.table import NETWORKS
 
 REGNETS = ("regnet_x_", "regnet_y_")  # prefixes of equal length
 ABOVE = (1, 2, 3, 5, 8, 13, 31, 64, 127)  # pixels above a least size that are tried too
@@ -107,11 +110,21 @@ def rendered(rows: Mapping[str, Limits]) -> str:
     return f"{HEADER}{''.join(lines)}}}\n"
 
 
-def main() -> None:
-    """Measure every network of the installed torchvision and write the table."""
+def rows(chosen: Collection[str] = ()) -> dict[str, Limits]:
+    """The table with ``chosen`` networks measured anew, every network if none is chosen; raises ValueError."""
+    known = names()
+    for name in chosen:
+        if name not in known:
+            raise unknown(name, known)
+    kept = {name: NETWORKS[name] for name in NETWORKS if chosen and name not in chosen}
+    return {name: kept[name] if name in kept else measure(alike(name)) for name in known}
+
+
+def main(chosen: Collection[str]) -> None:
+    """Measure networks and write the table."""
     torch.set_num_threads(1)
-    FILE.write_text(rendered({name: measure(alike(name)) for name in names()}), encoding="utf-8")
+    FILE.write_text(rendered(rows(chosen)), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

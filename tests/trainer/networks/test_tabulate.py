@@ -76,3 +76,15 @@ def test_a_network_that_refuses_a_size_above_its_least_is_not_written_down(monke
 )
 def test_sizes_are_written_as_few_ranges(sizes, ranges):
     assert progressions(sizes) == ranges
+
+
+def test_only_the_networks_that_are_named_are_measured_and_those_the_table_lacks(monkeypatch):
+    without = {name: row for name, row in NETWORKS.items() if name != "squeezenet1_1"} | {"alexnet": ((), None)}
+    monkeypatch.setattr(tabulate, "NETWORKS", without)
+    assert tabulate.rows(["resnet32"]) == NETWORKS | {"alexnet": ((), None)}
+    assert tuple(tabulate.rows(["resnet32"])) == tuple(NETWORKS)
+
+
+def test_a_network_that_there_is_not_cannot_be_measured():
+    with pytest.raises(ValueError, match="no network 'resnet33' \\(similar: resnet3"):
+        tabulate.rows(["resnet33"])

@@ -69,6 +69,8 @@ _STYLES = {
     "-bsr": ("#009E73", "P", "-"),
 }
 _BASELINES = {"finetune": ("#999999", "x", ":"), "freeze": ("#999999", "+", "-."), "joint": ("#CC79A7", "*", ":")}
+# Strategies that are neither: another form of a family, and one without a family.
+_OTHER_FORM, _OTHER = ("#8B5E00", "h", "-."), ("#666666", "d", "--")
 
 
 def draw(folder: Path, lines: Sequence[Record]) -> tuple[str, ...]:
@@ -96,7 +98,7 @@ def figure(title: str, rows: Sequence[Row], lines: Sequence[Record]) -> "Figure"
     for row, across in zip(rows, panels, strict=True):
         for (family, members), panel in zip(families.items(), across, strict=True):
             for strategy in members:
-                label = strategy if alone or strategy in _BASELINES else _variant(strategy) or "plain"
+                label = _variant(strategy) or "plain" if _has_forms(strategy) and not alone else strategy
                 _curve(panel, _points(lines, strategy, row.read), _style(strategy), label)
             _dress(panel)
             panel.set_title(row.title if alone else family if row is rows[0] else "")
@@ -112,9 +114,15 @@ def _add_legend(figure: "Figure") -> None:
     """Add one legend for all panels, below them."""
     shown = {str(line.get_label()): line for panel in figure.axes for line in panel.get_lines()}
     order = ["plain", *_STYLES, *_BASELINES]
-    labels = sorted(shown, key=lambda label: order.index(label if label in order else _variant(label)))
+    labels = sorted(shown, key=lambda label: _place(label, order))
     handles = [shown[label] for label in labels]
     figure.legend(handles, labels, loc="outside lower center", ncols=min(max(len(labels), 1), 9), frameon=False)
+
+
+def _place(label: str, order: Sequence[str]) -> int:
+    """A label's place in the legend; a strategy that is none of the known forms comes last."""
+    known = label if label in order or not _has_forms(label) else _variant(label)
+    return order.index(known) if known in order else len(order)
 
 
 def _families(present: set[str]) -> dict[str, list[str]]:
@@ -154,7 +162,15 @@ def _curve(panel: "Axes", points: Mapping[int, Sequence[float]], style: tuple[st
 
 
 def _style(strategy: str) -> tuple[str, str, str]:
-    return _BASELINES.get(strategy) or _STYLES[_variant(strategy)]
+    if strategy in _BASELINES:
+        return _BASELINES[strategy]
+    return _STYLES.get(_variant(strategy), _OTHER_FORM) if _has_forms(strategy) else _OTHER
+
+
+def _has_forms(strategy: str) -> bool:
+    """Whether there are other strategies of the same family."""
+    family = strategy.partition("-")[0]
+    return [name.partition("-")[0] for name in strategies.names()].count(family) > 1
 
 
 def _variant(strategy: str) -> str:

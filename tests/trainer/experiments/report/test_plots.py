@@ -68,6 +68,16 @@ def test_within_a_panel_no_two_strategies_look_alike():
         assert len(looks) == len(set(looks)) == 9  # six forms of a family and three baselines
 
 
+def test_a_strategy_of_ones_own_has_a_look_and_a_place_in_the_legend(monkeypatch):
+    known = strategies.names()
+    monkeypatch.setattr(strategies, "names", lambda: (*known, "lwf-d", "own"))
+    drawn = figure(*PLOTS["accuracy.png"], lines_of(*known, "lwf-d", "own"))
+    labels = [text.get_text() for text in drawn.legends[0].get_texts()]
+    assert labels[-2:] == ["-d", "own"]
+    looks = {(to_hex(line.get_color()), line.get_marker()) for line in drawn.axes[0].get_lines()}
+    assert len(looks) == 11
+
+
 def test_the_curve_is_the_mean_over_seeds():
     panel, _ = figure(*PLOTS["accuracy.png"], lines_of("lwf-bsr")).axes
     (curve,) = panel.get_lines()

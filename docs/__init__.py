@@ -1,0 +1,1 @@
+"""The guides; `make docs` builds them as a site, to the folder `site`."""
