@@ -19,6 +19,8 @@ from storage.domain import (
     Increment,
     IncrementReport,
     IncrementStatus,
+    KeepPredictions,
+    KeptImage,
     Key,
     KnownClasses,
     Memory,
@@ -39,7 +41,11 @@ from storage.domain import (
 
 def model(row: RowMapping) -> Model:
     """A row of ``models``."""
-    return Model(**{**row, "memory": _memory(row), "retention": Retention(row["retention"])})
+    choices = {
+        "retention": Retention(row["retention"]),
+        "keep_predictions": KeepPredictions(row["keep_predictions"]),
+    }
+    return Model(**{**row, **choices, "memory": _memory(row)})
 
 
 def batch(row: RowMapping) -> Batch:
@@ -125,6 +131,11 @@ def prediction(row: RowMapping) -> Prediction:
     ranked = tuple(tuple((label, share) for label, share in one) for one in row["predictions"])
     digests = tuple(row["digests"]) if row["digests"] is not None else None
     return Prediction(**{**row, "predictions": ranked, "digests": digests})
+
+
+def kept_image(row: RowMapping) -> KeptImage:
+    """A row of ``kept``."""
+    return KeptImage(**{name: value for name, value in row.items() if name != "number"})
 
 
 def promotion(row: RowMapping) -> PromotionRecord:

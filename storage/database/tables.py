@@ -48,6 +48,7 @@ models = Table(
     Column("recipe", JSON, nullable=False),
     Column("memory", JSON(none_as_null=True)),
     Column("retention", String(20), nullable=False),
+    Column("keep_predictions", String(20), nullable=False, default="none", server_default="none"),
     Column("created_at", Moment, nullable=False),
     Column("head", Integer),
     Column("current", Integer),
@@ -283,5 +284,20 @@ predictions = Table(
     Column("reference", Name),
     Index(None, "model_id", "number"),
     Index(None, "model_id", "reference"),
+    sqlite_autoincrement=True,
+)
+
+kept = Table(  # images of predictions
+    "kept",
+    metadata,
+    Column("number", Sequence, primary_key=True, autoincrement=True),
+    Column("prediction_id", Identifier, ForeignKey("predictions.id", ondelete="CASCADE"), nullable=False),
+    Column("position", Integer, nullable=False),
+    _model(),
+    Column("digest", Digest, nullable=False, index=True),
+    Column("size", BigInteger, nullable=False),
+    Column("created_at", Moment, nullable=False, index=True),
+    UniqueConstraint("prediction_id", "position"),
+    Index(None, "model_id", "number", "size"),  # with the size, so that the bytes are added up from the index alone
     sqlite_autoincrement=True,
 )

@@ -16,9 +16,9 @@ from storage.domain.increments import (
     StoredCheckpoint,
     Unshown,
 )
-from storage.domain.models import Memory, Model, PromotionRecord, Retention
+from storage.domain.models import KeepPredictions, Memory, Model, PromotionRecord, Retention
 from storage.domain.values import Json, Page, new_id, now
-from storage.domain.versions import Prediction, StoredFile, Version
+from storage.domain.versions import KeptImage, Prediction, StoredFile, Version
 
 __all__ = [
     "Attempt",
@@ -33,6 +33,8 @@ __all__ = [
     "IncrementReport",
     "IncrementStatus",
     "Json",
+    "KeepPredictions",
+    "KeptImage",
     "Key",
     "KnownClasses",
     "Memory",

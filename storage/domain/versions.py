@@ -55,3 +55,15 @@ class Prediction:
     created_at: datetime
     digests: tuple[str, ...] | None = None  # SHA-256 of each image file; None for pixels, and in earlier releases
     reference: str | None = None  # what the caller calls the request
+
+
+@dataclass(frozen=True, slots=True)
+class KeptImage:
+    """An image file of a prediction that is kept beside the record."""
+
+    prediction_id: str
+    position: int  # among the images of the request, from 0
+    model_id: str
+    digest: str
+    size: int  # bytes
+    created_at: datetime  # that of the record
