@@ -135,7 +135,7 @@ def prediction(row: RowMapping) -> Prediction:
 
 def kept_image(row: RowMapping) -> KeptImage:
     """A row of ``kept``."""
-    return KeptImage(**{name: value for name, value in row.items() if name != "number"})
+    return KeptImage(**row)
 
 
 def promotion(row: RowMapping) -> PromotionRecord:

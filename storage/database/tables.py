@@ -290,14 +290,11 @@ predictions = Table(
 kept = Table(  # images of predictions
     "kept",
     metadata,
-    Column("number", Sequence, primary_key=True, autoincrement=True),
-    Column("prediction_id", Identifier, ForeignKey("predictions.id", ondelete="CASCADE"), nullable=False),
-    Column("position", Integer, nullable=False),
+    Column("prediction_id", Identifier, ForeignKey("predictions.id", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
     _model(),
     Column("digest", Digest, nullable=False, index=True),
     Column("size", BigInteger, nullable=False),
     Column("created_at", Moment, nullable=False, index=True),
-    UniqueConstraint("prediction_id", "position"),
-    Index(None, "model_id", "number", "size"),  # with the size, so that the bytes are added up from the index alone
-    sqlite_autoincrement=True,
+    Index(None, "model_id", "created_at", "size"),  # with the size, so that the bytes are added up from the index alone
 )

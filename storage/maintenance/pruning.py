@@ -76,7 +76,7 @@ def _delete(connection: Connection, table: Table, keys: Sequence[Column[Any]], o
     """Delete rows by their primary keys; an increment that was queued again meanwhile loses its old events, too."""
     for part in references.parts(old):
         if table is kept:
-            kept_images.forget_numbers(connection, [row[0] for row in part])
+            kept_images.forget_images(connection, [(row.prediction_id, row.position) for row in part])
             continue
         if table is predictions:
             query = select(predictions.c.id).where(predictions.c.number.in_([row[0] for row in part]))

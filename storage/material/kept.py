@@ -7,7 +7,7 @@ added to a model that has just been told to keep nothing.
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 
-from sqlalchemy import ColumnElement, Connection, delete, func, insert, select
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, tuple_
 
 from storage.database import locks, rows
 from storage.database.tables import kept, models
@@ -71,9 +71,10 @@ def forget_predictions(connection: Connection, prediction_ids: Collection[str]) 
         _forget(connection, kept.c.prediction_id.in_(part))
 
 
-def forget_numbers(connection: Connection, numbers: Collection[int]) -> None:
-    """Let go of the images in these rows."""
-    _forget(connection, kept.c.number.in_(numbers))
+def forget_images(connection: Connection, places: Sequence[tuple[str, int]]) -> None:
+    """Let go of the images at some places: the id of a prediction, and a position."""
+    for part in references.parts(places):
+        _forget(connection, tuple_(kept.c.prediction_id, kept.c.position).in_(part))
 
 
 def forget_contents(connection: Connection, model_id: str, digests: Collection[str]) -> None:
@@ -85,14 +86,15 @@ def forget_contents(connection: Connection, model_id: str, digests: Collection[s
 def _forget_oldest(connection: Connection, model_id: str, most_bytes: int) -> None:
     own = kept.c.model_id == model_id
     excess = (connection.scalar(select(func.sum(kept.c.size)).where(own)) or 0) - most_bytes
+    place = (kept.c.prediction_id, kept.c.position)
+    oldest = select(*place, kept.c.size).where(own).order_by(kept.c.created_at, *place).limit(_PIECE)
     while excess > 0:
-        oldest = select(kept.c.number, kept.c.size).where(own).order_by(kept.c.number).limit(_PIECE)
-        going: list[int] = []
-        for number, size in connection.execute(oldest):
+        going: list[tuple[str, int]] = []
+        for name, position, size in connection.execute(oldest):
             if excess > 0:
-                going.append(number)
+                going.append((name, position))
                 excess -= size
-        forget_numbers(connection, going)
+        forget_images(connection, going)
 
 
 def _forget(connection: Connection, these: ColumnElement[bool]) -> None:

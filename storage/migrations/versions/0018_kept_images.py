@@ -14,24 +14,21 @@ def upgrade() -> None:
     op.add_column("models", sa.Column("keep_predictions", sa.String(20), nullable=False, server_default="none"))
     op.create_table(
         "kept",
-        sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("prediction_id", sa.String(32), nullable=False),
         sa.Column("position", sa.Integer(), nullable=False),
         sa.Column("model_id", sa.String(32), nullable=False),
         sa.Column("digest", sa.String(64), nullable=False),
         sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-        sa.PrimaryKeyConstraint("number", name="pk_kept"),
+        sa.PrimaryKeyConstraint("prediction_id", "position", name="pk_kept"),
         sa.ForeignKeyConstraint(
             ["prediction_id"], ["predictions.id"], name="fk_kept_prediction_id_predictions", ondelete="CASCADE"
         ),
         sa.ForeignKeyConstraint(["model_id"], ["models.id"], name="fk_kept_model_id_models", ondelete="CASCADE"),
-        sa.UniqueConstraint("prediction_id", "position", name="uq_kept_prediction_id_position"),
-        sqlite_autoincrement=True,
     )
     op.create_index("ix_kept_digest", "kept", ["digest"])
     op.create_index("ix_kept_created_at", "kept", ["created_at"])
-    op.create_index("ix_kept_model_id_number_size", "kept", ["model_id", "number", "size"])
+    op.create_index("ix_kept_model_id_created_at_size", "kept", ["model_id", "created_at", "size"])
 
 
 def downgrade() -> None:
