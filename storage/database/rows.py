@@ -14,6 +14,7 @@ from storage.domain import (
     BatchStatus,
     ClassCount,
     Event,
+    Export,
     Ignored,
     Image,
     Increment,
@@ -124,6 +125,11 @@ def version(row: RowMapping) -> Version:
             "files": {name: StoredFile(**file) for name, file in row["files"].items()},
         }
     )
+
+
+def export(row: RowMapping) -> Export:
+    """A row of ``exports``."""
+    return Export(**row)
 
 
 def prediction(row: RowMapping) -> Prediction:

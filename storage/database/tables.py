@@ -10,7 +10,6 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     Integer,
-    MetaData,
     String,
     Table,
     Text,
@@ -18,22 +17,32 @@ from sqlalchemy import (
     text,
 )
 
+from storage.database import prediction_tables  # noqa: F401 - its tables are in the metadata, too
 from storage.database.columns import Digest, Identifier, Moment, Name, Sequence
+from storage.database.metadata import metadata, of_model
 
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
+__all__ = [
+    "answers",
+    "attempts",
+    "audit",
+    "batches",
+    "events",
+    "exemplars",
+    "exports",
+    "images",
+    "increments",
+    "keys",
+    "metadata",
+    "metrics",
+    "models",
+    "packs",
+    "promotions",
+    "rejects",
+    "released",
+    "versions",
+]
 
 _IS_RUNNING = text("status = 'running'")
-
-
-def _model() -> Column[str]:
-    return Column("model_id", Identifier, ForeignKey("models.id", ondelete="CASCADE"), nullable=False)
 
 
 models = Table(
@@ -61,7 +70,7 @@ batches = Table(
     "batches",
     metadata,
     Column("id", Identifier, primary_key=True),
-    _model(),
+    of_model(),
     Column("status", String(20), nullable=False),
     Column("archive", Digest),
     Column("archive_kind", String(10)),
@@ -114,7 +123,7 @@ increments = Table(
     metadata,
     Column("arrival", Sequence, primary_key=True, autoincrement=True),
     Column("id", Identifier, nullable=False, unique=True),
-    _model(),
+    of_model(),
     Column("batch_id", Identifier, ForeignKey("batches.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("status", String(20), nullable=False, index=True),
     Column("strategy", String(100), nullable=False),
@@ -271,30 +280,16 @@ released = Table(  # blobs to be deleted, unless something refers to them
     Column("retry_at", Moment),  # not tried again before this time
 )
 
-predictions = Table(
-    "predictions",
+exports = Table(  # files of versions that somebody asked for, made by a worker
+    "exports",
     metadata,
-    Column("number", Sequence, primary_key=True, autoincrement=True),
-    Column("id", Identifier, nullable=False, unique=True),
-    _model(),
-    Column("version", Integer, nullable=False),
-    Column("predictions", JSON, nullable=False),
+    Column("model_id", Identifier, primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("file", String(100), primary_key=True),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("lease_expires_at", Moment),  # a process works on it until then
+    Column("agreement", JSON(none_as_null=True)),  # null until the file is made
+    Column("error", Text),  # why there will be none
     Column("created_at", Moment, nullable=False, index=True),
-    Column("digests", JSON(none_as_null=True)),  # null in rows of earlier releases
-    Column("reference", Name),
-    Index(None, "model_id", "number"),
-    Index(None, "model_id", "reference"),
-    sqlite_autoincrement=True,
-)
-
-kept = Table(  # images of predictions
-    "kept",
-    metadata,
-    Column("prediction_id", Identifier, ForeignKey("predictions.id", ondelete="CASCADE"), primary_key=True),
-    Column("position", Integer, primary_key=True, autoincrement=False),
-    _model(),
-    Column("digest", Digest, nullable=False, index=True),
-    Column("size", BigInteger, nullable=False),
-    Column("created_at", Moment, nullable=False, index=True),
-    Index(None, "model_id", "created_at", "size"),  # with the size, so that the bytes are added up from the index alone
+    ForeignKeyConstraint(["model_id", "version"], _version, ondelete="CASCADE"),
 )

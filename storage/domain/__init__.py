@@ -18,7 +18,7 @@ from storage.domain.increments import (
 )
 from storage.domain.models import KeepPredictions, Memory, Model, PromotionRecord, Retention
 from storage.domain.values import Json, Page, new_id, now
-from storage.domain.versions import KeptImage, Prediction, StoredFile, Version
+from storage.domain.versions import Export, KeptImage, Prediction, StoredFile, Version
 
 __all__ = [
     "Attempt",
@@ -27,6 +27,7 @@ __all__ = [
     "BatchStatus",
     "ClassCount",
     "Event",
+    "Export",
     "Ignored",
     "Image",
     "Increment",

@@ -45,6 +45,20 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True)
+class Export:
+    """A file of a version that somebody asked for; a worker makes it."""
+
+    model_id: str
+    version: int
+    file: str
+    attempts: int  # begun so far
+    lease_expires_at: datetime | None  # a process works on it until then
+    agreement: Json | None  # how well the file agrees with the weights; None until it is made
+    error: str | None  # why there will be none
+    created_at: datetime  # when it was asked for
+
+
+@dataclass(frozen=True, slots=True)
 class Prediction:
     """What was answered to one request, when, and by which version."""
 

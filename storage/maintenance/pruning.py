@@ -11,7 +11,8 @@ from sqlalchemy import Column, Connection, Select, Table, delete, func, select, 
 
 from storage.database.clock import moment
 from storage.database.engine import Database
-from storage.database.tables import answers, audit, events, increments, kept, predictions
+from storage.database.prediction_tables import kept, predictions
+from storage.database.tables import answers, audit, events, increments
 from storage.domain import IncrementStatus
 from storage.material import kept as kept_images
 from storage.material import references

@@ -10,7 +10,8 @@ from dataclasses import asdict
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, tuple_
 
 from storage.database import locks, rows
-from storage.database.tables import kept, models
+from storage.database.prediction_tables import kept
+from storage.database.tables import models
 from storage.domain import KeepPredictions, KeptImage
 from storage.errors import PredictionNotFound
 from storage.material import references

@@ -12,7 +12,8 @@ from typing import TypeVar
 from sqlalchemy import Connection, delete, func, insert, null, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from storage.database.tables import batches, images, increments, kept, released, versions
+from storage.database.prediction_tables import kept
+from storage.database.tables import batches, images, increments, released, versions
 from storage.domain import now
 
 Value = TypeVar("Value")

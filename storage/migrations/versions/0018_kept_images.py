@@ -22,9 +22,9 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("prediction_id", "position", name="pk_kept"),
         sa.ForeignKeyConstraint(
-            ["prediction_id"], ["predictions.id"], name="fk_kept_prediction_id_predictions", ondelete="CASCADE"
+            ["prediction_id"], ["predictions.id"], name="fk_kept_prediction_id", ondelete="CASCADE"
         ),
-        sa.ForeignKeyConstraint(["model_id"], ["models.id"], name="fk_kept_model_id_models", ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["model_id"], ["models.id"], name="fk_kept_model_id", ondelete="CASCADE"),
     )
     op.create_index("ix_kept_digest", "kept", ["digest"])
     op.create_index("ix_kept_created_at", "kept", ["created_at"])
