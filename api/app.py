@@ -45,6 +45,7 @@ from api.routes import (
 )
 from api.service import Service
 from api.serving.engine import Engine
+from api.serving.kept_images import KeptImages
 from api.serving.records import Recorder
 from api.views.feed import Feed
 from api.views.thumbnails import Thumbnails
@@ -100,7 +101,12 @@ def build_service(settings: Settings, *, worker: int = 0) -> Service:
         broker=Waker(settings),
         measures=measures,
         engine=Engine(settings, worker=worker, database=database, blobs=blobs, measures=measures),
-        recorder=Recorder(database, measures, share=settings.record_share),
+        recorder=Recorder(
+            database,
+            measures,
+            share=settings.record_share,
+            kept_images=KeptImages(database, blobs, most_bytes=settings.kept_images_bytes),
+        ),
         keyring=KeyRing(database, watch_seconds=settings.watch_seconds, shared=shared_folder()),
         feed=Feed(database, ending=ending),
         thumbnails=Thumbnails(),

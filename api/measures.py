@@ -75,6 +75,9 @@ class Measures:
         self.records_lost = Counter(
             "accrete_lost_records", "Prediction records that were not written.", registry=registry
         )
+        self.images_lost = Counter(
+            "accrete_lost_images", "Images of predictions that were to be kept and are not.", registry=registry
+        )
 
     def forget(self, model: str) -> None:
         """Remove a deleted model's version; if several processes share the counts, it can only be set to 0."""

@@ -159,6 +159,12 @@ class Settings(BaseSettings):
     keep_predictions_days: float = Field(
         90.0, gt=0, description="After how long a prediction's record is deleted; inf: never."
     )
+    kept_images_days: float = Field(
+        30.0, gt=0, description="After how long the image of a prediction, where a model keeps them, is deleted."
+    )
+    kept_images_bytes: int = Field(
+        1 << 30, gt=0, description="Bytes of predicted images that a model keeps: beyond, the oldest are deleted."
+    )
     keep_answers_days: float = Field(
         30.0, gt=0, description="How long an Idempotency-Key of a batch is remembered; inf: for ever."
     )

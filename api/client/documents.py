@@ -282,6 +282,7 @@ class Model(TypedDict):
     recipe: dict[str, Any]
     memory: dict[str, int] | None
     retention: Literal["all", "exemplars", "none"]
+    keep_predictions: Literal["none", "all"]
     head: int | None
     current: int | None
     previous: int | None
@@ -317,6 +318,7 @@ class PredictionRecord(TypedDict):
     predictions: list[list[Ranked]]
     digests: list[str] | None
     reference: str | None
+    kept: list[int]
     created_at: str
 
 

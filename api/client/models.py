@@ -31,6 +31,7 @@ class ModelCalls:
         recipe: Mapping[str, Any] | None = None,
         memory: Memory | None = DEFAULT_MEMORY,
         retention: str | None = None,
+        keep_predictions: str | None = None,
     ) -> Model:
         """Create a model; options left out take the service's defaults, and ``memory=None`` means no rehearsal."""
         chosen = {
@@ -40,6 +41,7 @@ class ModelCalls:
             "strategy": strategy,
             "recipe": recipe,
             "retention": retention,
+            "keep_predictions": keep_predictions,
         }
         body = {"name": name, "memory": memory} | {key: value for key, value in chosen.items() if value is not None}
         model: Model = self._connection.json("POST", "/v1/models", json=body)
@@ -55,7 +57,7 @@ class ModelCalls:
         return model
 
     def change_model(self, name: str, **changes: Any) -> Model:
-        """Change the defaults for coming increments: strategy, recipe, memory, retention."""
+        """Change the defaults for what is to come: strategy, recipe, memory, retention, keep_predictions."""
         model: Model = self._connection.json("PATCH", address("models", name), json=changes)
         return model
 

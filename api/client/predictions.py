@@ -50,6 +50,11 @@ class PredictionCalls:
         record: PredictionRecord = self._connection.json("GET", address("predictions", prediction_id))
         return record
 
+    def kept_image(self, prediction_id: str, position: int = 0) -> bytes:
+        """An image of a prediction as it was sent; `prediction` tells in ``kept`` which there are."""
+        path = address("predictions", prediction_id, "images", str(position))
+        return self._connection.request("GET", path).content
+
     def image_prediction(self, model: str, image_id: str) -> ImagePrediction:
         """The current version's prediction for a stored image."""
         path = address("models", model, "images", image_id, "prediction")

@@ -1,9 +1,11 @@
 """Client methods for versions, their metrics and their promotion."""
 
+import time
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 
-from api.client.connection import Conflict, Connection
+from api.client.connection import ClientError, Conflict, Connection
 from api.client.documents import (
     Comparison,
     Current,
@@ -15,6 +17,8 @@ from api.client.documents import (
 )
 from api.client.files import made
 from api.client.paths import address, keyed
+
+PATIENCE_SECONDS = 600.0  # for which `export` waits for a worker
 
 
 class VersionCalls:
@@ -46,9 +50,24 @@ class VersionCalls:
         """A version's model card, in Markdown; what only a person knows is marked "not stated"."""
         return self._connection.request("GET", address("models", model, "versions", number, "card")).text
 
-    def export(self, model: str, number: int, file: Path) -> None:
-        """Write a version into one file that any ONNX runtime computes, with labels and transform in its metadata."""
-        self._connection.save(address("models", model, "versions", number, "export"), file, format="onnx")
+    def export(
+        self, model: str, number: int, file: Path, *, kind: str = "onnx", patience_seconds: float = PATIENCE_SECONDS
+    ) -> None:
+        """Write a version into one file that can be computed without Accrete, with labels and transform inside.
+
+        ``kind`` is ``onnx``, for any ONNX runtime, or ``pt2``, for torch.export. A worker makes the latter when it is
+        asked for first; raises ClientError if that takes longer than ``patience_seconds``.
+        """
+        path = address("models", model, "versions", number, "export")
+        began = time.monotonic()
+        while True:
+            answer = self._connection.request("HEAD", path, params={"format": kind})
+            if answer.status_code != HTTPStatus.ACCEPTED:
+                break
+            if time.monotonic() - began > patience_seconds:
+                raise ClientError(f"version {number} of {model} is not exported yet: does a worker run?")
+            time.sleep(float(answer.headers["Retry-After"]))
+        self._connection.save(path, file, format=kind)
 
     def version_metrics(self, model: str, number: int) -> VersionMetrics:
         """Every metric of one version."""

@@ -5,7 +5,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from api.commands.console import emit, failure, service, warn
-from api.commands.options import AsJson, Model, Network, Recipe, Retention, Strategy, Url, parsed_recipe
+from api.commands.options import (
+    AsJson,
+    KeepPredictions,
+    Model,
+    Network,
+    Recipe,
+    Retention,
+    Strategy,
+    Url,
+    parsed_recipe,
+)
 from api.commands.tables import MISSING, table
 from api.commands.wording import as_commands
 
@@ -55,6 +65,7 @@ def create_model(
     memory_total: MemoryTotal = None,
     no_memory: NoMemory = False,
     retention: Retention = None,
+    keep_predictions: KeepPredictions = None,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
@@ -66,6 +77,7 @@ def create_model(
         "strategy": strategy,
         "recipe": parsed_recipe(recipe),
         "retention": retention,
+        "keep_predictions": keep_predictions,
     }
     if no_memory or memory_per_class is not None or memory_total is not None:
         settings["memory"] = _memory(memory_per_class, memory_total, none=no_memory)
@@ -85,11 +97,17 @@ def change_model(
     memory_total: MemoryTotal = None,
     no_memory: NoMemory = False,
     retention: Retention = None,
+    keep_predictions: KeepPredictions = None,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Change what coming increments of a model use; what is left out stays as it is."""
-    chosen = {"strategy": strategy, "recipe": parsed_recipe(recipe), "retention": retention}
+    """Change what a model does from now on; what is left out stays as it is."""
+    chosen = {
+        "strategy": strategy,
+        "recipe": parsed_recipe(recipe),
+        "retention": retention,
+        "keep_predictions": keep_predictions,
+    }
     changes: dict[str, Any] = {option: value for option, value in chosen.items() if value is not None}
     if no_memory or memory_per_class is not None or memory_total is not None:
         changes["memory"] = _memory(memory_per_class, memory_total, none=no_memory)
@@ -98,7 +116,7 @@ def change_model(
     with service(url) as client:
         model = client.change_model(name, **changes)
     warn(map(as_commands, model.get("notices", [])))
-    emit(model if as_json else None, f"changed {', '.join(changes)} of {name}; it holds from the next increment on")
+    emit(model if as_json else None, f"changed {', '.join(changes)} of {name}; it holds from now on")
 
 
 @app.command("delete")

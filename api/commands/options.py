@@ -41,6 +41,13 @@ Retention = Annotated[
         autocompletion=completion.words("all", "exemplars", "none"),
     ),
 ]
+KeepPredictions = Annotated[
+    str | None,
+    typer.Option(
+        help="Images of predictions to keep: all or none.",
+        autocompletion=completion.words("all", "none"),
+    ),
+]
 Promote = Annotated[str | None, typer.Option(help="auto or manual.", autocompletion=completion.words("auto", "manual"))]
 KnownClasses = Annotated[
     str | None,

@@ -1,5 +1,6 @@
 """`accrete versions`, `promote`, `rollback`, `download`, `card` and `export`: versions, in service and out of it."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -90,19 +91,30 @@ def card(
     emit({"model": model, "version": version, "card": text} if as_json else None, text.rstrip("\n"))
 
 
+class ExportFormat(StrEnum):
+    """How a version is exported."""
+
+    ONNX = "onnx"
+    PT2 = "pt2"
+
+
 def export(
     model: Model,
     version: Version,
     file: Annotated[
-        Path | None, typer.Argument(help="Where to write it; default: MODEL-VERSION.onnx in the working directory.")
+        Path | None, typer.Argument(help="Where to write it; default: MODEL-VERSION.FORMAT in the working directory.")
     ] = None,
+    *,
+    format: Annotated[  # noqa: A002 - the option's name
+        ExportFormat, typer.Option(help="onnx, for any ONNX runtime; pt2, for torch.export, which a worker makes.")
+    ] = ExportFormat.ONNX,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a version into one ONNX file, with labels and transform in its metadata."""
-    target = file or Path(f"{model}-{version}.onnx")
+    """Write a version into one file that can be computed without Accrete, with labels and transform inside."""
+    target = file or Path(f"{model}-{version}.{format}")
     with service(url) as client:
-        client.export(model, version, target)
+        client.export(model, version, target, kind=format)
     size = target.stat().st_size
     emit({"file": str(target), "bytes": size} if as_json else None, f"wrote {target}, {size:,} bytes")
 

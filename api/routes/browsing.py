@@ -11,11 +11,11 @@ from api.http.conditional import is_current
 from api.http.guarded_route import Guarded
 from api.http.problems import problems
 from api.http.rights import needs
-from api.routes.images import SAFE_HEADERS
 from api.schemas.base import Cursor, Limit, PageOut
 from api.schemas.batches import BatchOut, StoredImageOut
 from api.service import ServiceDep
 from api.views import records
+from api.views.pictures import SAFE_HEADERS
 from storage.domain import Image, Model, Page, Scope, Split
 from storage.errors import BatchNotFound, ImageNotFound, ImageUnreadable, ModelNotFound, VersionNotFound
 from storage.history import models, versions

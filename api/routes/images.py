@@ -14,6 +14,7 @@ from api.schemas.predictions import Deadline, ImagePredictionOut
 from api.service import Service, ServiceDep
 from api.serving.engine import within
 from api.views import records
+from api.views.pictures import as_uploaded
 from storage.domain import Scope
 from storage.errors import (
     BatchInUse,
@@ -30,16 +31,6 @@ from storage.requests import audit
 
 router = APIRouter(prefix="/v1", tags=["images"], route_class=Guarded)
 
-# Stored bytes are whatever somebody uploaded: a browser must neither guess their type nor run them.
-SAFE_HEADERS = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; sandbox"}
-_SIGNATURES = {
-    b"\xff\xd8\xff": "image/jpeg",
-    b"\x89PNG": "image/png",
-    b"GIF8": "image/gif",
-    b"BM": "image/bmp",
-    b"RIFF": "image/webp",
-}
-
 
 @router.get(
     "/images/{image_id}", dependencies=[needs(Scope.TRAIN)], response_class=Response, responses=problems(ImageNotFound)
@@ -49,8 +40,7 @@ def get_image(image_id: str, service: ServiceDep) -> Response:
     with service.database.read() as connection:
         image = images.get(connection, image_id)
     data = packs.original(image, database=service.database, blobs=service.blobs)
-    kind = next((kind for start, kind in _SIGNATURES.items() if data.startswith(start)), "application/octet-stream")
-    return Response(data, media_type=kind, headers={**SAFE_HEADERS, "ETag": f'"{image.digest}"'})
+    return as_uploaded(data, image.digest)
 
 
 @router.delete(

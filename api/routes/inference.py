@@ -179,6 +179,7 @@ async def _infer(name: str, number: int | None, request: Request, service: Servi
         images=question.files,
         reference=question.reference,
         durable=False,
+        keeps_images=predictions.keeps_images(service, name, answer),
     )
     accepted = request.headers.get("accept-encoding", "")
     if len(answer.probabilities) * len(answer.labels) <= INLINE_NUMBERS:

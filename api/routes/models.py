@@ -65,6 +65,7 @@ def create_model(body: ModelIn, request: Request, response: Response, service: S
             recipe=body.recipe,
             memory=body.memory.record() if body.memory is not None else None,
             retention=body.retention,
+            keep_predictions=body.keep_predictions,
         )
         audit.record_change(connection, made={"model": created.name})
         response.headers["Location"] = located(request, f"/v1/models/{created.name}")
@@ -92,9 +93,9 @@ def get_model(name: str, service: ServiceDep) -> ModelOut:
     responses=problems(ModelNotFound, UnknownStrategy, RecipeInvalid, StrategyUnfit),
 )
 def change_model(name: str, body: ModelChange, service: ServiceDep) -> ModelOut:
-    """Set new defaults for coming increments."""
+    """Set new defaults for coming increments, and what is kept of coming predictions."""
     values: dict[str, Any] = body.model_dump(exclude_unset=True)
-    for required in ("strategy", "recipe", "retention"):
+    for required in ("strategy", "recipe", "retention", "keep_predictions"):
         if values.get(required, ...) is None:
             del values[required]
     if body.memory is not None:
@@ -105,13 +106,16 @@ def change_model(name: str, body: ModelChange, service: ServiceDep) -> ModelOut:
         after = models.change(connection, name, values)
         if differences := _differences(before, after):
             audit.record_change(connection, changed=differences)
-        return records.model(connection, after)
+        changed = records.model(connection, after)
+    if "keep_predictions" in differences:
+        service.dispose()
+    return changed
 
 
 def _differences(before: Model, after: Model) -> dict[str, list[Any]]:
     """Defaults before and after, of those that are different."""
     defaults = [asdict(one) for one in (before, after)]
-    names = ("strategy", "recipe", "memory", "retention")
+    names = ("strategy", "recipe", "memory", "retention", "keep_predictions")
     return {name: [one[name] for one in defaults] for name in names if defaults[0][name] != defaults[1][name]}
 
 

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Annotated, Literal, TypedDict
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from api.bodies.images import above, images_body, images_of
@@ -17,8 +17,10 @@ from api.schemas.predictions import Deadline, PredictionIn, PredictionOut, Predi
 from api.service import Service, ServiceDep
 from api.serving.engine import Answer, Ranked, within
 from api.views import records
-from storage.domain import Prediction, Scope, new_id, now
+from api.views.pictures import as_uploaded
+from storage.domain import KeepPredictions, Prediction, Scope, new_id, now
 from storage.errors import (
+    BlobMissing,
     DeadlineExceeded,
     ImageUnreadable,
     Invalid,
@@ -31,6 +33,7 @@ from storage.errors import (
     VersionUnloadable,
 )
 from storage.history import models
+from storage.material import kept
 from storage.requests import predictions
 
 router = APIRouter(prefix="/v1", tags=["predictions"], route_class=Guarded)
@@ -76,13 +79,18 @@ async def predict(
     asked = above(asked, request, top_k=top_k, version=version, record=record, reference=reference)
     images = [data for _, data in files]
     answer = await service.engine.predict(name, images, version=asked.version, deadline=until)
-    kept: Kept = {"images": images, "reference": asked.reference, "durable": asked.record == "durable"}
+    how: Kept = {
+        "images": images,
+        "reference": asked.reference,
+        "durable": asked.record == "durable",
+        "keeps_images": keeps_images(service, name, answer),
+    }
     if len(files) * asked.top_k > INLINE_RANKS:
         ranked = await run_in_threadpool(answer.ranked, asked.top_k)
-        number = await recorded(service, answer, ranked, **kept)
+        number = await recorded(service, answer, ranked, **how)
         return Response(await run_in_threadpool(_written, name, answer, ranked, number), media_type="application/json")
     ranked = answer.ranked(asked.top_k)
-    return _said(name, answer, ranked, await recorded(service, answer, ranked, **kept))
+    return _said(name, answer, ranked, await recorded(service, answer, ranked, **how))
 
 
 @router.get("/models/{name}/predictions", dependencies=[needs(Scope.PREDICT)], responses=problems(ModelNotFound))
@@ -97,7 +105,9 @@ def list_predictions(
     with service.database.read() as connection:
         model = models.get(connection, name)
         page = predictions.page(connection, model, limit=limit, cursor=cursor, reference=reference)
-    return PageOut(items=[records.prediction(item, name) for item in page.items], next_cursor=page.next_cursor)
+        found = kept.positions(connection, [item.id for item in page.items])
+    items = [records.prediction(item, name, kept=found.get(item.id, ())) for item in page.items]
+    return PageOut(items=items, next_cursor=page.next_cursor)
 
 
 @router.get("/predictions/{prediction_id}", dependencies=[needs(Scope.PREDICT)], responses=problems(PredictionNotFound))
@@ -106,7 +116,27 @@ def get_prediction(prediction_id: str, service: ServiceDep) -> PredictionRecordO
     pending = service.recorder.pending(prediction_id)
     with service.database.read() as connection:
         found = pending if pending is not None else predictions.get(connection, prediction_id)
-        return records.prediction(found, models.by_id(connection, found.model_id).name)
+        positions = kept.positions(connection, [prediction_id]).get(prediction_id, ())
+        return records.prediction(found, models.by_id(connection, found.model_id).name, kept=positions)
+
+
+@router.get(
+    "/predictions/{prediction_id}/images/{position}",
+    dependencies=[needs(Scope.PREDICT)],
+    response_class=Response,
+    responses=problems(PredictionNotFound),
+)
+def get_kept_image(prediction_id: str, position: Annotated[int, Path(ge=0, le=9999)], service: ServiceDep) -> Response:
+    """Get an image of a prediction as it was sent, where the model keeps them."""
+    with service.database.read() as connection:
+        image = kept.get(connection, prediction_id, position)
+    try:
+        data = service.blobs.get(image.digest)
+    except BlobMissing:  # its turn to be deleted came meanwhile
+        with service.database.read() as connection:
+            kept.get(connection, prediction_id, position)
+        raise
+    return as_uploaded(data, image.digest)
 
 
 class Kept(TypedDict):
@@ -115,6 +145,13 @@ class Kept(TypedDict):
     images: Sequence[bytes] | None  # files; None for pixels
     reference: str | None
     durable: bool
+    keeps_images: bool
+
+
+def keeps_images(service: Service, name: str, answer: Answer) -> bool:
+    """Whether the model keeps the images of its predictions, as of the last look at it."""
+    model = service.engine.registry.known(name)
+    return model is not None and model.id == answer.model_id and model.keep_predictions is KeepPredictions.ALL
 
 
 async def recorded(
@@ -125,10 +162,12 @@ async def recorded(
     images: Sequence[bytes] | None,
     reference: str | None,
     durable: bool,
+    keeps_images: bool,
 ) -> str | None:
     """Record an answer, at once if ``durable``, else soon; the record's id, or None if no record is kept.
 
-    ``images`` are the files that were sent, of which their digests are recorded; None for pixels.
+    ``images`` are the files that were sent, of which their digests are recorded, and which are kept if
+    ``keeps_images``; None for pixels.
     """
     if not durable and not service.recorder.chooses():
         return None
@@ -142,8 +181,8 @@ async def recorded(
         reference=reference,
     )
     if durable:
-        await run_in_threadpool(_write, service, record)
-    elif not service.recorder.add(record):
+        await run_in_threadpool(service.recorder.add_now, record, images or ())
+    elif not service.recorder.add(record, images if images and keeps_images else ()):
         return None
     return record.id
 
@@ -165,9 +204,3 @@ def _said(name: str, answer: Answer, ranked: Sequence[Ranked], number: str | Non
 
 def _written(name: str, answer: Answer, ranked: Sequence[Ranked], number: str | None) -> str:
     return _said(name, answer, ranked, number).model_dump_json()
-
-
-def _write(service: Service, record: Prediction) -> None:
-    with service.database.write() as connection:
-        models.by_id(connection, record.model_id)
-        predictions.add(connection, [record])

@@ -3,11 +3,11 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from api.schemas.base import Answer, Request
 from storage import domain
-from storage.domain import Retention
+from storage.domain import KeepPredictions, Retention
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
 ModelName = Annotated[str, Field(pattern=NAME, description="Letters, digits, '.', '_' and '-', 100 at most.")]
@@ -30,6 +30,21 @@ class MemoryIn(Request):
         return domain.Memory(per_class=self.per_class, total=self.total)
 
 
+def _offered(value: object) -> object:
+    if value == "flagged":
+        raise ValueError(
+            "versions have no score yet of how unknown an image is, which could flag some: take all or none"
+        )
+    return value
+
+
+KeptOfPredictions = Annotated[
+    KeepPredictions,
+    BeforeValidator(_offered),
+    Field(description="Of which predictions the images are kept beside the record. With none, those kept go."),
+]
+
+
 class ModelIn(Request):
     """A new model; everything but its name has a default."""
 
@@ -41,6 +56,7 @@ class ModelIn(Request):
     recipe: dict[str, Any] = Field(default_factory=dict, description="Hyper-parameters, see /v1/strategies.")
     memory: MemoryIn | None = MemoryIn(per_class=20)
     retention: Retention = Retention.ALL
+    keep_predictions: KeptOfPredictions = KeepPredictions.NONE
 
 
 class ModelChange(Request):
@@ -50,6 +66,7 @@ class ModelChange(Request):
     recipe: dict[str, Any] | None = None
     memory: MemoryIn | None = None
     retention: Retention | None = None
+    keep_predictions: KeptOfPredictions | None = None
 
 
 class ModelOut(Answer):
@@ -63,6 +80,7 @@ class ModelOut(Answer):
     recipe: dict[str, Any]
     memory: dict[str, int] | None
     retention: Retention
+    keep_predictions: KeepPredictions
     head: int | None
     current: int | None
     previous: int | None

@@ -66,6 +66,9 @@ class PredictionRecordOut(BaseModel):
         description="SHA-256 of each image file; null for pixels, and in records of releases that kept none."
     )
     reference: str | None
+    kept: list[int] = Field(
+        description="Positions, from 0, of the images that are kept: GET /v1/predictions/{prediction_id}/images/…"
+    )
     created_at: datetime
 
 

@@ -4,16 +4,22 @@ import logging
 import queue
 import random
 import threading
+from collections.abc import Sequence
+from itertools import groupby
 
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from api.measures import Measures
+from api.serving.kept_images import KeptImages, Recording
 from storage.database.engine import Database
-from storage.domain import Prediction
+from storage.domain import KeepPredictions, Prediction
+from storage.errors import ModelNotFound
+from storage.history import models
 from storage.requests import predictions
 
 CAPACITY = 10_000  # records waiting to be written; beyond it predictions are answered without a record
 CAPACITY_BYTES = 256 << 20  # of memory that they take, about: 64 images with each of 10,000 classes take 86 MB
+IMAGES_BYTES = CAPACITY_BYTES // 2  # beyond it records wait without their images
 BATCH = 500
 PAUSE_SECONDS = 0.05  # lets records gather, so that many share a commit
 
@@ -23,10 +29,10 @@ log = logging.getLogger(__name__)
 class Recorder:
     """One thread that writes prediction records, at best effort, from a bounded queue."""
 
-    def __init__(self, database: Database, measures: Measures, *, share: float) -> None:
+    def __init__(self, database: Database, measures: Measures, *, share: float, kept_images: KeptImages) -> None:
         """Once started, write records of a ``share`` of the predictions, 0 … 1, into ``database``."""
-        self._database, self._measures, self._share = database, measures, share
-        self._waiting: queue.Queue[Prediction] = queue.Queue(CAPACITY)
+        self._database, self._measures, self._share, self._kept_images = database, measures, share, kept_images
+        self._waiting: queue.Queue[Recording] = queue.Queue(CAPACITY)
         self._pending: dict[str, Prediction] = {}  # accepted and not yet committed, by id
         self._bytes = 0  # of the pending
         self._counting = threading.Lock()
@@ -46,50 +52,91 @@ class Recorder:
         """Whether the next prediction is among the share of which a record is kept."""
         return self._share >= 1 or random.random() < self._share
 
-    def add(self, record: Prediction) -> bool:
-        """Take a record to be written soon; False when too many wait already."""
-        if not self._hold(record):
+    def add(self, record: Prediction, images: Sequence[bytes] = ()) -> bool:
+        """Take a record to be written soon; False when too many wait already.
+
+        ``images`` are kept beside it, unless too many wait already or they are more than a model keeps.
+        """
+        recording = Recording(record, images)
+        if images and not self._has_room(recording):
+            self._measures.images_lost.inc(len(images))
+            recording = Recording(record)
+        if not self._hold(recording):
             self._measures.records_lost.inc()
             return False
         try:
-            self._waiting.put_nowait(record)
+            self._waiting.put_nowait(recording)
         except queue.Full:
-            self._let_go(record)
+            self._let_go(recording)
             self._measures.records_lost.inc()
             return False
         return True
+
+    def add_now(self, record: Prediction, images: Sequence[bytes]) -> None:
+        """Return when a record is committed, and its images if the model keeps them; raises `ModelNotFound`."""
+        recording = Recording(record, images)
+        with self._database.read() as connection:
+            choice = models.by_id(connection, record.model_id).keep_predictions
+        if images and choice is KeepPredictions.ALL and recording.bytes_of_images <= self._kept_images.most_bytes:
+            self._kept_images.write([recording])
+            return
+        with self._database.write() as connection:
+            models.by_id(connection, record.model_id)
+            predictions.add(connection, [record])
 
     def pending(self, prediction_id: str) -> Prediction | None:
         """A record that was accepted but is not in the database yet."""
         return self._pending.get(prediction_id)
 
-    def _hold(self, record: Prediction) -> bool:
+    def _has_room(self, recording: Recording) -> bool:
+        size = recording.bytes_of_images
+        return size <= self._kept_images.most_bytes and self._bytes + size <= IMAGES_BYTES
+
+    def _hold(self, recording: Recording) -> bool:
         """Add a record to the pending ones, if there is room; whether there was."""
-        size = _size(record)
+        size = _size(recording)
         with self._counting:
             if self._bytes + size > CAPACITY_BYTES:
                 return False
             self._bytes += size
-            self._pending[record.id] = record
+            self._pending[recording.record.id] = recording.record
         return True
 
-    def _let_go(self, record: Prediction) -> None:
+    def _let_go(self, recording: Recording) -> None:
         with self._counting:
-            if self._pending.pop(record.id, None) is not None:
-                self._bytes -= _size(record)
+            if self._pending.pop(recording.record.id, None) is not None:
+                self._bytes -= _size(recording)
 
     def _write_forever(self) -> None:
         while not (self._stopped.is_set() and self._waiting.empty()):
             batch = self._gather()
             if not batch:
                 continue
+            left = self._write_with_images([one for one in batch if one.images])
+            records = [*left, *(one.record for one in batch if not one.images)]
             try:
-                self._write(batch)
+                self._write(records)
             except Exception:  # of any kind: the next batch may succeed
-                self._measures.records_lost.inc(len(batch))
-                log.exception("%d prediction records are lost", len(batch))
-            for record in batch:
-                self._let_go(record)
+                self._measures.records_lost.inc(len(records))
+                log.exception("%d prediction records are lost", len(records))
+            for recording in batch:
+                self._let_go(recording)
+
+    def _write_with_images(self, batch: Sequence[Recording]) -> list[Prediction]:
+        """Write records with their images, model by model; returns those to be written without."""
+        left: list[Prediction] = []
+        for _, group in groupby(sorted(batch, key=_model), key=_model):
+            recordings = list(group)
+            try:
+                self._kept_images.write(recordings)
+            except ModelNotFound as error:
+                log.info("%d prediction records are dropped: %s", len(recordings), error)
+            except (OSError, SQLAlchemyError):  # the store or the database is away or full
+                lost = sum(len(one.images) for one in recordings)
+                self._measures.images_lost.inc(lost)
+                log.exception("%d images of predictions are not kept", lost)
+                left += [one.record for one in recordings]
+        return left
 
     def _write(self, batch: list[Prediction]) -> None:
         """Write records; only those that the database refuses are dropped, such as those of a deleted model."""
@@ -106,7 +153,7 @@ class Recorder:
             self._write(batch[:half])
             self._write(batch[half:])
 
-    def _gather(self) -> list[Prediction]:
+    def _gather(self) -> list[Recording]:
         try:
             batch = [self._waiting.get(timeout=0.2)]
         except queue.Empty:
@@ -117,6 +164,11 @@ class Recorder:
         return batch
 
 
-def _size(record: Prediction) -> int:
-    """Bytes that a record takes in memory, about: a tuple with a float for each label."""
-    return 500 + sum(100 + sum(len(label) + 125 for label, _ in one) for one in record.predictions)
+def _model(recording: Recording) -> str:
+    return recording.record.model_id
+
+
+def _size(recording: Recording) -> int:
+    """Bytes that a record takes in memory, about: a tuple with a float for each label, and its images."""
+    ranked = sum(100 + sum(len(label) + 125 for label, _ in one) for one in recording.record.predictions)
+    return 500 + ranked + recording.bytes_of_images

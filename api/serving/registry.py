@@ -270,8 +270,11 @@ class Registry:
                 self.forget(model_id)
             elif (serving := self._current.get(model_id)) is not None and serving.number == model.current:
                 self.enter(serving, model)
-            elif serving is not None or model_id in self._faults:  # else only other versions were asked for
+            elif serving is not None or model_id in self._faults:
                 self._load_once(self._load_current, model, None)
+            else:  # only other versions were asked for
+                with self._guard:
+                    self._models[model.name] = model
 
     def _watch(self) -> None:
         self._preloading = self._preload()

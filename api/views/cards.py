@@ -8,10 +8,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from api.views import exports
 from storage.domain import Batch, Json, Model, Relabel, Split, Version
+from trainer.networks.description import NOT_STATED as UNKNOWN
 
-NOT_STATED = f"*{exports.NOT_STATED}*"
+NOT_STATED = f"*{UNKNOWN}*"
 WORST = 3  # classes that are named as the weakest
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#+!|~&$^=-])")
 

@@ -1,12 +1,11 @@
 """Exports of a version: its graph as it is served, with what a stranger needs to use it in the file's own metadata."""
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from storage.domain import Model, StoredFile, Version
+from trainer.networks.description import description
 
-NOT_STATED = "not stated"
 _METADATA_PROPS, _KEY, _VALUE = 14, 1, 2  # numbers of fields: ModelProto.metadata_props, and of its entries
 _BYTES = 2  # protobuf's wire type of strings and messages
 
@@ -28,24 +27,15 @@ def entries_of(model: Model, version: Version, graph: StoredFile, manifest: Mapp
 
     They depend on the version alone: two exports of it are equal bit by bit.
     """
-    compared = manifest.get("executable") or {}
-    agreement = {name: compared[name] for name in ("images", "largest_difference") if name in compared}
-    return {
-        "model": model.name,
-        "version": str(version.number),
-        "labels": _written(list(version.classes)),
-        "tasks": _written([list(task) for task in version.tasks]),
-        "transform": _written(manifest["transform"]),
-        "agreement": _written(agreement) if agreement else NOT_STATED,
-        "graph_sha256": graph.sha256,
-        "data_sha256": version.data_digest,
-        "created_at": version.created_at.isoformat(),
-        "license": NOT_STATED,
-    }
-
-
-def _written(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, sort_keys=True)
+    return description(
+        model=model.name,
+        number=version.number,
+        tasks=version.tasks,
+        transform=manifest["transform"],
+        agreement=manifest.get("executable") or {},
+        digests={"graph_sha256": graph.sha256, "data_sha256": version.data_digest},
+        created_at=version.created_at.isoformat(),
+    )
 
 
 def _field(number: int, content: bytes) -> bytes:

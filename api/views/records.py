@@ -148,8 +148,8 @@ def promotion(record: PromotionRecord) -> PromotionOut:
     )
 
 
-def prediction(record: Prediction, model_name: str) -> PredictionRecordOut:
-    """A prediction record."""
+def prediction(record: Prediction, model_name: str, *, kept: Sequence[int]) -> PredictionRecordOut:
+    """A prediction record; ``kept`` are the positions of the images that are kept."""
     return PredictionRecordOut(
         id=record.id,
         model=model_name,
@@ -157,6 +157,7 @@ def prediction(record: Prediction, model_name: str) -> PredictionRecordOut:
         predictions=[ranked(one) for one in record.predictions],
         digests=list(record.digests) if record.digests is not None else None,
         reference=record.reference,
+        kept=list(kept),
         created_at=record.created_at,
     )
 

@@ -15,11 +15,14 @@ from storage.domain import (
     ClassCount,
     Edit,
     Event,
+    Export,
     Ignored,
     Image,
     Increment,
     IncrementReport,
     IncrementStatus,
+    KeepPredictions,
+    KeptImage,
     Key,
     KnownClasses,
     Memory,
@@ -42,7 +45,11 @@ from storage.domain import (
 
 def model(row: RowMapping) -> Model:
     """A row of ``models``."""
-    return Model(**{**row, "memory": _memory(row), "retention": Retention(row["retention"]), "names": _names(row)})
+    choices = {
+        "retention": Retention(row["retention"]),
+        "keep_predictions": KeepPredictions(row["keep_predictions"]),
+    }
+    return Model(**{**row, **choices, "memory": _memory(row), "names": _names(row)})
 
 
 def batch(row: RowMapping) -> Batch:
@@ -141,11 +148,21 @@ def version(row: RowMapping) -> Version:
     )
 
 
+def export(row: RowMapping) -> Export:
+    """A row of ``exports``."""
+    return Export(**row)
+
+
 def prediction(row: RowMapping) -> Prediction:
     """A row of ``predictions``."""
     ranked = tuple(tuple((label, share) for label, share in one) for one in row["predictions"])
     digests = tuple(row["digests"]) if row["digests"] is not None else None
     return Prediction(**{**row, "predictions": ranked, "digests": digests})
+
+
+def kept_image(row: RowMapping) -> KeptImage:
+    """A row of ``kept``."""
+    return KeptImage(**row)
 
 
 def promotion(row: RowMapping) -> PromotionRecord:

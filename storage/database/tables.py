@@ -16,6 +16,7 @@ from sqlalchemy import (
     text,
 )
 
+from storage.database import prediction_tables  # noqa: F401 - its tables are in the metadata, too
 from storage.database.columns import Digest, Identifier, Moment, Name, Sequence
 from storage.database.metadata import metadata, of_model
 from storage.database.request_tables import answers, audit, keys
@@ -27,6 +28,7 @@ __all__ = [
     "batches",
     "events",
     "exemplars",
+    "exports",
     "images",
     "increments",
     "keys",
@@ -34,7 +36,6 @@ __all__ = [
     "metrics",
     "models",
     "packs",
-    "predictions",
     "promotions",
     "rejects",
     "relabels",
@@ -57,6 +58,7 @@ models = Table(
     Column("recipe", JSON, nullable=False),
     Column("memory", JSON(none_as_null=True)),
     Column("retention", String(20), nullable=False),
+    Column("keep_predictions", String(20), nullable=False, default="none", server_default="none"),
     Column("created_at", Moment, nullable=False),
     Column("head", Integer),
     Column("current", Integer),
@@ -262,18 +264,16 @@ released = Table(  # blobs to be deleted, unless something refers to them
     Column("retry_at", Moment),  # not tried again before this time
 )
 
-predictions = Table(
-    "predictions",
+exports = Table(  # files of versions that somebody asked for, made by a worker
+    "exports",
     metadata,
-    Column("number", Sequence, primary_key=True, autoincrement=True),
-    Column("id", Identifier, nullable=False, unique=True),
-    of_model(),
-    Column("version", Integer, nullable=False),
-    Column("predictions", JSON, nullable=False),
+    Column("model_id", Identifier, primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("file", String(100), primary_key=True),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("lease_expires_at", Moment),  # a process works on it until then
+    Column("agreement", JSON(none_as_null=True)),  # null until the file is made
+    Column("error", Text),  # why there will be none
     Column("created_at", Moment, nullable=False, index=True),
-    Column("digests", JSON(none_as_null=True)),  # null in rows of earlier releases
-    Column("reference", Name),
-    Index(None, "model_id", "number"),
-    Index(None, "model_id", "reference"),
-    sqlite_autoincrement=True,
+    ForeignKeyConstraint(["model_id", "version"], _version, ondelete="CASCADE"),
 )

@@ -17,10 +17,10 @@ from storage.domain.increments import (
     StoredCheckpoint,
     Unshown,
 )
-from storage.domain.models import Memory, Model, PromotionRecord, Retention
+from storage.domain.models import KeepPredictions, Memory, Model, PromotionRecord, Retention
 from storage.domain.names import AS_HELD, Names
 from storage.domain.values import Json, Page, new_id, now
-from storage.domain.versions import Prediction, StoredFile, Version
+from storage.domain.versions import Export, KeptImage, Prediction, StoredFile, Version
 
 __all__ = [
     "AS_HELD",
@@ -32,12 +32,15 @@ __all__ = [
     "Edit",
     "EditedTasks",
     "Event",
+    "Export",
     "Ignored",
     "Image",
     "Increment",
     "IncrementReport",
     "IncrementStatus",
     "Json",
+    "KeepPredictions",
+    "KeptImage",
     "Key",
     "KnownClasses",
     "Memory",

@@ -16,6 +16,13 @@ class Retention(StrEnum):
     NONE = "none"
 
 
+class KeepPredictions(StrEnum):
+    """Of which predictions the images are kept beside the record."""
+
+    NONE = "none"
+    ALL = "all"
+
+
 @dataclass(frozen=True, slots=True)
 class Memory:
     """How many exemplars a version keeps: so many a class, or so many in all; exactly one of the two is set."""
@@ -46,6 +53,7 @@ class Model:
     recipe: Json  # default hyper-parameters; the increment's own go on top
     memory: Memory | None  # None: no rehearsal
     retention: Retention
+    keep_predictions: KeepPredictions
     created_at: datetime
     head: int | None  # version the next increment starts from
     current: int | None  # version in service

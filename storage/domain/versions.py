@@ -47,6 +47,20 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True)
+class Export:
+    """A file of a version that somebody asked for; a worker makes it."""
+
+    model_id: str
+    version: int
+    file: str
+    attempts: int  # begun so far
+    lease_expires_at: datetime | None  # a process works on it until then
+    agreement: Json | None  # how well the file agrees with the weights; None until it is made
+    error: str | None  # why there will be none
+    created_at: datetime  # when it was asked for
+
+
+@dataclass(frozen=True, slots=True)
 class Prediction:
     """What was answered to one request, when, and by which version."""
 
@@ -57,3 +71,15 @@ class Prediction:
     created_at: datetime
     digests: tuple[str, ...] | None = None  # SHA-256 of each image file; None for pixels, and in earlier releases
     reference: str | None = None  # what the caller calls the request
+
+
+@dataclass(frozen=True, slots=True)
+class KeptImage:
+    """An image file of a prediction that is kept beside the record."""
+
+    prediction_id: str
+    position: int  # among the images of the request, from 0
+    model_id: str
+    digest: str
+    size: int  # bytes
+    created_at: datetime  # that of the record

@@ -10,10 +10,21 @@ from sqlalchemy.exc import IntegrityError
 from storage.database import pages, rows
 from storage.database.tables import increments, models
 from storage.database.tables import versions as versions_table
-from storage.domain import IncrementStatus, Key, Memory, Model, Page, PromotionRecord, Retention, new_id, now
+from storage.domain import (
+    IncrementStatus,
+    KeepPredictions,
+    Key,
+    Memory,
+    Model,
+    Page,
+    PromotionRecord,
+    Retention,
+    new_id,
+    now,
+)
 from storage.errors import ModelBusy, ModelExists, ModelNotFound, PreconditionFailed
 from storage.history import promotions, versions
-from storage.material import references
+from storage.material import kept, references
 from storage.requests import audit
 
 
@@ -28,6 +39,7 @@ def create(
     recipe: Mapping[str, Any],
     memory: Memory | None,
     retention: Retention,
+    keep_predictions: KeepPredictions = KeepPredictions.NONE,
 ) -> Model:
     """Add a model without versions; raises `ModelExists` when the name is taken."""
     values = {
@@ -40,6 +52,7 @@ def create(
         "recipe": dict(recipe),
         "memory": asdict(memory) if memory is not None else None,
         "retention": retention,
+        "keep_predictions": keep_predictions,
         "created_at": now(),
     }
     try:
@@ -100,10 +113,15 @@ def page(connection: Connection, *, limit: int, cursor: str | None) -> Page[Mode
 
 
 def change(connection: Connection, name: str, values: Mapping[str, Any]) -> Model:
-    """Set new defaults for future increments; existing versions keep the values that they were made with."""
+    """Set new defaults for future increments; existing versions keep the values that they were made with.
+
+    A model that keeps no images of predictions from now on lets go of those that it has.
+    """
     model = lock(connection, name)
     if values:
         connection.execute(update(models).where(models.c.id == model.id).values(**values))
+    if values.get("keep_predictions") == KeepPredictions.NONE:
+        kept.forget_model(connection, model.id)
     return get(connection, name)
 
 

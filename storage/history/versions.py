@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from storage.database import locks, pages, rows
 from storage.database.columns import HIGHEST_INTEGER
-from storage.database.tables import increments, models, versions
+from storage.database.tables import exports, increments, models, versions
 from storage.domain import IncrementStatus, Model, Page, StoredFile, Version, now
 from storage.errors import BlobMissing, VersionInUse, VersionNotFound
 from storage.material import exemplars, references
@@ -155,6 +155,7 @@ def remove(connection: Connection, model: Model, number: int) -> None:
     connection.execute(update(versions).where(this).values(deleted_at=now()))
     if model.previous == number:
         connection.execute(update(models).where(models.c.id == model.id).values(previous=None))
+    connection.execute(delete(exports).where(exports.c.model_id == model.id).where(exports.c.version == number))
     exemplars.release(connection, model=model, version=number)
     references.release(connection, {file.sha256 for file in version.files.values()})
 

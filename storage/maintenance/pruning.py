@@ -1,4 +1,4 @@
-"""Deletes old rows of tables that grow with use: prediction records, remembered answers, events, the audit log.
+"""Deletes old rows of tables that grow with use: records of predictions and their images, answers, events, audit log.
 
 Each transaction deletes a limited number: one that deleted millions of rows would make all other writers wait.
 """
@@ -11,8 +11,10 @@ from sqlalchemy import Column, Connection, Select, Table, delete, func, select, 
 
 from storage.database.clock import moment
 from storage.database.engine import Database
-from storage.database.tables import answers, audit, events, increments, predictions
+from storage.database.prediction_tables import kept, predictions
+from storage.database.tables import answers, audit, events, increments
 from storage.domain import IncrementStatus
+from storage.material import kept as kept_images
 from storage.material import references
 from storage.settings import Settings
 
@@ -30,13 +32,14 @@ def prune(database: Database, settings: Settings) -> bool:
     The last event of an increment that has ended stays, so that a client can learn how it ended. All events of an
     unfinished increment stay.
     """
-    kept = (
+    tables = (
+        (kept, min(settings.kept_images_days, settings.keep_predictions_days)),
         (predictions, settings.keep_predictions_days),
         (answers, settings.keep_answers_days),
         (events, settings.keep_events_days),
         (audit, settings.keep_audit_days),
     )
-    done = [_prune(database, table, days) for table, days in kept if days < _FOR_EVER]
+    done = [_prune(database, table, days) for table, days in tables if days < _FOR_EVER]
     return all(done)
 
 
@@ -73,5 +76,12 @@ def _old(table: Table, keys: Sequence[Column[Any]], before: datetime) -> Select[
 def _delete(connection: Connection, table: Table, keys: Sequence[Column[Any]], old: Sequence[Any]) -> None:
     """Delete rows by their primary keys; an increment that was queued again meanwhile loses its old events, too."""
     for part in references.parts(old):
+        if table is kept:
+            kept_images.forget_images(connection, [(row.prediction_id, row.position) for row in part])
+            continue
+        if table is predictions:
+            query = select(predictions.c.id).where(predictions.c.number.in_([row[0] for row in part]))
+            ids = connection.scalars(query).all()
+            kept_images.forget_predictions(connection, ids)
         named = keys[0].in_([row[0] for row in part]) if len(keys) == 1 else tuple_(*keys).in_(map(tuple, part))
         connection.execute(delete(table).where(named))

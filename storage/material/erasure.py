@@ -1,5 +1,7 @@
 """Erasure: deletes images with their originals and packed copies, and from every set of exemplars.
 
+A copy of the same content that the model keeps of a prediction goes too.
+
 Metrics that were measured with the images stay, and so does what a network has learned from them: to remove that,
 delete the version. A running increment that has loaded the images already still uses them. Its next attempt and later
 increments do not.
@@ -8,7 +10,6 @@ Each of these functions reads only after the model is locked. So a concurrent tr
 an image or requests an increment, either has committed before, or comes later and finds the images gone.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, delete, select, update
@@ -20,16 +21,18 @@ from storage.database.tables import increments
 from storage.domain import BatchStatus, Image, IncrementStatus, Model
 from storage.errors import BatchInUse, ImageNotFound
 from storage.labels import folded
-from storage.material import batches, images, references, rejects
+from storage.material import batches, images, kept, references, rejects
 
 _UNFINISHED = (IncrementStatus.QUEUED, IncrementStatus.RUNNING)
 
 
 def erase_image(connection: Connection, image_id: str) -> Image:
     """Erase one image; returns its record as it was. Raises `ImageNotFound`."""
-    locks.lock_model(connection, images.model_of(connection, image_id))
+    model_id = images.model_of(connection, image_id)
+    locks.lock_model(connection, model_id)
     image = images.get(connection, image_id)
     images.forget(connection, [image.id])
+    kept.forget_contents(connection, model_id, [image.digest])
     batches.recount(connection, [image.batch_id])
     return image
 
@@ -40,7 +43,8 @@ def erase_batch(connection: Connection, batch_id: str) -> int:
     Raises `BatchNotFound`, and `BatchInUse` while an increment that learns from the batch is queued or runs. A batch
     that has an increment keeps its row, emptied, because the increment refers to it.
     """
-    locks.lock_model(connection, batches.get(connection, batch_id).model_id)
+    model_id = batches.get(connection, batch_id).model_id
+    locks.lock_model(connection, model_id)
     batch = batches.get(connection, batch_id)
     owners = select(increments.c.id, increments.c.status).where(increments.c.batch_id == batch_id)
     statuses: dict[str, str] = {row.id: row.status for row in connection.execute(owners)}
@@ -49,18 +53,20 @@ def erase_batch(connection: Connection, batch_id: str) -> int:
             f"Increment {unfinished[0]} learns from batch {batch_id}: cancel it first, or wait for it.",
             increments=unfinished,
         )
-    ids = _ids_of_batch(connection, batch_id)
-    images.forget(connection, ids)
+    own = select(images_table.c.id, images_table.c.digest).where(images_table.c.batch_id == batch_id)
+    found = connection.execute(own).all()
+    images.forget(connection, [row.id for row in found])
+    kept.forget_contents(connection, model_id, {row.digest for row in found})
     if batch.archive is not None:
         references.release(connection, [batch.archive])
     this = batches_table.c.id == batch_id
     if not statuses:
         connection.execute(delete(batches_table).where(this))
-        return len(ids)
+        return len(found)
     emptied: dict[str, Any] = {"archive": None, "classes": [], "ignored": [], "notes": []}
     connection.execute(update(batches_table).where(this).values(status=BatchStatus.INGESTED, **emptied))
     rejects.record(connection, batch_id, ())
-    return len(ids)
+    return len(found)
 
 
 def erase_class(connection: Connection, model: Model, name: str) -> int:
@@ -80,17 +86,14 @@ def erase_class(connection: Connection, model: Model, name: str) -> int:
                 batch=batch["id"],
             )
     query = (
-        select(images_table.c.id, images_table.c.batch_id)
+        select(images_table.c.id, images_table.c.batch_id, images_table.c.digest)
         .join(batches_table, images_table.c.batch_id == batches_table.c.id)
         .where(batches_table.c.model_id == model.id, images_table.c.label.in_(spellings))
     )
-    found: Sequence[tuple[str, str]] = [(row.id, row.batch_id) for row in connection.execute(query)]
+    found = connection.execute(query).all()
     if not found:
         raise ImageNotFound(f"Model {model.name!r} has no stored image of class {name!r}.")
-    images.forget(connection, [image for image, _ in found])
-    batches.recount(connection, sorted({batch for _, batch in found}))
+    images.forget(connection, [row.id for row in found])
+    kept.forget_contents(connection, model.id, {row.digest for row in found})
+    batches.recount(connection, sorted({row.batch_id for row in found}))
     return len(found)
-
-
-def _ids_of_batch(connection: Connection, batch_id: str) -> Sequence[str]:
-    return connection.scalars(select(images_table.c.id).where(images_table.c.batch_id == batch_id)).all()

@@ -7,13 +7,16 @@ off the list (`keep`). Both lock the same row, so a blob that one transaction ha
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import timedelta
+from typing import TypeVar
 
 from sqlalchemy import Connection, delete, func, insert, null, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from storage.database.prediction_tables import kept
 from storage.database.tables import batches, images, increments, released, versions
 from storage.domain import now
 
+Value = TypeVar("Value")
 FIRST_PAUSE, LONGEST_PAUSE = 10.0, 3600.0  # seconds before a blob that could not be deleted is tried again
 
 
@@ -74,18 +77,19 @@ def awaiting_deletion(connection: Connection) -> int:
 def unreferenced(connection: Connection, digests: Collection[str]) -> frozenset[str]:
     """The digests, of those given, of blobs that nothing in the database refers to."""
     wanted = frozenset(digests)
-    return wanted - _in_images(connection, wanted) - wanted.intersection(_elsewhere(connection))
+    return wanted - _in_rows(connection, wanted) - wanted.intersection(_elsewhere(connection))
 
 
 def everything(connection: Connection) -> frozenset[str]:
     """Digests of all blobs that something refers to."""
     alone = connection.scalars(select(images.c.digest).where(images.c.pack.is_(None)))
     together = (connection.scalars(select(column).where(column.is_not(None)).distinct()) for column in _SHARED)
-    return frozenset(alone).union(*together, _elsewhere(connection))
+    of_predictions = connection.scalars(select(kept.c.digest).distinct())
+    return frozenset(alone).union(*together, of_predictions, _elsewhere(connection))
 
 
 def of_model(connection: Connection, model_id: str) -> frozenset[str]:
-    """Digests of all blobs that a model refers to, through its batches, increments and versions."""
+    """Digests of all blobs that a model refers to, through its batches, increments, versions and predictions."""
     own = images.join(batches, images.c.batch_id == batches.c.id)
     found: set[str | None] = set()
     for column in (images.c.digest, *_SHARED):
@@ -93,6 +97,7 @@ def of_model(connection: Connection, model_id: str) -> frozenset[str]:
             connection.scalars(select(column).select_from(own).where(batches.c.model_id == model_id).distinct())
         )
     found.update(connection.scalars(select(batches.c.archive).where(batches.c.model_id == model_id)))
+    found.update(connection.scalars(select(kept.c.digest).where(kept.c.model_id == model_id)))
     for files in connection.scalars(select(versions.c.files).where(versions.c.model_id == model_id)):
         found.update(file["sha256"] for file in files.values())
     for checkpoint in connection.scalars(select(increments.c.checkpoint).where(increments.c.model_id == model_id)):
@@ -106,7 +111,7 @@ def files_in_use(connection: Connection) -> frozenset[str]:
     return frozenset(file["sha256"] for files in columns for file in files.values())
 
 
-def parts(values: Sequence[str]) -> Iterator[Sequence[str]]:
+def parts(values: Sequence[Value]) -> Iterator[Sequence[Value]]:
     """The values in parts of at most 500, because SQLite limits the variables of a statement."""
     for start in range(0, len(values), 500):
         yield values[start : start + 500]
@@ -115,12 +120,12 @@ def parts(values: Sequence[str]) -> Iterator[Sequence[str]]:
 _SHARED = (images.c.pack, images.c.shard)
 
 
-def _in_images(connection: Connection, digests: Collection[str]) -> frozenset[str]:
+def _in_rows(connection: Connection, digests: Collection[str]) -> frozenset[str]:
     found: set[str] = set()
     for part in parts(list(digests)):
         alone = select(images.c.digest).where(images.c.digest.in_(part)).where(images.c.pack.is_(None))
         found.update(connection.scalars(alone))
-        for column in _SHARED:
+        for column in (*_SHARED, kept.c.digest):
             found.update(connection.scalars(select(column).where(column.in_(part))))
     return frozenset(found)
 

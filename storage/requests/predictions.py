@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, insert, select
 
 from storage.database import pages, rows
-from storage.database.tables import predictions
+from storage.database.prediction_tables import predictions
 from storage.domain import Model, Page, Prediction
 from storage.errors import PredictionNotFound
 

@@ -1,8 +1,9 @@
-"""A version's network as an ONNX graph, which is what serving computes; and that graph in int8."""
+"""A version's network as an ONNX graph, which is what serving computes; that graph in int8; a program of torch."""
 
 from trainer.export.agreement import Agreement, Disagreement
 from trainer.export.comparison import Comparison, compare
 from trainer.export.executable import NotExportable, headline, write_executable
+from trainer.export.program import write_program
 from trainer.export.quantised import quantise
 
 __all__ = [
@@ -14,4 +15,5 @@ __all__ = [
     "headline",
     "quantise",
     "write_executable",
+    "write_program",
 ]

@@ -2,7 +2,8 @@
 
 import os
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ SIZES = (32, 1, 2, 3, 17)  # images of the minibatches, in turn: a graph can be 
 SECONDS = 10.0  # after which no further minibatch is compared, once each of the sizes was
 _ERRORS_ONLY = 3  # of ONNX Runtime's log levels
 
-_Outputs = dict[str, NDArray[np.float32]]
+Outputs = dict[str, NDArray[np.float32]]
 
 
 class Disagreement(Exception):
@@ -49,17 +50,29 @@ def check(
     except for ties within the tolerance.
     """
     session = open_session(content, threads=threads)
+
+    def run(part: Tensor) -> Outputs:
+        return _run(session, {PIXELS: part.numpy()})
+
+    found = compare(run, network, transform, pixels)
+    mixed = _mixed(session, network, transform, _repeated(torch.cat([_extremes(transform), pixels]))[: SIZES[0]])
+    return replace(found, largest_difference=max(found.largest_difference, mixed))
+
+
+def compare(
+    run: Callable[[Tensor], Outputs], network: IncrementalNetwork, transform: EvaluationTransform, pixels: Tensor
+) -> Agreement:
+    """Compare what ``run`` computes from uint8 pixels with the network, as `check` does; raises `Disagreement`."""
     extremes = _extremes(transform)
     plain = torch.cat([extremes, pixels])
-    rows = torch.arange(max(len(plain), sum(SIZES))) % len(plain)
+    rows = _repeated(torch.arange(len(plain)))
     worst, start, sizes = 0.0, 0, cycle(SIZES)
     began = time.monotonic()
     while start < len(rows) and (start < sum(SIZES) or time.monotonic() - began < SECONDS):
         part = plain[rows[start : start + next(sizes)]]
         values = transform.normalise(part)
-        worst = max(worst, _difference(_run(session, {PIXELS: part.numpy()}), _expected(network, values)))
+        worst = max(worst, _difference(run(part), _expected(network, values)))
         start += len(part)
-    worst = max(worst, _mixed(session, network, transform, plain[rows[: SIZES[0]]]))
     return Agreement(images=max(0, min(start, len(plain)) - len(extremes)), largest_difference=worst)
 
 
@@ -79,6 +92,11 @@ def open_session(content: bytes, *, threads: int) -> "InferenceSession":
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
+def _repeated(values: Tensor) -> Tensor:
+    """The values, again and again if they are too few to try each of the `SIZES`."""
+    return values[torch.arange(max(len(values), sum(SIZES))) % len(values)]
+
+
 def _mixed(
     session: "InferenceSession", network: IncrementalNetwork, transform: EvaluationTransform, pixels: Tensor
 ) -> float:
@@ -90,18 +108,18 @@ def _mixed(
     return max(_difference(_run(session, inputs), expected) for inputs in (mixed, alone))
 
 
-def _run(session: "InferenceSession", inputs: dict[str, NDArray[Any]]) -> _Outputs:
+def _run(session: "InferenceSession", inputs: dict[str, NDArray[Any]]) -> Outputs:
     return dict(zip(OUTPUTS, session.run(list(OUTPUTS), inputs), strict=True))
 
 
 @torch.inference_mode()
-def _expected(network: IncrementalNetwork, images: Tensor) -> _Outputs:
+def _expected(network: IncrementalNetwork, images: Tensor) -> Outputs:
     observed = network.observe(images)
     outputs = (observed.logits.float(), observed.features.float(), observed.logits.float().softmax(dim=1))
     return {name: output.numpy() for name, output in zip(OUTPUTS, outputs, strict=True)}
 
 
-def _difference(found: _Outputs, expected: _Outputs) -> float:
+def _difference(found: Outputs, expected: Outputs) -> float:
     """The largest difference of a probability; raises `Disagreement` if an output differs by too much."""
     for name in OUTPUTS:
         if found[name].shape != expected[name].shape:

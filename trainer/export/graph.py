@@ -26,12 +26,12 @@ def export(network: IncrementalNetwork, transform: EvaluationTransform, *, by_dy
     ``by_dynamo`` chooses torch's newer exporter. Raises whatever the exporter raises for a network that it cannot
     export.
     """
-    core = _Core(network, transform).eval()
+    core = Core(network, transform).eval()
     size = transform.image_size
     # Values that are neither all equal nor symmetric: an exporter may compute with them.
     images = torch.linspace(0, 1, _EXAMPLES * transform.channels * size * size)
     example = (images.view(_EXAMPLES, transform.channels, size, size),)
-    with _quiet():
+    with quiet():
         model = _by_dynamo(core, example) if by_dynamo else _by_trace(core, example)
     _strip(model)
     _prepend_inputs(model, channels=transform.channels, size=size)
@@ -43,7 +43,7 @@ def describe(model: onnx.ModelProto, entries: Mapping[str, str]) -> None:
     helper.set_model_props(model, dict(entries))
 
 
-class _Core(nn.Module):
+class Core(nn.Module):
     """Pixels in 0 … 1 to the outputs. The heads of all tasks are one layer, so many tasks cost no more than one."""
 
     mean: Tensor
@@ -61,6 +61,7 @@ class _Core(nn.Module):
         self.register_buffer("bias", bias)
 
     def forward(self, scaled: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits, features and probabilities of pixels in 0 … 1, [images, channels, size, size]."""
         features = self.network.features((scaled - self.mean) / self.std)
         scores = nn.functional.linear(self.network.classified(features), self.rows, self.bias)
         logits = self.network.of_classes(scores)
@@ -69,7 +70,7 @@ class _Core(nn.Module):
 
 def _by_trace(core: nn.Module, example: tuple[Tensor]) -> onnx.ModelProto:
     buffer = io.BytesIO()
-    with torch.inference_mode(), _attention_in_parts():
+    with torch.inference_mode(), attention_in_parts():
         torch.onnx.export(
             core,
             example,
@@ -145,7 +146,7 @@ def _prepend_inputs(model: onnx.ModelProto, *, channels: int, size: int) -> None
 
 
 @contextmanager
-def _attention_in_parts() -> Iterator[None]:
+def attention_in_parts() -> Iterator[None]:
     """Have torch compute attention as it does in training, which can be traced; not as one operator of its own."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
@@ -156,7 +157,7 @@ def _attention_in_parts() -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence the exporters' remarks to developers; what they write is checked instead."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     before = [logger.level for logger in loggers]

@@ -13,6 +13,7 @@ WEIGHTS = "weights.safetensors"
 MANIFEST = "version.json"
 EXECUTABLE = "network.onnx"
 INT8 = "network.int8.onnx"
+PROGRAM = "network.pt2"
 FORMAT = 1  # of version.json
 
 # Names in the graph of network.onnx, whose contract is docs/versions.md

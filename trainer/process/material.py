@@ -25,6 +25,7 @@ from trainer.learning.increment import PROCEDURE
 from trainer.learning.learned import Learned, features_of
 from trainer.learning.seeds import Seeds
 from trainer.networks import load_version
+from trainer.networks.manifest import PROGRAM
 from trainer.process import pixels
 from trainer.process.context import AttemptContext
 from trainer.process.job import Job
@@ -232,7 +233,7 @@ def parent_of(job: Job, context: AttemptContext, device: torch.device) -> Learne
     folder.mkdir()
     with context.report.opaque():
         for name, file in job.parent.files.items():
-            if name != FILE:
+            if name not in {FILE, PROGRAM}:  # a training needs neither
                 context.blobs.fetch(file.sha256, folder / name)
         loaded = load_version(folder, device=device)
     network = loaded.network.to(memory_format=torch.channels_last)

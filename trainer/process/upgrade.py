@@ -6,38 +6,30 @@ that is killed leaves at most a blob that nothing refers to, which `accrete gc` 
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 import threading
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
-from itertools import chain
 from pathlib import Path
 
 import torch
-from sqlalchemy import Connection
-from torch import Tensor
 
 from storage import evaluations
-from storage.blobs import shards
 from storage.blobs.opening import open_blobs
 from storage.blobs.store import BlobStore
 from storage.database.engine import Database
-from storage.domain import Image, Model, StoredFile, Version
+from storage.domain import Model, StoredFile, Version
 from storage.errors import BlobDamaged, BlobMissing
-from storage.history import evaluation, models, versions
+from storage.history import models, versions
 from storage.maintenance.disposal import dispose
-from storage.material import batches
 from storage.settings import Settings, settings_of_process
 from trainer.export import Disagreement, NotExportable, write_executable
 from trainer.networks import load_version
 from trainer.networks.manifest import EXECUTABLE
-from trainer.networks.pictures import Form
-from trainer.process.executable import spread
+from trainer.process.attachment import end_with_parent
 from trainer.process.resources import yield_processor
+from trainer.process.stored_pixels import evaluation_pixels
 
 NICENESS = 19  # the lowest priority: nobody waits for this
 
@@ -59,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     settings = settings_of_process()
     if asked.attached:
-        threading.Thread(target=_end_with_parent, daemon=True).start()
+        threading.Thread(target=end_with_parent, daemon=True).start()
     yield_processor(NICENESS)
     torch.set_num_threads(1)
     looked: list[Looked] = []
@@ -108,9 +100,7 @@ def _add(model: Model, version: Version, *, database: Database, blobs: BlobStore
             if file_name != evaluations.FILE:  # a graph is made without it
                 blobs.fetch(stored.sha256, folder / file_name)
         loaded = load_version(folder)
-        with database.read() as connection:
-            stored_images = _measured(connection, model, version)
-        pixels = _pixels(stored_images, Form(channels=model.channels, image_size=model.image_size), blobs)
+        pixels = evaluation_pixels(model, version, database=database, blobs=blobs)
         path = folder / EXECUTABLE
         write_executable(path, loaded.network, loaded.transform, pixels=pixels)
         size = path.stat().st_size
@@ -118,35 +108,6 @@ def _add(model: Model, version: Version, *, database: Database, blobs: BlobStore
     blobs.sync()
     with database.write() as connection:
         versions.add_file(connection, version, EXECUTABLE, file, exists=blobs.exists)
-
-
-def _measured(connection: Connection, model: Model, version: Version) -> list[Image]:
-    """The evaluation images of the version's tasks that are still stored."""
-    line = versions.lineage(connection, model, version.number)
-    of_line = batches.of_increments(connection, [ancestor.increment_id for ancestor in line])
-    return list(chain.from_iterable(evaluation.of_tasks(connection, line, of_line)))
-
-
-def _pixels(stored: Sequence[Image], form: Form, blobs: BlobStore) -> Tensor:
-    """Some of the images, uint8 [images, channels, size, size]: those whose packed copies can be read."""
-    by_shard: dict[str, set[int]] = defaultdict(set)
-    for image in (stored[position] for position in spread(len(stored))):
-        if image.shard is not None and image.row is not None:
-            by_shard[image.shard].add(image.row)
-    read: list[Tensor] = []
-    for shard, rows in by_shard.items():
-        with suppress(BlobDamaged, BlobMissing):  # the next increment packs them anew
-            for _, row in shards.read(blobs, shard, list(rows), row_bytes=form.row_bytes):
-                read.append(torch.frombuffer(bytearray(row), dtype=torch.uint8))
-    shape = (len(read), form.image_size, form.image_size, form.channels)
-    joined = torch.stack(read)[spread(len(read))] if read else torch.empty(0, form.row_bytes, dtype=torch.uint8)
-    return joined.view(shape).permute(0, 3, 1, 2).contiguous()
-
-
-def _end_with_parent() -> None:
-    """End this process when its standard input closes: the worker has ended."""
-    sys.stdin.buffer.read()
-    os._exit(1)
 
 
 def _say(line: str) -> None:

@@ -22,6 +22,7 @@ from storage.settings import Settings
 from storage.work import leases
 from trainer.workers.attempt import run_attempt
 from trainer.workers.checkpoint_upload import discard_obsolete
+from trainer.workers.exporting import Exporting
 from trainer.workers.forkserver import ForkServer, may_use_gpu
 from trainer.workers.upgrading import Upgrading
 
@@ -49,6 +50,7 @@ class Worker:
         self._blobs = open_blobs(settings.blobs)
         self._server = ForkServer(settings.niceness, loaded=not may_use_gpu(settings.device))
         self._upgrading = Upgrading(self._database)
+        self._exporting = Exporting(self._database)
         self._canary_sent: float | None = None  # time.monotonic() of the oldest unanswered one
 
     def start(self) -> None:
@@ -62,6 +64,7 @@ class Worker:
         """Let the running increment go back to the queue; called when Celery begins to shut down."""
         self.stopping.set()
         self._upgrading.close()
+        self._exporting.close()
 
     def work(self, *, asked_for: str) -> None:
         """Work on runnable increments, one after another, until there is none; returns at once if already busy."""
@@ -110,6 +113,7 @@ class Worker:
                     scratch_is_clear = True
                 if not self._busy.locked():
                     self._sweep()
+                self._exporting.look()
                 discard_obsolete(self._database)
                 dispose(database=self._database, blobs=self._blobs, scratch=self.settings.scratch)
                 if time.monotonic() >= next_pruning and prune(self._database, self.settings):

@@ -1,14 +1,17 @@
 """The asynchronous twin of `api.client.versions`: written by `make types`; change that module instead."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
+from http import HTTPStatus
 from pathlib import Path
 
 from api.client.asynchronous.connection import AsyncConnection
-from api.client.connection import Conflict
+from api.client.connection import ClientError, Conflict
 from api.client.documents import Comparison, Current, Evaluation, ModelMetrics, Promotion, Version, VersionMetrics
 from api.client.files import made
 from api.client.paths import address, keyed
+from api.client.versions import PATIENCE_SECONDS
 
 
 class AsyncVersionCalls:
@@ -40,9 +43,24 @@ class AsyncVersionCalls:
         """A version's model card, in Markdown; what only a person knows is marked "not stated"."""
         return (await self._connection.request("GET", address("models", model, "versions", number, "card"))).text
 
-    async def export(self, model: str, number: int, file: Path) -> None:
-        """Write a version into one file that any ONNX runtime computes, with labels and transform in its metadata."""
-        await self._connection.save(address("models", model, "versions", number, "export"), file, format="onnx")
+    async def export(
+        self, model: str, number: int, file: Path, *, kind: str = "onnx", patience_seconds: float = PATIENCE_SECONDS
+    ) -> None:
+        """Write a version into one file that can be computed without Accrete, with labels and transform inside.
+
+        ``kind`` is ``onnx``, for any ONNX runtime, or ``pt2``, for torch.export. A worker makes the latter when it is
+        asked for first; raises ClientError if that takes longer than ``patience_seconds``.
+        """
+        path = address("models", model, "versions", number, "export")
+        began = time.monotonic()
+        while True:
+            answer = await self._connection.request("HEAD", path, params={"format": kind})
+            if answer.status_code != HTTPStatus.ACCEPTED:
+                break
+            if time.monotonic() - began > patience_seconds:
+                raise ClientError(f"version {number} of {model} is not exported yet: does a worker run?")
+            await asyncio.sleep(float(answer.headers["Retry-After"]))
+        await self._connection.save(path, file, format=kind)
 
     async def version_metrics(self, model: str, number: int) -> VersionMetrics:
         """Every metric of one version."""

@@ -61,6 +61,7 @@ PATHS = {
     "image_id": "0" * 32,
     "increment_id": "0" * 32,
     "prediction_id": "0" * 32,
+    "position": "0",
     "number": "1",
     "file": "version.json",
 }

@@ -14,7 +14,7 @@ SAME = ("content-type", "content-length", "etag", "cache-control", "content-secu
 def places(shared_world):
     """A path for each route of GET, with something behind it."""
     http = shared_world.http
-    name = shared_world.model()
+    name = shared_world.model(keep_predictions="all")
     batch = http.post(f"/v1/models/{name}/batches").json()["id"]
     sent = http.post(f"/v1/batches/{batch}/images", params={"label": "a"}, content=picture(1))
     image = sent.json()["images"][0]["id"]
@@ -27,6 +27,7 @@ def places(shared_world):
         "image_id": image,
         "increment_id": increment,
         "prediction_id": predicted,
+        "position": "0",
         "number": "1",
         "file": "version.json",
         "kind": "not-found",

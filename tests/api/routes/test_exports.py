@@ -15,10 +15,12 @@ from typer.testing import CliRunner
 from api.commands.commandline import app
 from api.views import exports
 from api.views.cards import Subject, card
+from storage.domain import StoredFile
+from storage.history import exports as wishes
 from storage.history import metrics, models, versions
 from tests.api.worlds import SIZE, network_onnx, picture, problem
 from trainer.networks import EvaluationTransform, build
-from trainer.networks.manifest import EXECUTABLE
+from trainer.networks.manifest import EXECUTABLE, PROGRAM
 
 HOSTILE = ("*bold* | `code` & <b>", 'größe: "no"', "[link](http://example.org) # head")
 SECTIONS = ["Intended use", "Data", "Training", "Evaluation", "Limits", "Files", "Use"]
@@ -185,3 +187,36 @@ def test_the_command_line_writes_them(world, model, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == [f"{model}-1.onnx"]
     done = run.invoke(app, ["card", model, "1", *url])
     assert done.output.rstrip("\n") == card_of(world.http, model, 1).rstrip("\n")
+
+
+def test_a_program_is_asked_for_once_and_sent_when_a_worker_has_made_it(http, world, model):
+    first = exported(http, model, 1, format="pt2")
+    assert (first.status_code, first.headers["retry-after"], first.content) == (202, "5", b"")
+    assert first.headers["location"] == f"/v1/models/{model}/versions/1/export?format=pt2"
+    assert exported(http, model, 1, format="pt2").status_code == 202
+    agreement = {"images": 9, "largest_difference": 1e-7}
+    with world.database.write() as connection:
+        (asked,) = wishes.waiting(connection)
+        version = versions.get(connection, models.get(connection, model), 1)
+        file = StoredFile(world.blobs.put(b"a program"), 9)
+        assert versions.add_file(connection, version, PROGRAM, file, exists=world.blobs.exists)
+        wishes.succeed(connection, asked, agreement)
+    for answer in (exported(http, model, 1, format="pt2"), http.get(first.headers["location"])):
+        assert (answer.status_code, answer.content) == (200, b"a program")
+        assert json.loads(answer.headers["accrete-agreement"]) == agreement
+        assert answer.headers["content-disposition"] == f'attachment; filename="{model}-1.pt2"'
+        assert answer.headers["etag"] == f'"{file.sha256}"'
+
+
+def test_a_program_that_cannot_be_made_is_said(http, world, model):
+    exported(http, model, 2, format="pt2")
+    with world.database.write() as connection:
+        (asked,) = wishes.waiting(connection)
+        wishes.fail(connection, asked, "this operator is unknown")
+    detail = problem(exported(http, model, 2, format="pt2"), 404, "not-found")["detail"]
+    assert detail == f"Version 2 has no {PROGRAM}, because this operator is unknown. Take format=onnx."
+
+
+def test_the_agreement_of_a_graph_is_in_the_answer(http, model):
+    answer = exported(http, model, 1)
+    assert answer.headers["accrete-agreement"] == entries(answer.content)["agreement"]

@@ -25,6 +25,7 @@ def test_a_model_needs_nothing_but_a_name(http):
         "recipe": {},
         "memory": {"per_class": 20},
         "retention": "all",
+        "keep_predictions": "none",
         "head": None,
         "current": None,
         "previous": None,

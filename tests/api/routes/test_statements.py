@@ -61,6 +61,7 @@ def filled(world: World) -> dict[str, str]:
     world.publish(world.claim(world.increment(name, "a", "b")["id"]), ["a", "b"], results=results)
     batch = world.http.post(f"/v1/models/{name}/batches").json()["id"]
     image = world.http.post(f"/v1/batches/{batch}/images", params={"label": "c"}, content=picture(1)).json()
+    world.http.patch(f"/v1/models/{name}", json={"keep_predictions": "all"})
     prediction = world.http.post(f"/v1/models/{name}/predictions?record=durable", content=picture(2)).json()
     with world.database.write() as connection:
         model = models.get(connection, name)
@@ -87,6 +88,7 @@ def filled(world: World) -> dict[str, str]:
         "image_id": image["images"][0]["id"],
         "increment_id": increment_id,
         "prediction_id": prediction["id"],
+        "position": "0",
     }
 
 

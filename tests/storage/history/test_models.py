@@ -2,10 +2,21 @@
 
 import pytest
 
-from storage.domain import Memory, Prediction, Promotion, Reject, Retention, Scope, new_id, now
+from storage.domain import (
+    KeepPredictions,
+    KeptImage,
+    Memory,
+    Prediction,
+    Promotion,
+    Reject,
+    Retention,
+    Scope,
+    new_id,
+    now,
+)
 from storage.errors import Invalid, ModelBusy, ModelExists, ModelNotFound, PreconditionFailed, VersionNotFound
 from storage.history import models, promotions, versions
-from storage.material import batches, browsing
+from storage.material import batches, browsing, kept
 from storage.material.browsing import Filter
 from storage.requests import audit, idempotency, keys, predictions
 from storage.work import relabelling
@@ -180,7 +191,11 @@ def test_a_deleted_model_takes_its_history_with_it_and_nobody_elses(world: World
     grown, other = world.create("plants"), world.create("other")
     for model in (grown, other):
         published = world.learn(model, "a", "b", kept=2)
-        world.write(predictions.add, [Prediction(new_id(), model.id, published.version.number, (), now())])
+        made = Prediction(new_id(), model.id, published.version.number, (), now())
+        world.write(predictions.add, [made])
+        world.write(models.change, model.name, {"keep_predictions": KeepPredictions.ALL})
+        image = KeptImage(made.id, 0, model.id, "0" * 64, 1, made.created_at)
+        world.write(kept.add, [image], most_bytes=1, exists=lambda _: True)
         world.write(keys.create, name="robot", scopes={Scope.PREDICT}, model_id=model.id)
         world.write(idempotency.remember, model, key="k", asked={}, document={})
         world.write(batches.create, model_id=model.id, rejects=(Reject("scan.tiff", "no image"),))

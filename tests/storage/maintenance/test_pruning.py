@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from sqlalchemy import Table, func, select, update
 
+from storage.database.prediction_tables import predictions as predictions_table
 from storage.database.tables import answers as answers_table
 from storage.database.tables import audit as audit_table
 from storage.database.tables import events as events_table
 from storage.database.tables import increments as increments_table
-from storage.database.tables import predictions as predictions_table
 from storage.domain import IncrementStatus, Prediction, new_id, now
 from storage.maintenance import pruning
 from storage.maintenance.pruning import prune

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,103 +15,30 @@ import pytest
 import torch
 
 from storage import evaluations
-from storage.blobs.opening import open_blobs
-from storage.blobs.store import BlobStore
-from storage.database.engine import Database
-from storage.domain import Split, StoredFile, Version
+from storage.domain import StoredFile
 from storage.history import versions
 from storage.maintenance.disposal import collect
-from storage.material import images
-from storage.settings import Settings
-from tests.conftest import copy_sqlite
-from tests.storage.worlds import World
-from tests.trainer.export.material import network, transform
+from tests.trainer.process.services import SIZE, Service, stored_service
 from trainer.export import NotExportable, write_executable
 from trainer.export.agreement import open_session
-from trainer.ingestion.packing import store
-from trainer.networks import load_version, write_version
-from trainer.networks.pictures import Form
+from trainer.networks import load_version
 from trainer.process import upgrade as upgrading
 from trainer.process.upgrade import Looked, upgrade
-
-SIZE = 32  # of the worlds' models
-FORM = Form(channels=3, image_size=SIZE)
-
-
-@dataclass
-class Service:
-    """A database with versions whose files are stored, as an earlier release left them."""
-
-    settings: Settings
-    world: World
-    blobs: BlobStore
-    folder: Path
-
-    def learn(self, *labels: str) -> Version:
-        """A version of freshly initialised weights."""
-        model = self.world.model()
-        pushed = self.world.push(model, *labels)
-        claim = self.world.must_claim()
-        self.world.ingest(pushed.batch)
-        outcome = self.world.outcome(claim)
-        (folder := self.folder / f"version {outcome.number}").mkdir()
-        sizes = tuple(map(len, outcome.tasks))
-        write_version(
-            folder, network(size=SIZE, tasks=sizes), transform=transform(size=SIZE), manifest={"tasks": outcome.tasks}
-        )
-        files = {
-            path.name: StoredFile(sha256=self.blobs.put(path.read_bytes()), bytes=path.stat().st_size)
-            for path in folder.iterdir()
-        }
-        published = self.world.publish(claim, replace(outcome, files=files))
-        assert published is not None
-        return published.version
-
-    def pack(self, version: Version) -> int:
-        """Give the evaluation images of a version packed copies, of noise; their number."""
-        found = [image for image in self.images(version) if image.split is Split.TEST]
-        generator = torch.Generator().manual_seed(version.number)
-        rows = {
-            image.id: bytes(torch.randint(0, 256, (FORM.row_bytes,), generator=generator).tolist()) for image in found
-        }
-        places = store(found, lambda image: rows[image.id], form=FORM, folder=self.folder, blobs=self.blobs)
-        placed = [replace(image, shard=places[image.id][0], row=places[image.id][1]) for image in found]
-        self.world.write(images.place, placed)
-        return len(found)
-
-    def images(self, version: Version) -> Any:
-        from storage.work import increments
-
-        return self.world.read(images.of_batch, self.world.read(increments.get, version.increment_id).batch)
-
-    def now(self, version: Version) -> Version:
-        return self.world.read(versions.get, self.world.model(), version.number)
-
-    def run(self) -> list[Looked]:
-        return list(upgrade(self.settings))
-
-    def environment(self) -> dict[str, str]:
-        own = {name: value for name, value in os.environ.items() if not name.startswith("ACCRETE_")}
-        return own | {"ACCRETE_HOME": str(self.settings.home)}
 
 
 @pytest.fixture
 def service(tmp_path: Path, migrated_sqlite: Path) -> Iterator[Service]:
-    (home := tmp_path / "home").mkdir()
-    settings = Settings(home=home, database_url=None, blob_url=None)
-    settings.scratch.mkdir(parents=True)
-    copy_sqlite(migrated_sqlite, home / "accrete.db")
-    database = Database(settings.database)
-    world = World(database)
-    world.create()
-    (folder := tmp_path / "made").mkdir()
-    yield Service(settings, world, open_blobs(settings.blobs), folder)
-    database.close()
+    with stored_service(tmp_path, migrated_sqlite) as made:
+        yield made
+
+
+def run(service: Service) -> list[Looked]:
+    return list(upgrade(service.settings))
 
 
 def test_every_version_gets_its_executable_and_keeps_its_files(service: Service, tmp_path: Path):
     made = [service.learn("cat", "dog"), service.learn("emu", "fox")]
-    assert service.run() == [Looked("plants", 1, None), Looked("plants", 2, None)]
+    assert run(service) == [Looked("plants", 1, None), Looked("plants", 2, None)]
     for version in made:
         now = service.now(version)
         assert now == replace(version, files={**version.files, "network.onnx": now.files["network.onnx"]})
@@ -124,7 +51,7 @@ def test_every_version_gets_its_executable_and_keeps_its_files(service: Service,
         session = open_session((folder / "network.onnx").read_bytes(), threads=1)
         (found,) = session.run(["probabilities"], {"pixels": pixels.numpy()})
         assert found == pytest.approx(loaded.probabilities_of(pixels).numpy(), abs=1e-5)
-    assert service.run() == []
+    assert run(service) == []
 
 
 def test_it_is_compared_on_the_evaluation_images_of_all_tasks_that_are_left(
@@ -139,13 +66,13 @@ def test_it_is_compared_on_the_evaluation_images_of_all_tasks_that_are_left(
         raise NotExportable("not today")
 
     monkeypatch.setattr(upgrading, "write_executable", watched)
-    service.run()
+    run(service)
     assert [len(pixels) for pixels in compared] == [both[0], sum(both)]
     assert compared[1].shape[1:] == (3, SIZE, SIZE)
     assert len(set(map(bytes, compared[1].flatten(1).numpy()))) == sum(both)
     shard = next(image.shard for image in service.images(second) if image.shard is not None)
     service.blobs.delete(shard)
-    service.run()
+    run(service)
     assert len(compared[-1]) == both[0]
 
 
@@ -164,7 +91,7 @@ def test_what_cannot_be_upgraded_is_said_once_and_the_others_are(service: Servic
         return written(path, of, *arguments, **options)
 
     monkeypatch.setattr(upgrading, "write_executable", some)
-    looked = service.run()
+    looked = run(service)
     assert [(one.version, one.reason is None) for one in looked] == [(1, True), (2, False), (3, False)]
     assert missing in str(looked[1].reason)
     assert looked[2].reason == "no network.onnx, because no exporter knows it"
@@ -182,7 +109,7 @@ def test_a_version_deleted_meanwhile_gets_nothing_and_leaves_no_blob(service: Se
         return written(*arguments, **options)
 
     monkeypatch.setattr(upgrading, "write_executable", late)
-    service.run()
+    run(service)
     assert [version.number for version in service.world.read(versions.without_file, "network.onnx")] == []
     gone = service.world.read(versions.find, service.world.model().id, 1)
     assert gone is not None
@@ -249,5 +176,5 @@ def test_a_version_gets_its_executable_without_its_evaluations(service: Service)
     version = service.learn("cat", "dog")
     lost = StoredFile(sha256="0" * 64, bytes=1)
     assert service.world.write(versions.add_file, version, evaluations.FILE, lost, exists=lambda _: True)
-    assert service.run() == [Looked("plants", 1, None)]
+    assert run(service) == [Looked("plants", 1, None)]
     assert service.now(version).files[evaluations.FILE] == lost
