@@ -22,7 +22,7 @@ COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pip compile --quiet --univ
 	--generate-hashes $(UPGRADE) --group build
 INSTALL = $(BIN)/python -m pip --disable-pip-version-check install
 
-.PHONY: help demo serve test jitter faults fuzz check docs types networks bench lock clean
+.PHONY: help demo serve test jitter faults fuzz screenshots check docs types networks bench lock clean
 
 help:
 	@echo 'make demo    grow a classifier of handwritten digits; DATA=folder [CLASSES_PER_STEP=2] takes your own images'
@@ -33,6 +33,7 @@ help:
 	@echo 'make fuzz    damaged archives and images, a hundred thousand of each; FUZZ_INPUTS=n, FUZZ_SEED=n'
 	@echo 'make check   format, lint, types, import contracts, loading rules, Dockerfile, compose file'
 	@echo 'make docs    the guides as a site, in the folder site; a link that leads nowhere is an error'
+	@echo 'make screenshots  pictures of the pages of the dashboard, in build/screenshots; needs Chromium'
 	@echo 'make types   the types of the client from the OpenAPI document, and the asynchronous client'
 	@echo 'make networks  the table of image sizes, heads and maps of each network; minutes; ARGS=name measures one'
 	@echo 'make bench   the measured comparisons; BENCH=name ARGS=... runs one'
@@ -56,6 +57,9 @@ faults: $(VENV)/dev.stamp
 
 fuzz: $(VENV)/dev.stamp
 	@FUZZ_INPUTS=$(FUZZ_INPUTS) FUZZ_SEED=$(FUZZ_SEED) exec $(BIN)/python -m pytest -q -o faulthandler_timeout=0 tests/attacks/test_fuzz.py
+
+screenshots: $(VENV)/dev.stamp
+	@exec $(BIN)/python -m tests.browser.screenshots build/screenshots
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .
