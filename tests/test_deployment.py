@@ -65,6 +65,7 @@ def test_compose_runs_each_part_in_the_image_made_for_it(compose: Any) -> None:
     built = {name: service["build"] for name, service in compose["services"].items() if "build" in service}
     assert {name: build["target"] for name, build in built.items()} == {
         "api": "api",
+        "dashboard": "api",
         "migrations": "api",
         "worker": "worker",
         "worker-gpu": "worker",

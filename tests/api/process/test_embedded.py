@@ -6,12 +6,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 
+from api.process.embedded import free_port
+from api.process.sockets import listening
 from storage.migrations import upgrade
 from storage.settings import Settings
 from tests.api.process.test_ending import ignores
@@ -38,9 +41,16 @@ def children(pid: int) -> dict[str, int]:
     found = {}
     for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
         command = Path(f"/proc/{child}/cmdline").read_text().replace("\0", " ")
-        name = next((name for name in ("redis-server", "trainer.workers", "reaper") if name in command), "api")
+        name = next(
+            (name for name in ("redis-server", "trainer.workers", "reaper", "api.dashboard") if name in command), "api"
+        )
         found[name] = int(child)
     return found
+
+
+def is_gone(pid: int) -> bool:
+    """Whether no process has that number."""
+    return not alive(pid)
 
 
 def test_the_service_starts_repairs_itself_refuses_a_second_and_ends_without_a_trace(
@@ -49,16 +59,19 @@ def test_the_service_starts_repairs_itself_refuses_a_second_and_ends_without_a_t
     process, url = service
     assert httpx.get(f"{url}/readyz", timeout=240).status_code == 200
     first = children(process.pid)
-    assert set(first) == {"redis-server", "trainer.workers", "reaper", "api"}
+    assert set(first) == {"redis-server", "trainer.workers", "reaper", "api", "api.dashboard"}
+    page = httpx.get(url, follow_redirects=True)
+    assert (page.status_code, page.headers["Content-Type"].partition(";")[0]) == (200, "text/html")
 
     command = [*COMMAND, "--home", str(tmp_path / "home")]
     second = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert (second.returncode, second.stdout) == (1, "")
     assert second.stderr.startswith(f"error: {tmp_path / 'home'} is in use by process {process.pid}")
 
-    os.kill(first["api"], signal.SIGKILL)
-    assert eventually(lambda: not alive(first["api"]))
-    assert eventually(lambda: answers(f"{url}/readyz"))
+    for part, address in (("api", f"{url}/readyz"), ("api.dashboard", str(page.url))):
+        os.kill(first[part], signal.SIGKILL)
+        assert eventually(partial(is_gone, first[part]))
+        assert eventually(partial(answers, address))
 
     last = children(process.pid)
     process.send_signal(signal.SIGTERM)
@@ -89,6 +102,27 @@ def test_it_refuses_to_start_where_others_could_reach_it_without_keys(tmp_path: 
     )
     assert alone.returncode == 1
     assert "openssl rand" in alone.stderr
+
+
+def test_it_does_without_a_dashboard_where_none_is_wanted(tmp_path: Path) -> None:
+    environment = without_settings() | {"ACCRETE_DASHBOARD_PORT": "0"}
+    command = [*COMMAND, "--home", str(tmp_path / "home")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        url = json.loads(process.stdout.readline())["url"]
+        assert "api.dashboard" not in children(process.pid)
+        assert httpx.get(url).status_code == 404
+        process.send_signal(signal.SIGTERM)
+
+
+def test_it_says_which_setting_chooses_another_port_for_the_dashboard(tmp_path: Path) -> None:
+    with listening("127.0.0.1", 0) as taken:
+        environment = without_settings() | {"ACCRETE_DASHBOARD_PORT": str(taken.getsockname()[1])}
+        command = [*COMMAND[:-3], "--port", str(free_port("127.0.0.1")), "--json", "--home", str(tmp_path / "home")]
+        refused = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.startswith("error: the dashboard cannot listen on 127.0.0.1 port ")
+    assert "ACCRETE_DASHBOARD_PORT (0: no dashboard)" in refused.stderr
 
 
 def without_settings() -> dict[str, str]:
