@@ -131,8 +131,9 @@ def _held(connection: Connection, model: Model, wanted: Filter) -> Filter:
     if wanted.labels is None:
         return wanted
     asked = {model.names.found(folded(name)) for name in wanted.labels}
-    merged = versions.get(connection, model, model.head).merged if model.head is not None else {}
-    return replace(wanted, labels=frozenset(asked | {label for label, held in merged.items() if held in asked}))
+    return replace(
+        wanted, labels=frozenset(asked.union(*(versions.merged_into(connection, model, one) for one in asked)))
+    )
 
 
 def _shown(model: Model, page: Page[Image]) -> PageOut[StoredImageOut]:

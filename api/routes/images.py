@@ -25,7 +25,8 @@ from storage.errors import (
     Overloaded,
     VersionUnloadable,
 )
-from storage.history import models
+from storage.history import models, versions
+from storage.labels import folded
 from storage.material import erasure, images, packs
 from storage.requests import audit
 
@@ -62,7 +63,9 @@ def delete_image(image_id: str, service: ServiceDep) -> None:
 def delete_class_images(name: str, label: str, service: ServiceDep) -> ErasedOut:
     """Erase every stored image of a class; versions trained on them, and their metrics, stay."""
     with service.database.write() as connection:
-        count = erasure.erase_class(connection, models.lock(connection, name), label)
+        model = models.lock(connection, name)
+        merged = versions.merged_into(connection, model, model.names.found(folded(label)))
+        count = erasure.erase_class(connection, model, label, merged=merged)
         audit.record_change(connection, deleted={"images": count, "label": label})
     service.dispose()
     return ErasedOut(erased=count)

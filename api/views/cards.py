@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from storage.domain import Batch, Json, Model, Relabel, Split, Version
+from storage.domain import Batch, Edit, Json, Model, Relabel, Split, Version
 from trainer.networks.description import NOT_STATED as UNKNOWN
 
 NOT_STATED = f"*{UNKNOWN}*"
@@ -68,7 +68,8 @@ def _front_matter(subject: Subject) -> str:
 def _title(subject: Subject) -> str:
     model, version = subject.model, subject.version
     colour = "grey" if model.channels == 1 else "colour"
-    before = "It is the first version." if version.parent is None else f"It was taught from version {version.parent}."
+    made = "edited" if version.edit is not None else "taught"
+    before = "It is the first version." if version.parent is None else f"It was {made} from version {version.parent}."
     return (
         f"# {escaped(model.name)}, version {version.number}\n\n"
         f"A classifier of {len(version.classes)} classes: {escaped(model.network)} on {colour} images of "
@@ -88,9 +89,10 @@ def _data(subject: Subject) -> str:
     counts: dict[str, list[int]] = {label: [0, 0] for label in subject.version.classes}
     for batch in subject.batches.values():
         for count in batch.classes:
-            if count.label in counts:
-                counts[count.label][0] += count.train
-                counts[count.label][1] += count.test
+            label = subject.version.merged.get(count.label, count.label)
+            if label in counts:
+                counts[label][0] += count.train
+                counts[label][1] += count.test
     rows = [
         (task, escaped(label), *counts[label])
         for task, labels in enumerate(subject.version.tasks, start=1)  # as people count
@@ -109,8 +111,8 @@ def _training(subject: Subject) -> str:
     rows = [
         (
             version.number,
-            ", ".join(map(escaped, version.tasks[-1])) if _added(subject, place) else "–",
-            version.strategy,
+            _change(subject, place),
+            "edit" if version.edit is not None else version.strategy,
             f"{sum(version.seconds.values()):.1f}",
             escaped(version.code_version),
         )
@@ -120,9 +122,19 @@ def _training(subject: Subject) -> str:
     return (
         "## Training\n\n"
         "The classes came in increments. Each learned from the version before it, by distillation:\n\n"
-        f"{_table(('version', 'new classes', 'strategy', 'seconds', 'release'), rows)}\n\n"
+        f"{_table(('version', 'new classes, or change', 'strategy', 'seconds', 'release'), rows)}\n\n"
         f"Hyper-parameters of the last one: `{recipe.replace('`', '')}`."
     )
+
+
+def _change(subject: Subject, place: int) -> str:
+    """What a version of the line added or, if it was edited, changed."""
+    version, names = subject.line[place], subject.model.names
+    if version.edit is None:
+        return ", ".join(map(escaped, version.tasks[-1])) if _added(subject, place) else "–"
+    edit = Edit.of(version.edit)
+    merged = [f"{', '.join(names.all(one.labels))} merged into {names.name(one.into)}" for one in edit.merge]
+    return escaped("; ".join([f"without {name}" for name in names.all(edit.drop)] + merged))
 
 
 def _evaluation(subject: Subject) -> str:

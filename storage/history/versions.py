@@ -102,6 +102,12 @@ def classes_of_heads(connection: Connection, of: Sequence[Model]) -> Mapping[str
     return {row["model_id"]: rows.version(row).classes for row in found}
 
 
+def merged_into(connection: Connection, model: Model, label: str) -> frozenset[str]:
+    """Labels of the classes that edits have merged into a class of the model's head."""
+    merged = get(connection, model, model.head).merged if model.head is not None else {}
+    return frozenset(former for former, held in merged.items() if held == label)
+
+
 def first_strategy(connection: Connection, model: Model) -> str | None:
     """The strategy of a model's first version, the ancestor of all others; None while the model has no version."""
     query = (

@@ -10,6 +10,7 @@ Each of these functions reads only after the model is locked. So a concurrent tr
 an image or requests an increment, either has committed before, or comes later and finds the images gone.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import Connection, delete, select, update
@@ -69,14 +70,14 @@ def erase_batch(connection: Connection, batch_id: str) -> int:
     return len(found)
 
 
-def erase_class(connection: Connection, model: Model, name: str) -> int:
+def erase_class(connection: Connection, model: Model, name: str, *, merged: Collection[str] = ()) -> int:
     """Erase every image of a class, in all batches of the model; returns how many there were.
 
-    The caller holds the model's lock (`models.lock`). Raises `ImageNotFound` when there are none, and `BatchInUse`
-    when an archive that is not ingested yet holds some.
+    ``merged`` are the labels of classes that were merged into it. The caller holds the model's lock (`models.lock`).
+    Raises `ImageNotFound` when there are none, and `BatchInUse` when an archive that is not ingested yet holds some.
     """
     held = model.names.found(name)
-    spellings = {held, folded(held)}  # earlier releases did not fold labels: they may have blanks
+    spellings = {held, folded(held), *merged}  # earlier releases did not fold labels: they may have blanks
     unread = select(batches_table).where(batches_table.c.model_id == model.id, batches_table.c.archive.is_not(None))
     for batch in connection.execute(unread).mappings():
         if any(count["label"] in spellings for count in batch["classes"]):

@@ -54,9 +54,14 @@ def test_classes_are_dropped_and_merged_without_training_and_taught_further(clie
     assert client.version(name, 4)["tasks"] == [["anise", "herb"], ["fennel"], ["ginger"]]
     assert client.version_metrics(name, 4)["tag"]["per_class"]["herb"]["support"] == found["herb"]
     assert [len(row) for row in client.metrics(name)["tag"]["matrix"]] == [1, 2, 2, 3]
+    card = client.card(name, 3)
+    assert "without chive; basil, dill merged into herb" in card
+    assert "It was edited from version 2." in card
     comparison = client.compare(name, 3, 2)
     assert comparison["together"] is not None
     assert comparison["together"]["images"] == sum(found.values())
+    assert client.erase_class(name, "herb") > found["herb"]
+    assert list(client.images(name, label="herb")) == []
 
 
 def test_what_was_dropped_can_be_taught_again_and_taken_back(client: Client, grower: Grower) -> None:
