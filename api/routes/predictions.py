@@ -122,7 +122,7 @@ def get_prediction(prediction_id: str, service: ServiceDep) -> PredictionRecordO
 
 @router.get(
     "/predictions/{prediction_id}/images/{position}",
-    dependencies=[needs(Scope.PREDICT)],
+    dependencies=[needs(Scope.TRAIN)],
     response_class=Response,
     responses=problems(PredictionNotFound),
 )

@@ -57,7 +57,7 @@ SCOPES: Mapping[str, Scope] = {
     "POST /v1/models/{name}/predictions": PREDICT,
     "GET /v1/models/{name}/predictions": PREDICT,
     "GET /v1/predictions/{prediction_id}": PREDICT,
-    "GET /v1/predictions/{prediction_id}/images/{position}": PREDICT,
+    "GET /v1/predictions/{prediction_id}/images/{position}": TRAIN,
     "GET /v1/audit": ADMIN,
     "GET /metrics": PREDICT,
     "GET /v2": PREDICT,

@@ -15,7 +15,7 @@ from storage.domain import (
     now,
 )
 from storage.errors import Invalid, ModelBusy, ModelExists, ModelNotFound, PreconditionFailed, VersionNotFound
-from storage.history import models, promotions, versions
+from storage.history import exports, models, promotions, versions
 from storage.material import batches, browsing, kept
 from storage.material.browsing import Filter
 from storage.requests import audit, idempotency, keys, predictions
@@ -196,6 +196,7 @@ def test_a_deleted_model_takes_its_history_with_it_and_nobody_elses(world: World
         world.write(models.change, model.name, {"keep_predictions": KeepPredictions.ALL})
         image = KeptImage(made.id, 0, model.id, "0" * 64, 1, made.created_at)
         world.write(kept.add, [image], most_bytes=1, exists=lambda _: True)
+        world.write(exports.request, published.version, "network.pt2")
         world.write(keys.create, name="robot", scopes={Scope.PREDICT}, model_id=model.id)
         world.write(idempotency.remember, model, key="k", asked={}, document={})
         world.write(batches.create, model_id=model.id, rejects=(Reject("scan.tiff", "no image"),))
