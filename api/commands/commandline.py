@@ -83,11 +83,17 @@ def dashboard(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8001,
     home: Annotated[Path, typer.Option(help="Folder for what it writes.", envvar="ACCRETE_HOME")] = Path("data"),
+    as_json: AsJson = False,
 ) -> None:
     """Serve the pages for people, apart from the service, until Ctrl-C; `accrete up` serves them too."""
     import os
     import sys
 
+    url = f"http://{host}:{port}"
+    emit(
+        {"event": "starting", "url": url} if as_json else None, f"The dashboard of {api} is at {url} (Ctrl-C stops it)"
+    )
+    sys.stdout.flush()  # the program takes the place of this one
     program = [sys.executable, "-m", "api.dashboard"]
     os.execv(sys.executable, [*program, "--api", api, "--host", host, "--port", str(port), "--home", str(home)])
 

@@ -7,11 +7,13 @@ It starts the service in a temporary folder on a free port and speaks to it thro
 """
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+import webbrowser
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,9 +32,12 @@ from api.commands.progress import display, follow
 from api.commands.tables import labels, share, table
 from api.demo.images import Picture, fitting_shape, hold_out, read_folder, split_classes, write_archive, write_digits
 from api.process.environment import inherited
+from storage.settings import Settings
 
 RECIPE: Mapping[str, Any] = {"preset": "quick"}
 HELD_OUT = 3  # images a class that are never uploaded, only predicted at the end
+DASHBOARD = f"http://127.0.0.1:{Settings.model_fields['dashboard_port'].default}"  # of `make serve`
+DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY")
 _ROWS = 20  # predictions that are printed one by one
 _FILES_PER_REQUEST = 16
 _KEPT_SETTINGS = {"ACCRETE_DEVICE", "ACCRETE_THREADS"}  # the others may name a real database
@@ -74,7 +79,8 @@ def main(
             demonstrate(Path(folder), data, classes_per_step)
         except (DemoFailed, ClientError, ValueError) as error:
             raise failure(str(error)) from error
-    print(f"\nDone in {time.monotonic() - started_at:.0f} s.")
+    seconds = time.monotonic() - started_at
+    print(f"\nDone in {seconds:.0f} s. To teach a model in the browser: make serve, then the dashboard at {DASHBOARD}")
 
 
 def demonstrate(folder: Path, data: Path | None, classes_per_step: int) -> None:
@@ -98,6 +104,7 @@ def demonstrate(folder: Path, data: Path | None, classes_per_step: int) -> None:
             )
             grow(client, history, archives, steps)
         show_predictions(client, held)
+        open_pages(url)
 
 
 def grow(client: Client, history: History, archives: Sequence[Path], steps: Sequence[Sequence[str]]) -> None:
@@ -127,6 +134,14 @@ def show_predictions(client: Client, held: Sequence[Picture]) -> None:
             picture.label == ranked["label"] for picture, ranked in zip(held, answers[history.model], strict=True)
         )
         print(f"{history.title}: {right} of {len(held)} right")
+
+
+def open_pages(url: str) -> None:
+    """Open the dashboard where a person can see it, and keep the service until they are done."""
+    if not (sys.stdin.isatty() and any(os.environ.get(name) for name in DISPLAYS)):
+        return
+    webbrowser.open(url)  # which sends browsers to the dashboard
+    input("\nThe dashboard of these two models is open in your browser. Enter ends the demonstration. ")
 
 
 def predict(client: Client, model: str, pictures: Sequence[Picture]) -> list[Ranked]:

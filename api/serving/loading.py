@@ -1,5 +1,6 @@
 """Loading versions: fetched, checked and warmed; several at a time, each once for all requests that wait for it."""
 
+import asyncio
 import gc
 import logging
 import math
@@ -260,3 +261,10 @@ def _tried(execution: Execution, model: Model, version: Version) -> Costs:
     for images, seconds in fastest.items():
         costs.note(images, seconds)
     return costs
+
+
+async def outcome(future: "Future[Served]") -> Served:
+    """The version that a loading thread loads; the load goes on if this wait is cancelled."""
+    waited = asyncio.wrap_future(future)
+    waited.add_done_callback(lambda done: done.cancelled() or done.exception())  # exception() marks it as retrieved
+    return await asyncio.shield(waited)

@@ -1,6 +1,5 @@
 """The loaded versions: which one answers for a model, and others that were asked for by number."""
 
-import asyncio
 import logging
 import threading
 import time
@@ -15,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from api.measures import Measures
 from api.serving.execution import memory
 from api.serving.faults import Fault, Faults
-from api.serving.loading import Key, Loader, Served
+from api.serving.loading import Key, Loader, Served, outcome
 from storage.database.engine import Database
 from storage.domain import Model
 from storage.errors import NotFound, NoVersionYet, VersionUnloadable
@@ -99,7 +98,7 @@ class Registry:
         Raises `ModelNotFound`, `NoVersionYet`, `VersionNotFound` and `VersionUnloadable`.
         """
         asked = await anyio.to_thread.run_sync(self._ask, name, number, abandon_on_cancel=True)
-        return await _outcome(asked)
+        return await outcome(asked)
 
     async def prepared(self, model: Model, number: int) -> Served:
         """A version, loaded, checked and warmed to be put into service, from its files as they are now.
@@ -109,7 +108,7 @@ class Registry:
         if (served := self.ready(model.name, number)) is not None and served.model.id == model.id:
             await anyio.to_thread.run_sync(self._loader.confirm, served, abandon_on_cancel=True)
             return served
-        return await _outcome(self._load_once(self._load_again, model, number))
+        return await outcome(self._load_once(self._load_again, model, number))
 
     def enter(self, served: Served, model: Model) -> None:
         """Let a version answer for a model from now on, unless a later promotion is known already."""
@@ -294,10 +293,3 @@ class Registry:
             log.warning("no version is loaded beforehand: %s", error)
             return []
         return [self._load_once(self._load_current, model, None) for model in likely]
-
-
-async def _outcome(future: "Future[Served]") -> Served:
-    """The version that a loading thread loads; the load goes on if this wait is cancelled."""
-    waited = asyncio.wrap_future(future)
-    waited.add_done_callback(lambda done: done.cancelled() or done.exception())  # exception() marks it as retrieved
-    return await asyncio.shield(waited)

@@ -53,7 +53,7 @@ def dashboard(api: str) -> str:
     return sent.headers["Location"].rstrip("/")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its driver's event loop is in the way of tests that begin one of their own
 def browser() -> Iterator[Browser]:
     """The system's Chromium."""
     if CHROMIUM is None:

@@ -61,6 +61,7 @@ def test_a_class_is_called_by_its_new_name_wherever_it_is_shown(world, taught):
         "GET /v1/audit",
         "GET /v1/models/{name}/predictions",
         "GET /v1/predictions/{prediction_id}",
+        "GET /v1/predictions/{prediction_id}/images/{position}",
         "GET /v1/models/{name}/versions/{number}/files/{file}",
     }
     shown = [
