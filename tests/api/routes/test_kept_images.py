@@ -96,7 +96,7 @@ def test_what_is_no_image_is_not_kept(http, model, world):
 
 
 def test_switching_off_lets_go_of_what_was_kept(http, model, world):
-    data = picture(7)
+    data = picture(70_007)  # of this test alone: others of the same service store images too
     record = predicted(http, model, data)
     answer = http.patch(f"/v1/models/{model}", json={"keep_predictions": "none"})
     assert answer.json()["keep_predictions"] == "none"
@@ -107,7 +107,7 @@ def test_switching_off_lets_go_of_what_was_kept(http, model, world):
 
 
 def test_a_deleted_model_leaves_no_image(http, model, world):
-    record = predicted(http, model, picture(8))
+    record = predicted(http, model, picture(70_008))
     assert http.delete(f"/v1/models/{model}").status_code == 204
     assert not world.blobs.exists(record["digests"][0])
 
