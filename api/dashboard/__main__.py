@@ -4,8 +4,11 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import uvicorn
+
+ENDING_SECONDS = 5  # for uploads under way at the end
 
 
 def main() -> None:
@@ -23,7 +26,8 @@ def main() -> None:
     from api.dashboard.server import create_app
 
     # Addresses of the socket hold the page's id, by which its events are trusted: they stay out of the log.
-    uvicorn.run(create_app(asked.api), host=asked.host, port=asked.port, access_log=False, log_level="warning")
+    options: dict[str, Any] = {"access_log": False, "log_level": "warning", "timeout_graceful_shutdown": ENDING_SECONDS}
+    uvicorn.run(create_app(asked.api), host=asked.host, port=asked.port, **options)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from nicegui import ui
 
 from api.client.asynchronous.client import AsyncClient
 from api.client.documents import ClassPair, Comparison, Share
-from api.dashboard.frame import box, frame, link, loaded, page_of, table, text, thumbnails
+from api.dashboard.frame import box, draw_page, link, page_of, table, text, thumbnails
 from api.dashboard.sessions import Sessions
 
 
@@ -17,9 +17,7 @@ def register(sessions: Sessions) -> None:
     @ui.page("/models/{name}/compare", title="Compare · Accrete")
     async def compare(name: str, request: Request, version: int | None = None, other: int | None = None) -> None:
         client = sessions.client_of(request)
-        with frame(name, model=name, part="/compare"), box("stack") as place:
-            text("p", "Loading …", "quiet")
-        await loaded(place, lambda: _show(client, name, version, other))
+        await draw_page(lambda: _show(client, name, version, other), name, model=name, part="/compare")
 
 
 async def _show(client: AsyncClient, name: str, version: int | None, other: int | None) -> None:

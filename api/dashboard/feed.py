@@ -46,7 +46,7 @@ class Feed:
             watch.task = asyncio.create_task(self._look(client, increment_id, watch))
         try:
             shown: Increment | None = None
-            while not page.is_deleted and page.has_socket_connection:
+            while not page.is_deleted:
                 if watch.error is not None:
                     raise watch.error
                 if watch.latest is not None and watch.latest is not shown:

@@ -56,6 +56,15 @@ def frame(title: str, *, model: str | None = None, part: str = "") -> Iterator[N
         yield
 
 
+async def draw_page(
+    work: Callable[[], Awaitable[object]], title: str, *, model: str | None = None, part: str = ""
+) -> None:
+    """A page whose contents ``work`` draws, in its frame."""
+    with frame(title, model=model, part=part), box("stack") as place:
+        text("p", "Loading …", "quiet")
+    await loaded(place, work)
+
+
 async def loaded(place: Element, work: Callable[[], Awaitable[object]]) -> None:
     """Fill a place once the browser has connected; an error is shown there in words.
 
@@ -82,6 +91,27 @@ def failed(error: ClientError) -> None:
 def tell(error: ClientError) -> None:
     """Show why a request was refused, over the page."""
     ui.notify(str(error), type="negative", multi_line=True, close_button="Close", timeout=15_000)
+
+
+def ask(title: str, *, told: str, field: str, value: str, act: Callable[[str], Awaitable[object]], name: str) -> None:
+    """Ask for a text in a dialog, and act; the page is loaded again then. ``name`` is that of the button."""
+    with ui.dialog(value=True) as dialog, box("card"):
+        text("h2", title)
+        text("p", told, "quiet")
+        given = ui.input(field, value=value).props("outlined dense autofocus")
+
+        async def acted() -> None:
+            try:
+                await act(given.value or "")
+            except ClientError as error:
+                tell(error)
+                return
+            dialog.close()
+            ui.navigate.reload()
+
+        with box("line"):
+            button(name, acted, "first")
+            button("Cancel", dialog.close)
 
 
 def button(content: str, act: Callable[[], object], classes: str = "") -> Element:

@@ -7,9 +7,8 @@ from fastapi import Request
 from nicegui import ui
 
 from api.client.asynchronous.client import AsyncClient
-from api.client.connection import ClientError
 from api.client.documents import Version
-from api.dashboard.frame import MISSING, box, button, frame, link, loaded, moment, page_of, percent, table, tell, text
+from api.dashboard.frame import MISSING, ask, box, button, draw_page, link, moment, page_of, percent, table, text
 from api.dashboard.sessions import Sessions
 
 MOST = 100  # rows of each list
@@ -21,9 +20,7 @@ def register(sessions: Sessions) -> None:
     @ui.page("/models/{name}/history", title="History · Accrete")
     async def history(name: str, request: Request) -> None:
         client = sessions.client_of(request)
-        with frame(name, model=name, part="/history"), box("stack") as place:
-            text("p", "Loading …", "quiet")
-        await loaded(place, lambda: _show(client, name))
+        await draw_page(lambda: _show(client, name), name, model=name, part="/history")
 
 
 async def _show(client: AsyncClient, name: str) -> None:
@@ -97,20 +94,11 @@ def _row(client: AsyncClient, name: str, version: Version) -> list[Any]:
 
 def _ask(client: AsyncClient, name: str, number: int) -> None:
     """Ask for a reason, and put a version into service."""
-    with ui.dialog(value=True) as dialog, box("card"):
-        text("h2", f"Put version {number} into service")
-        text("p", "Predictions go on; the next increment starts from this version.", "quiet")
-        reason = ui.input("Why (for the record)").props("outlined dense autofocus")
-
-        async def promote() -> None:
-            try:
-                await client.promote(name, number, reason=reason.value or None)
-            except ClientError as error:
-                tell(error)
-                return
-            dialog.close()
-            ui.navigate.reload()
-
-        with box("line"):
-            button("Put it into service", promote, "first")
-            button("Cancel", dialog.close)
+    ask(
+        f"Put version {number} into service",
+        told="Predictions go on; the next increment starts from this version.",
+        field="Why (for the record)",
+        value="",
+        act=lambda reason: client.promote(name, number, reason=reason or None),
+        name="Put it into service",
+    )

@@ -6,6 +6,7 @@ from urllib.parse import parse_qs
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
+from api.client.asynchronous.client import AsyncClient
 from api.client.connection import ClientError
 from api.dashboard.sessions import COOKIE, Sessions
 
@@ -32,17 +33,23 @@ def router_of(sessions: Sessions) -> APIRouter:
 
     @router.post("/key")
     async def take(request: Request) -> Response:
-        body = await request.body()
-        form = parse_qs(body[:MAX_BYTES].decode("utf-8", "replace"))
+        body = bytearray()
+        async for piece in request.stream():
+            body += piece
+            if len(body) > MAX_BYTES:
+                return _page(sessions, request, fault="This is too long for a key.", status=413)
+        form = parse_qs(body.decode("utf-8", "replace"))
         sessions.end(request.cookies.get(COOKIE))
+        await sessions.tidy()
         answer = RedirectResponse("/", status_code=303)
         if "end" in form:
             answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
             return answer
         key = form.get("key", [""])[0].strip()
         try:
-            async for _ in sessions.client(key).models():
-                break
+            async with AsyncClient(sessions.api, key=key) as client:
+                async for _ in client.models():
+                    break
         except ClientError as error:
             return _page(sessions, request, fault=str(error), status=403)
         secure = request.headers.get("X-Forwarded-Proto", request.url.scheme) == "https"

@@ -10,23 +10,9 @@ from nicegui import ui
 from nicegui.element import Element
 
 from api.client.asynchronous.client import AsyncClient
-from api.client.connection import ClientError
 from api.client.documents import Class, ModelMetrics, VersionMetrics
 from api.dashboard import charts
-from api.dashboard.frame import (
-    MISSING,
-    box,
-    button,
-    frame,
-    link,
-    loaded,
-    page_of,
-    percent,
-    table,
-    tell,
-    text,
-    thumbnails,
-)
+from api.dashboard.frame import MISSING, ask, box, button, draw_page, link, page_of, percent, table, text, thumbnails
 from api.dashboard.sessions import Sessions
 
 MOST_CONFUSED = 12  # pairs of classes
@@ -39,18 +25,17 @@ def register(sessions: Sessions) -> None:
     @ui.page("/models/{name}", title="Model · Accrete")
     async def model(name: str, request: Request) -> None:
         client = sessions.client_of(request)
-        with frame(name, model=name), box("stack") as place:
-            text("p", "Loading …", "quiet")
-        await loaded(place, lambda: _show(client, name))
+        await draw_page(lambda: _show(client, name), name, model=name)
 
     @ui.page("/models/{name}/confused", title="Confused images · Accrete")
     async def confused(
         name: str, request: Request, version: int, label: Annotated[str, Query()], predicted: Annotated[str, Query()]
     ) -> None:
         client = sessions.client_of(request)
-        with frame(f"{label} taken for {predicted}", model=name, part="/confused"), box("stack") as place:
-            text("p", "Loading …", "quiet")
-        await loaded(place, lambda: _show_confused(client, name, version, label, predicted))
+        title = f"{label} taken for {predicted}"
+        await draw_page(
+            lambda: _show_confused(client, name, version, label, predicted), title, model=name, part="/confused"
+        )
 
 
 async def _show(client: AsyncClient, name: str) -> None:
@@ -167,23 +152,14 @@ def _rename_button(client: AsyncClient, name: str, label: str) -> Element:
 
 def _rename(client: AsyncClient, name: str, label: str) -> None:
     """Ask what a class is to be called, and rename it."""
-    with ui.dialog(value=True) as dialog, box("card"):
-        text("h2", f"Rename {label}")
-        text("p", "It is called so at once, in every version. Nothing is trained.", "quiet")
-        field = ui.input("Name", value=label).props("outlined dense autofocus")
-
-        async def rename() -> None:
-            try:
-                await client.rename_class(name, label, field.value or "")
-            except ClientError as error:
-                tell(error)
-                return
-            dialog.close()
-            ui.navigate.reload()
-
-        with box("line"):
-            button("Rename it", rename, "first")
-            button("Cancel", dialog.close)
+    ask(
+        f"Rename {label}",
+        told="It is called so at once, in every version. Nothing is trained.",
+        field="Name",
+        value=label,
+        act=lambda new: client.rename_class(name, label, new),
+        name="Rename it",
+    )
 
 
 def _confusion(name: str, shown: VersionMetrics) -> None:

@@ -64,7 +64,15 @@ class Sessions:
             self._clients[key] = AsyncClient(self.api, key=key)
         return self._clients[key]
 
+    async def tidy(self) -> None:
+        """Close the clients of keys that no session has any more."""
+        used = {None, *(session.key for session in self._sessions.values())}
+        for key in [key for key in self._clients if key not in used]:
+            await self._clients.pop(key).__aexit__(None, None, None)
+
     async def close(self) -> None:
-        """Close every client."""
-        for client in self._clients.values():
-            await client.__aexit__(None, None, None)
+        """Forget every key, and close every client."""
+        self._sessions.clear()
+        await self.tidy()
+        if None in self._clients:
+            await self._clients.pop(None).__aexit__(None, None, None)

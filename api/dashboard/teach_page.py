@@ -13,7 +13,7 @@ from api.client.connection import ClientError
 from api.client.documents import Batch, Increment, Model
 from api.dashboard.compare_page import show_comparison
 from api.dashboard.feed import Feed
-from api.dashboard.frame import box, button, frame, link, loaded, page_of, percent, table, tell, text
+from api.dashboard.frame import box, button, draw_page, link, page_of, percent, table, tell, text
 from api.dashboard.sessions import Sessions
 
 MOST_REJECTS = 50  # that are shown
@@ -36,9 +36,7 @@ def register(sessions: Sessions) -> None:
     @ui.page("/models/{name}/teach", title="Teach · Accrete")
     async def teach(name: str, request: Request, increment: str | None = None) -> None:
         client = sessions.client_of(request)
-        with frame(name, model=name, part="/teach"), box("stack") as place:
-            text("p", "Loading …", "quiet")
-        await loaded(place, lambda: _show(client, feed, name, increment))
+        await draw_page(lambda: _show(client, feed, name, increment), name, model=name, part="/teach")
 
 
 async def _show(client: AsyncClient, feed: Feed, name: str, increment_id: str | None) -> None:

@@ -10,7 +10,7 @@ from nicegui.element import Element
 
 from api.client.asynchronous.client import AsyncClient
 from api.client.documents import Ranked
-from api.dashboard.frame import box, frame, link, loaded, page_of, text
+from api.dashboard.frame import box, draw_page, link, page_of, text
 from api.dashboard.sessions import Sessions
 from api.dashboard.uploads import MOST_BYTES
 
@@ -38,9 +38,7 @@ def register(sessions: Sessions) -> None:
     @ui.page("/models/{name}/try", title="Try · Accrete")
     async def attempt(name: str, request: Request) -> None:
         client = sessions.client_of(request)
-        with frame(name, model=name, part="/try"), box("stack") as place:
-            text("p", "Loading …", "quiet")
-        await loaded(place, lambda: _show(client, name))
+        await draw_page(lambda: _show(client, name), name, model=name, part="/try")
 
 
 async def _show(client: AsyncClient, name: str) -> None:

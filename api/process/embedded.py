@@ -133,13 +133,7 @@ def with_dashboard(settings: Settings) -> Settings:
         return settings
     host = settings.host
     port = settings.dashboard_port if settings.port else free_port(host)
-    try:
-        refuse_taken_port(host, port)
-    except StartFailed as error:
-        raise StartFailed(
-            f"the dashboard {str(error).partition(';')[0]}; choose another with ACCRETE_DASHBOARD_PORT "
-            "(0: no dashboard)"
-        ) from error
+    refuse_taken_port(host, port, way_out="choose another for the dashboard with ACCRETE_DASHBOARD_PORT (0: none)")
     return renewed(settings, dashboard_port=port, dashboard_url=f"http://{_in_url(host)}:{port}")
 
 
@@ -210,10 +204,12 @@ def free_port(host: str) -> int:
         return int(listener.getsockname()[1])
 
 
-def refuse_taken_port(host: str, port: int) -> None:
-    """Raise StartFailed if the API could not listen on this port."""
+def refuse_taken_port(
+    host: str, port: int, *, way_out: str = "choose another with --port or ACCRETE_PORT (0 picks a free one)"
+) -> None:
+    """Raise StartFailed, with the way out, if nothing could listen on this port."""
     try:
         listening(host, port).close()
     except OSError as error:
         reason = f"cannot listen on {host} port {port}: {error.strerror}"
-        raise StartFailed(f"{reason}; choose another with --port or ACCRETE_PORT (0 picks a free one)") from error
+        raise StartFailed(f"{reason}; {way_out}") from error

@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from api.measures import Measures
 from api.serving.kept_images import KeptImages, Recording
 from storage.database.engine import Database
-from storage.domain import KeepPredictions, Prediction
+from storage.domain import KeepPredictions, Model, Prediction
 from storage.errors import ModelNotFound
 from storage.history import models
 from storage.requests import predictions
@@ -75,18 +75,21 @@ class Recorder:
     def add_now(self, record: Prediction, images: Sequence[bytes]) -> None:
         """Return when a record is committed, and its images if the model keeps them; raises `ModelNotFound`."""
         recording = Recording(record, images)
-        with self._database.read() as connection:
-            choice = models.by_id(connection, record.model_id).keep_predictions
-        if images and choice is KeepPredictions.ALL and recording.bytes_of_images <= self._kept_images.most_bytes:
-            self._kept_images.write([recording])
-            return
         with self._database.write() as connection:
-            models.by_id(connection, record.model_id)
-            predictions.add(connection, [record])
+            model = models.by_id(connection, record.model_id)
+            if not self._keeps(recording, model):
+                predictions.add(connection, [record])
+                return
+        self._kept_images.write([recording])
 
     def pending(self, prediction_id: str) -> Prediction | None:
         """A record that was accepted but is not in the database yet."""
         return self._pending.get(prediction_id)
+
+    def _keeps(self, recording: Recording, model: Model) -> bool:
+        """Whether a model keeps the images of a recording: they are not more than it keeps at all."""
+        fits = recording.bytes_of_images <= self._kept_images.most_bytes
+        return bool(recording.images) and model.keep_predictions is KeepPredictions.ALL and fits
 
     def _has_room(self, recording: Recording) -> bool:
         size = recording.bytes_of_images

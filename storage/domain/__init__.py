@@ -7,6 +7,7 @@ from storage.domain.access import AuditEntry, Key, Scope
 from storage.domain.batches import Batch, BatchStatus, ClassCount, Ignored, Image, Pack, Reject, Relabel, Split
 from storage.domain.edits import Edit, EditedTasks, Merge
 from storage.domain.increments import (
+    UNFINISHED,
     Attempt,
     Event,
     Increment,
@@ -24,6 +25,7 @@ from storage.domain.versions import Export, KeptImage, Prediction, StoredFile, V
 
 __all__ = [
     "AS_HELD",
+    "UNFINISHED",
     "Attempt",
     "AuditEntry",
     "Batch",

@@ -27,6 +27,9 @@ class IncrementStatus(StrEnum):
         return self not in {IncrementStatus.QUEUED, IncrementStatus.RUNNING}
 
 
+UNFINISHED = (IncrementStatus.QUEUED, IncrementStatus.RUNNING)
+
+
 class Promotion(StrEnum):
     """``auto`` puts the new version into service if current is still its parent; ``manual`` never does."""
 

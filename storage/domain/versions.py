@@ -31,7 +31,9 @@ class Version:
     code_version: str
     seconds: Mapping[str, float]  # duration of each stage
     created_at: datetime
-    edit: Json | None = None  # `Edit` with "tasks", the number before it of each task; None: it was trained
+    edit: Json | None = (
+        None  # an `Edit`, and "tasks": the number that each task had in the parent; None: it was trained
+    )
     merged: Mapping[str, str] = field(default_factory=dict)  # classes of images by the label they were sent with
     deleted_at: datetime | None = None  # its files are gone; its place in the lineage and its metrics stay
 

@@ -11,7 +11,7 @@ from storage.database import pages, rows
 from storage.database.tables import increments, models
 from storage.database.tables import versions as versions_table
 from storage.domain import (
-    IncrementStatus,
+    UNFINISHED,
     KeepPredictions,
     Key,
     Memory,
@@ -129,9 +129,7 @@ def delete_model(connection: Connection, name: str) -> None:
     """Remove a model with all its history; raises `ModelBusy` while increments of it are not finished."""
     model = lock(connection, name)
     unfinished = connection.scalars(
-        select(increments.c.id)
-        .where(increments.c.model_id == model.id)
-        .where(increments.c.status.in_([IncrementStatus.QUEUED, IncrementStatus.RUNNING]))
+        select(increments.c.id).where(increments.c.model_id == model.id).where(increments.c.status.in_(UNFINISHED))
     ).all()
     if unfinished:
         raise ModelBusy(

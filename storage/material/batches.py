@@ -7,7 +7,21 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, upda
 
 from storage.database import pages, rows
 from storage.database.tables import batches, images, increments
-from storage.domain import Batch, BatchStatus, ClassCount, Ignored, Image, Model, Pack, Page, Reject, Split, new_id, now
+from storage.domain import (
+    UNFINISHED,
+    Batch,
+    BatchStatus,
+    ClassCount,
+    Ignored,
+    Image,
+    Model,
+    Pack,
+    Page,
+    Reject,
+    Split,
+    new_id,
+    now,
+)
 from storage.errors import BatchClosed, BatchNotFound
 from storage.material import packs, references
 from storage.material import rejects as bad_files
@@ -77,6 +91,12 @@ def of_model(connection: Connection, model: Model) -> tuple[Batch, ...]:
     """All batches of a model, oldest first."""
     query = select(batches).where(batches.c.model_id == model.id).order_by(batches.c.created_at, batches.c.id)
     return tuple(rows.batch(row) for row in connection.execute(query).mappings())
+
+
+def unfinished_of(connection: Connection, batch_id: str) -> list[str]:
+    """Ids of the increments that learn from a batch and are queued or run."""
+    query = select(increments.c.id).where(increments.c.batch_id == batch_id, increments.c.status.in_(UNFINISHED))
+    return sorted(connection.scalars(query))
 
 
 def increments_of(connection: Connection, batch_ids: Collection[str]) -> Mapping[str, str]:

@@ -18,13 +18,10 @@ from sqlalchemy import Connection, delete, select, update
 from storage.database import locks
 from storage.database.tables import batches as batches_table
 from storage.database.tables import images as images_table
-from storage.database.tables import increments
-from storage.domain import BatchStatus, Image, IncrementStatus, Model
+from storage.domain import BatchStatus, Image, Model
 from storage.errors import BatchInUse, ImageNotFound
 from storage.labels import folded
 from storage.material import batches, images, kept, references, rejects
-
-_UNFINISHED = (IncrementStatus.QUEUED, IncrementStatus.RUNNING)
 
 
 def erase_image(connection: Connection, image_id: str) -> Image:
@@ -47,9 +44,7 @@ def erase_batch(connection: Connection, batch_id: str) -> int:
     model_id = batches.get(connection, batch_id).model_id
     locks.lock_model(connection, model_id)
     batch = batches.get(connection, batch_id)
-    owners = select(increments.c.id, increments.c.status).where(increments.c.batch_id == batch_id)
-    statuses: dict[str, str] = {row.id: row.status for row in connection.execute(owners)}
-    if unfinished := sorted(name for name, status in statuses.items() if status in _UNFINISHED):
+    if unfinished := batches.unfinished_of(connection, batch_id):
         raise BatchInUse(
             f"Increment {unfinished[0]} learns from batch {batch_id}: cancel it first, or wait for it.",
             increments=unfinished,
@@ -61,7 +56,7 @@ def erase_batch(connection: Connection, batch_id: str) -> int:
     if batch.archive is not None:
         references.release(connection, [batch.archive])
     this = batches_table.c.id == batch_id
-    if not statuses:
+    if not batches.increments_of(connection, [batch_id]):
         connection.execute(delete(batches_table).where(this))
         return len(found)
     emptied: dict[str, Any] = {"archive": None, "classes": [], "ignored": [], "notes": []}

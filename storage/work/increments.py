@@ -13,6 +13,7 @@ from storage.database import rows
 from storage.database.tables import batches as batches_table
 from storage.database.tables import increments, models
 from storage.domain import (
+    UNFINISHED,
     ClassCount,
     Edit,
     Increment,
@@ -38,8 +39,6 @@ from storage.requests import idempotency
 from storage.requests.idempotency import Asked
 from storage.work import events
 from storage.work.admission import check_classes
-
-UNFINISHED = (IncrementStatus.QUEUED, IncrementStatus.RUNNING)
 
 
 def request(

@@ -7,13 +7,12 @@ from sqlalchemy import Connection, insert, select, update
 from storage.database import pages, rows
 from storage.database.tables import images as images_table
 from storage.database.tables import increments, relabels, versions
-from storage.domain import BatchStatus, Image, IncrementStatus, Model, Page, Relabel, now
+from storage.domain import BatchStatus, Image, Model, Page, Relabel, now
 from storage.errors import BatchInUse, ClassNotFound
 from storage.history import classes
 from storage.material import batches, images
 
 _RECORD = [column for column in relabels.c if column.name not in {"number", "model_id"}]
-_UNFINISHED = (IncrementStatus.QUEUED, IncrementStatus.RUNNING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +33,7 @@ def relabel(connection: Connection, model: Model, image_id: str, label: str, *, 
     """
     image = images.get(connection, image_id)
     batch = batches.get(connection, image.batch_id)
-    owners = connection.execute(select(increments.c.id, increments.c.status).where(increments.c.batch_id == batch.id))
-    if unfinished := sorted(row.id for row in owners if row.status in _UNFINISHED):
+    if unfinished := batches.unfinished_of(connection, batch.id):
         raise BatchInUse(
             f"Increment {unfinished[0]} learns from this image as it is: wait for it, or cancel it first.",
             increments=unfinished,

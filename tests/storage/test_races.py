@@ -26,6 +26,7 @@ from storage.database.tables import images as images_table
 from storage.database.tables import increments as increments_table
 from storage.database.tables import models as models_table
 from storage.domain import (
+    UNFINISHED,
     BatchStatus,
     ClassCount,
     Image,
@@ -51,7 +52,6 @@ from tests.conftest import temporary
 from tests.postgresql import PostgreSQL
 from tests.storage.worlds import World
 
-UNFINISHED = increments.UNFINISHED
 PATIENCE_SECONDS = 60.0
 
 

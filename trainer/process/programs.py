@@ -74,9 +74,11 @@ def _outcome(asked: Export, database: Database, blobs: BlobStore) -> str:
     with database.read() as connection:
         model = models.find(connection, asked.model_id)
         version = versions.find(connection, asked.model_id, asked.version)
-    if model is None or version is None or version.deleted_at is not None:
+    if model is None or version is None:
         return f"version {asked.version} of a model was deleted"
     try:
+        if version.deleted_at is not None:
+            raise NotExportable("the version was deleted")
         _make(asked, model, version, database=database, blobs=blobs)
     except (NotExportable, Disagreement, ValueError, KeyError, RuntimeError) as error:
         reason = str(error)
@@ -95,7 +97,7 @@ def _make(asked: Export, model: Model, version: Version, *, database: Database, 
         return description(
             model=model.name,
             number=version.number,
-            tasks=version.tasks,
+            tasks=model.names.version(version).tasks,
             transform=loaded.transform.to_json(),
             agreement=agreement,
             digests=digests,

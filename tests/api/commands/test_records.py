@@ -58,3 +58,17 @@ def test_a_class_is_renamed_and_listed(world, run):
     told, succeeded = run("classes", "rename", name, "dog", "fox")
     assert not succeeded
     assert "it was renamed 'wolf'" in told
+
+
+def test_classes_are_dropped_and_merged_by_edits_that_are_queued(world, run):
+    name = world.model()
+    world.version(name, "cat", "dog", "emu", "fox")
+    for command in (("drop", name, "emu"), ("merge", name, "cat", "dog", "--into", "pet")):
+        told, succeeded = run("classes", *command, "--no-wait")
+        assert succeeded
+        assert told.startswith("queued: accrete watch ")
+    edits = [one["edit"] for one in world.http.get(f"/v1/models/{name}/increments").json()["items"][:2]]
+    assert edits == [{"drop": [], "merge": [{"labels": ["cat", "dog"], "into": "pet"}]}, {"drop": ["emu"], "merge": []}]
+    told, succeeded = run("classes", "drop", name, "gnu", "--no-wait")
+    assert not succeeded
+    assert "there is no class 'gnu'" in told

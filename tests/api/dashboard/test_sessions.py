@@ -1,5 +1,6 @@
 """Keys of browsers: where they are, and for how long."""
 
+import asyncio
 from http.cookies import SimpleCookie
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from api.dashboard import sessions
 from api.dashboard.sessions import COOKIE, Sessions
 from storage.domain import Scope
 from storage.requests import keys
-from tests.api.dashboard.conftest import dashboard_of
+from tests.api.dashboard.conftest import Dashboard, dashboard_of
 from tests.api.worlds import picture, running
 
 
@@ -48,6 +49,27 @@ def test_of_too_many_sessions_the_one_that_was_used_least_recently_ends(monkeypa
     kept.key_of(sent(first))
     kept.begin("c")
     assert (kept.key_of(sent(first)), kept.key_of(sent(second))) == ("a", None)
+
+
+def test_a_client_is_closed_with_the_last_session_of_its_key():
+    async def sessions_come_and_go() -> None:
+        kept = Sessions("http://127.0.0.1:1")
+        first, second = kept.begin("secret"), kept.begin("secret")
+        one, other = kept.client_of(sent(first)), kept.client_of(sent(second))
+        assert one is other
+        kept.end(first)
+        await kept.tidy()
+        assert kept.client("secret") is one
+        kept.end(second)
+        await kept.tidy()
+        assert kept.client("secret") is not one
+        await kept.close()
+
+    asyncio.run(sessions_come_and_go())
+
+
+def test_what_is_too_long_for_a_key_is_not_read_to_its_end(dashboard: Dashboard):
+    assert httpx.post(f"{dashboard.url}/key", data={"key": "x" * 20_000}).status_code == 413
 
 
 def test_a_browser_gives_its_key_once_and_keeps_none(settings_for, tmp_path: Path):

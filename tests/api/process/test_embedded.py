@@ -121,8 +121,8 @@ def test_it_says_which_setting_chooses_another_port_for_the_dashboard(tmp_path: 
         command = [*COMMAND[:-3], "--port", str(free_port("127.0.0.1")), "--json", "--home", str(tmp_path / "home")]
         refused = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert refused.stderr.startswith("error: the dashboard cannot listen on 127.0.0.1 port ")
-    assert "ACCRETE_DASHBOARD_PORT (0: no dashboard)" in refused.stderr
+    assert refused.stderr.startswith("error: cannot listen on 127.0.0.1 port ")
+    assert "for the dashboard with ACCRETE_DASHBOARD_PORT (0: none)" in refused.stderr
 
 
 def without_settings() -> dict[str, str]:

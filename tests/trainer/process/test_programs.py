@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from storage.domain import Version
-from storage.history import exports, models, versions
+from storage.history import classes, exports, models, versions
 from tests.trainer.process.services import SIZE, Service, stored_service
 from trainer.export import NotExportable, write_program
 from trainer.networks import load_version
@@ -93,6 +93,27 @@ def test_a_version_deleted_meanwhile_leaves_nothing(service: Service, monkeypatc
     before = set(service.blobs.digests())
     list(make_programs(service.settings))
     assert set(service.blobs.digests()) < before
+
+
+def test_nobody_waits_for_a_program_of_a_deleted_version(service: Service):
+    version, _ = service.learn("cat", "dog"), service.learn("emu", "fox")
+    asked_for(service, version)
+    with service.world.database.write() as connection:
+        versions.remove(connection, models.lock(connection, "plants"), 1)
+    list(make_programs(service.settings))
+    assert service.world.read(exports.waiting) == []
+
+
+def test_a_program_calls_classes_by_their_names(service: Service, tmp_path: Path):
+    version = service.learn("cat", "dog")
+    with service.world.database.write() as connection:
+        classes.rename(connection, models.lock(connection, "plants"), "dog", "wolf")
+    asked_for(service, version)
+    list(make_programs(service.settings))
+    entries = {"labels": ""}
+    service.blobs.fetch(service.now(version).files[PROGRAM].sha256, tmp_path / PROGRAM)
+    torch.export.load(tmp_path / PROGRAM, extra_files=entries)
+    assert json.loads(entries["labels"]) == ["cat", "wolf"]
 
 
 def test_a_killed_process_is_followed_by_another(service: Service):
