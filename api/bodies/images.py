@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from api.bodies import base64text
 from api.bodies.json_bodies import check_values
 from api.bodies.media_types import media_type
+from api.bodies.whole import whole_body
 from api.schemas.base import in_openapi
 from api.schemas.predictions import ImagesIn
 from storage.errors import ImageUnreadable, Invalid
@@ -54,13 +55,13 @@ async def images_of(request: Request, kind: type[Asked]) -> tuple[list[tuple[str
     """
     media = media_type(request.headers)
     if media == "application/json":
-        body = await request.body()
+        body = await whole_body(request)
         is_short = len(body) <= INLINE_BYTES
         files, asked = _from_json(body, kind) if is_short else await run_in_threadpool(_from_json, body, kind)
     elif media == "multipart/form-data":
         files, asked = await _from_form(request, kind)
     else:
-        data = await request.body()
+        data = await whole_body(request)
         files, asked = [("image", data)] if data else [], _asked(kind, {})
     if not files:
         raise Invalid(

@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 from api.bodies import tensors
 from api.bodies.images import INLINE_BYTES
 from api.bodies.tensors import Question
+from api.bodies.whole import whole_body
 from api.http.direct_route import Direct
 from api.http.guarded_route import Guarded
 from api.http.problems import protocol_errors
@@ -158,7 +159,7 @@ async def infer_by_version(
 async def _infer(name: str, number: int | None, request: Request, service: Service, deadline: float | None) -> Response:
     arrived_at = request.state.arrived_at
     async with within(service.engine.deadline(arrived_at, deadline)):
-        body = await request.body()
+        body = await whole_body(request)
     settings = service.settings
     limits = {"max_bytes": settings.max_request_bytes, "max_json_bytes": settings.max_prediction_json_bytes}
     if len(body) <= INLINE_BYTES and "content-encoding" not in request.headers:
